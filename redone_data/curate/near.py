@@ -1,0 +1,231 @@
+"""Near-duplicates by MinHash LSH over word 3-grams, every candidate verified by its exact Jaccard similarity.
+
+25 bands x 5 rows find .95 of planted near-duplicates of short posts at precision .97-.99 where word 5-grams in 14 x 8
+bands find .83 (docs/curation.md). Three steps: band keys by part; candidate pairs by range of band keys; verification
+by range of pairs. Cost is linear in documents, but each verification task reads the parts its pairs lie in.
+What comes out are verified pairs; which document of a pair stays is decided later, among those that pass the rules
+(curate/resolve.py), so a changed threshold of a rule recomputes none of this.
+
+Source: Broder 1997 (MinHash); Leskovec, Rajaraman, Ullman, Mining of Massive Datasets, chapter 3 (banding).
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from redone_data.config import plain
+from redone_data.corpus import Corpus, Part
+from redone_data.curate.groups import groups_of_part, part_of
+from redone_data.engine import Output, Step
+from redone_data.errors import RedoneError
+from redone_data.exchange import NUM_BUCKETS, bucket_of, bucket_ranges, read_slices, write_slices
+from redone_data.manifest import atomic
+from redone_data.text.minhash import Shingles, band_keys, jaccard, shingles, signatures
+
+Int64 = npt.NDArray[np.int64]
+UInt64 = npt.NDArray[np.uint64]
+
+PAIRS_PER_TASK = 500_000
+# Up to this many documents under one band key are compared all with all; beyond it, each with the bucket's first.
+ALL_PAIRS_LIMIT = 50
+EDGE_SCHEMA = pa.schema([("left", pa.int64()), ("right", pa.int64()), ("similarity", pa.float64())])
+
+
+@dataclass(frozen=True)
+class NearConfig:
+    """Near-duplicate settings."""
+
+    enabled: bool = field(default=True, metadata={"help": "without it only equal texts count as duplicates"})
+    ngram: int = field(default=3, metadata={"help": "words per shingle"})
+    bands: int = 25
+    rows: int = field(default=5, metadata={"help": "MinHash values per band"})
+    threshold: float = field(default=0.5, metadata={"help": "Jaccard similarity of shingles from which two are duplicates"})
+
+    def __post_init__(self) -> None:
+        if min(self.ngram, self.bands, self.rows) < 1:
+            raise RedoneError("ngram, bands and rows must be at least 1")
+        if not 0 < self.threshold <= 1:
+            raise RedoneError(f"threshold: {self.threshold}; above 0 and at most 1")
+
+
+@dataclass(frozen=True)
+class NearBandsStep(Step):
+    """Band keys of every distinct text, sliced by key."""
+
+    name = "near_bands"
+    VERSION = 1
+
+    corpus: Corpus
+    exact: Output
+    near: NearConfig
+
+    def config(self) -> Any:
+        return {key: value for key, value in plain(self.near).items() if key in ("ngram", "bands", "rows")}
+
+    def inputs(self) -> dict[str, str]:
+        return {**self.corpus.inputs(), "exact": self.exact.fingerprint}
+
+    def tasks(self) -> list[int]:
+        return list(range(len(self.corpus.parts)))
+
+    def run(self, task: int, index: int, folder: Path) -> dict[str, Any]:
+        part = self.corpus.parts[task]
+        distinct = _distinct_rows(self.exact, part)
+        keys: list[UInt64] = []
+        rows: list[Int64] = []
+        start = 0
+        for batch in part.batches(["text"]):
+            wanted = np.flatnonzero(distinct[start : start + batch.num_rows])
+            text = batch.column("text").take(pa.array(wanted))
+            grams = shingles(text, ngram=self.near.ngram)
+            filled = np.flatnonzero(np.diff(grams.offsets))
+            signed = signatures(grams, num_perm=self.near.bands * self.near.rows)[filled]
+            keys.append(band_keys(signed, bands=self.near.bands, rows=self.near.rows).ravel())
+            rows.append(np.repeat(wanted[filled] + start + part.offset, self.near.bands))
+            start += batch.num_rows
+        all_keys = np.concatenate(keys) if keys else np.zeros(0, dtype=np.uint64)
+        all_rows = np.concatenate(rows) if rows else np.zeros(0, dtype=np.int64)
+        columns = {"key": all_keys, "row": all_rows}
+        write_slices(folder / f"bands-{index:05d}.arrow", bucket_of(all_keys), NUM_BUCKETS, columns)
+        return {"rows": int(distinct.sum())}
+
+
+def _distinct_rows(exact: Output, part: Part) -> npt.NDArray[np.bool_]:
+    """bool[rows]: one document of each text in the corpus, namely the first."""
+    distinct = np.ones(part.rows, dtype=bool)
+    rows, first, _ = groups_of_part(exact, part)
+    distinct[rows[first != rows + part.offset]] = False
+    return distinct
+
+
+@dataclass(frozen=True)
+class NearPairsStep(Step):
+    """Candidate pairs: documents that share a band key."""
+
+    name = "near_pairs"
+    VERSION = 1
+
+    bands: Output
+    num_keys: int
+
+    def config(self) -> Any:
+        return {}
+
+    def inputs(self) -> dict[str, str]:
+        return {"bands": self.bands.fingerprint}
+
+    def tasks(self) -> list[tuple[int, int]]:
+        return bucket_ranges(self.num_keys, rows_per_task=10_000_000)
+
+    def run(self, task: tuple[int, int], index: int, folder: Path) -> dict[str, Any]:
+        table = read_slices(self.bands.files(".arrow"), *task)
+        keys, rows = table["key"].to_numpy(), table["row"].to_numpy()
+        order = np.lexsort((rows, keys))
+        left, right, crowded = _candidate_pairs(keys[order], rows[order])
+        left, right = _unique_pairs(left, right)
+        columns = {"left": left, "right": right}
+        write_slices(folder / f"pairs-{index:05d}.arrow", _pair_bucket(left, right), NUM_BUCKETS, columns)
+        return {"pairs": len(left), "crowded_buckets": crowded}
+
+    def finish(self, folder: Path, results: list[dict[str, Any]]) -> dict[str, Any]:
+        return {key: sum(result[key] for result in results) for key in ("pairs", "crowded_buckets")}
+
+
+def _candidate_pairs(keys: UInt64, rows: Int64) -> tuple[Int64, Int64, int]:
+    """Pairs under each key of sorted `keys`; the number of keys too crowded to compare all with all."""
+    starts = np.flatnonzero(np.append(True, keys[1:] != keys[:-1])) if len(keys) else np.zeros(0, dtype=np.int64)
+    sizes = np.diff(np.append(starts, len(keys)))
+    lefts: list[Int64] = []
+    rights: list[Int64] = []
+    position = np.arange(len(keys)) - np.repeat(starts, sizes)
+    size_of = np.repeat(sizes, sizes)
+    # Pairs at distance d within a bucket, for all buckets at once: d runs to the largest bucket compared in full.
+    largest = int(sizes[sizes <= ALL_PAIRS_LIMIT].max(initial=1))
+    for distance in range(1, largest):
+        at = np.flatnonzero((position >= distance) & (size_of <= ALL_PAIRS_LIMIT))
+        lefts.append(rows[at - distance])
+        rights.append(rows[at])
+    crowded = size_of > ALL_PAIRS_LIMIT
+    others = np.flatnonzero(crowded & (position > 0))
+    lefts.append(rows[np.repeat(starts, sizes)[others]])
+    rights.append(rows[others])
+    return np.concatenate(lefts), np.concatenate(rights), int((sizes > ALL_PAIRS_LIMIT).sum())
+
+
+def _unique_pairs(left: Int64, right: Int64) -> tuple[Int64, Int64]:
+    order = np.lexsort((right, left))
+    left, right = left[order], right[order]
+    keep = np.append(True, (left[1:] != left[:-1]) | (right[1:] != right[:-1])) if len(left) else np.zeros(0, dtype=bool)
+    return left[keep], right[keep]
+
+
+def _pair_bucket(left: Int64, right: Int64) -> Int64:
+    # Multiplication by odd 64-bit constants spreads pairs over slices; any fixed spreading would do.
+    mixed = left.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) ^ right.astype(np.uint64) * np.uint64(0xC2B2AE3D27D4EB4F)
+    return bucket_of(mixed * np.uint64(0xD6E8FEB86659FD93))
+
+
+@dataclass(frozen=True)
+class NearVerifyStep(Step):
+    """Exact Jaccard similarity of every candidate pair; those at or above the threshold are written."""
+
+    name = "near_verify"
+    VERSION = 1
+
+    corpus: Corpus
+    pairs: Output
+    near: NearConfig
+
+    def config(self) -> Any:
+        return {"ngram": self.near.ngram, "threshold": self.near.threshold}
+
+    def inputs(self) -> dict[str, str]:
+        return {"pairs": self.pairs.fingerprint}
+
+    def tasks(self) -> list[tuple[int, int]]:
+        return bucket_ranges(self.pairs.statistics["pairs"], rows_per_task=PAIRS_PER_TASK)
+
+    def run(self, task: tuple[int, int], index: int, folder: Path) -> dict[str, Any]:
+        table = read_slices(self.pairs.files(".arrow"), *task)
+        left, right = _unique_pairs(table["left"].to_numpy(), table["right"].to_numpy())
+        needed = np.unique(np.concatenate([left, right]))
+        grams = _shingles_of(self.corpus, needed, self.near.ngram)
+        similarity = jaccard(grams, np.searchsorted(needed, left), np.searchsorted(needed, right))
+        kept = similarity >= self.near.threshold
+        edges = pa.table([left[kept], right[kept], similarity[kept]], schema=EDGE_SCHEMA)
+        with atomic(folder / f"edges-{index:05d}.parquet") as aside:
+            pq.write_table(edges, aside, compression="zstd")
+        return {"pairs": len(left), "edges": int(kept.sum())}
+
+    def finish(self, folder: Path, results: list[dict[str, Any]]) -> dict[str, Any]:
+        return {key: sum(result[key] for result in results) for key in ("pairs", "edges")}
+
+
+def _shingles_of(corpus: Corpus, rows: Int64, ngram: int) -> Shingles:
+    """Shingles of some documents, given by sorted global rows."""
+    offsets, hashes = [np.zeros(1, dtype=np.int64)], []
+    parts = part_of(corpus, rows)
+    for index in np.unique(parts):
+        part = corpus.parts[index]
+        local = rows[parts == index] - part.offset
+        start = 0
+        for batch in part.batches(["text"]):
+            inside = local[(local >= start) & (local < start + batch.num_rows)] - start
+            start += batch.num_rows
+            if len(inside):
+                grams = shingles(batch.column("text").take(pa.array(inside)), ngram=ngram)
+                offsets.append(grams.offsets[1:] + offsets[-1][-1])
+                hashes.append(grams.hashes)
+    return Shingles(np.concatenate(offsets), np.concatenate(hashes) if hashes else np.zeros(0, dtype=np.uint64))
+
+
+def read_edges(verified: Output) -> pa.Table:
+    """All verified pairs: left, right (global rows of distinct texts), similarity."""
+    tables = [pq.read_table(path) for path in verified.files(".parquet")]
+    return pc.take(table := pa.concat_tables(tables), pc.sort_indices(table, [("left", "ascending"), ("right", "ascending")]))

@@ -1,0 +1,226 @@
+"""Raw files -> corpus parts: normalised, redacted, with stable ids.
+
+Reading is the only step that sees raw text, and it keeps none of it: what is written has been normalised
+(text/normalize.py) and redacted (text/redact.py). A record that cannot be read goes to the quarantine with its file,
+place and reason, never its text. A part holds at most `part_bytes` of text, so later steps work in bounded memory.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from redone_data.config import plain
+from redone_data.corpus import CORPUS_SCHEMA
+from redone_data.curate.formats import Records, read_file
+from redone_data.curate.sources import InputFile, SourceConfig
+from redone_data.engine import Step
+from redone_data.errors import RedoneError
+from redone_data.exchange import NUM_BUCKETS, bucket_of, write_slices
+from redone_data.manifest import atomic
+from redone_data.text.hashing import hash128
+from redone_data.text.normalize import normalize
+from redone_data.text.redact import ALL, redact
+
+# Small files share a task until they reach this size; a larger file is a task of its own.
+TASK_BYTES = 64 << 20
+# A file whose first records are all unreadable is stopped here, not after a terabyte.
+HOPELESS_AFTER = 1_000
+MAX_QUARANTINED_PER_TASK = 1_000_000
+EMPTY = pa.scalar("", pa.large_string())
+
+QUARANTINE_SCHEMA = pa.schema(
+    [("domain", pa.string()), ("file", pa.string()), ("position", pa.int64()), ("reason", pa.string())]
+)
+
+
+@dataclass(frozen=True)
+class ReadConfig:
+    """How raw records become documents."""
+
+    max_bad_fraction: float = field(
+        default=0.01, metadata={"help": "share of unreadable records in a source above which the run stops"}
+    )
+    max_record_bytes: int = field(default=16 << 20, metadata={"help": "a longer record is quarantined"})
+    part_bytes: int = field(default=64 << 20, metadata={"help": "text per part; bounds memory and the unit of work"})
+    redact: tuple[str, ...] = field(default=tuple(ALL), metadata={"help": f"personal data to mask: {', '.join(ALL)}"})
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.max_bad_fraction <= 1:
+            raise RedoneError(f"max_bad_fraction: {self.max_bad_fraction}; a share between 0 and 1")
+        if self.max_record_bytes < 1 or self.part_bytes < 1:
+            raise RedoneError("max_record_bytes and part_bytes must be positive")
+        unknown = sorted(set(self.redact) - set(ALL))
+        if unknown:
+            raise RedoneError(f"redact: {unknown[0]!r} is unknown; allowed: {', '.join(ALL)}")
+
+
+@dataclass(frozen=True)
+class ReadStep(Step):
+    """Read one source of one domain."""
+
+    name = "read"
+    VERSION = 1
+
+    domain: str
+    source: SourceConfig
+    read: ReadConfig
+    files: tuple[InputFile, ...]
+
+    @property
+    def source_name(self) -> str:
+        return self.source.name or self.domain
+
+    def config(self) -> Any:
+        source = {key: value for key, value in plain(self.source).items() if key not in ("paths", "name", "format")}
+        read = {key: value for key, value in plain(self.read).items() if key != "max_bad_fraction"}
+        return {"domain": self.domain, "source_name": self.source_name, "source": source, "read": read}
+
+    def inputs(self) -> dict[str, str]:
+        # Equal files (a post dump copied twice) are still two files: the index keeps them apart.
+        return {f"{i:06d}.{file.format}": file.sha256 for i, file in enumerate(self.files)}
+
+    def tasks(self) -> list[list[int]]:
+        groups: list[list[int]] = [[]]
+        size = 0
+        for index, file in enumerate(self.files):
+            if groups[-1] and size + file.num_bytes > TASK_BYTES:
+                groups.append([])
+                size = 0
+            groups[-1].append(index)
+            size += file.num_bytes
+        return groups
+
+    def run(self, task: list[int], index: int, folder: Path) -> dict[str, Any]:
+        writer = _PartWriter(folder, f"part-{index:05d}", self)
+        for i in task:
+            file, bad, seen = self.files[i], 0, 0
+            for records in read_file(file, self.source, self.read.max_record_bytes):
+                seen += records.num_seen
+                bad += len(records.bad)
+                if bad == seen and bad >= HOPELESS_AFTER:
+                    raise RedoneError(_hopeless(file, records, self.domain))
+                writer.add(records, file.label)
+        return writer.close()
+
+    def finish(self, folder: Path, results: list[dict[str, Any]]) -> dict[str, Any]:
+        redacted: dict[str, int] = {}
+        for result in results:
+            for kind, count in result["redacted"].items():
+                redacted[kind] = redacted.get(kind, 0) + count
+        totals = {key: sum(result[key] for result in results) for key in ("rows", "text_bytes", "quarantined")}
+        first_bad = next((result["first_bad"] for result in results if result["first_bad"]), None)
+        return {**totals, "redacted": redacted, "first_bad": first_bad}
+
+
+def _hopeless(file: InputFile, records: Records, domain: str) -> str:
+    position, reason = records.bad[0]
+    return (
+        f"{file.label} line {position}: {reason}; so are all of the first {HOPELESS_AFTER} records. "
+        f"Put the name of your text field under domains.{domain}.sources: fields.text, and the right format"
+    )
+
+
+class _PartWriter:
+    """Writes a task's records as parts of bounded size, each with its hash exchange files."""
+
+    def __init__(self, folder: Path, stem: str, step: ReadStep) -> None:
+        self.folder, self.stem, self.step = folder, stem, step
+        self.batches: list[pa.Table] = []
+        self.held_bytes = 0
+        self.parts: list[dict[str, Any]] = []
+        self.redacted = dict.fromkeys(step.read.redact, 0)
+        self.quarantine: list[tuple[str, int, str]] = []
+
+    def add(self, records: Records, label: str) -> None:
+        self.quarantine += [(label, position, reason) for position, reason in records.bad]
+        if len(self.quarantine) > MAX_QUARANTINED_PER_TASK:
+            raise RedoneError(f"{label}: over {MAX_QUARANTINED_PER_TASK} unreadable records; check the source's format")
+        if not records.table.num_rows:
+            return
+        table = records.table
+        text = table["text"].combine_chunks()
+        if self.step.source.replace:
+            text = _replace(text, self.step.source.replace)
+        text, counts = redact(normalize(text), self.step.read.redact)
+        for kind, count in counts.items():
+            self.redacted[kind] += int(count.sum())
+        table = table.set_column(0, "text", text)
+        meta = table["meta"].combine_chunks()
+        if meta.null_count < len(meta):
+            masked, _ = redact(normalize(pc.fill_null(meta, "")), self.step.read.redact)
+            table = table.set_column(4, "meta", pc.if_else(pc.is_null(meta), None, masked))
+        self.batches.append(table)
+        self.held_bytes += int(text.nbytes)
+        if self.held_bytes >= self.step.read.part_bytes:
+            self._flush()
+
+    def _flush(self) -> None:
+        table = pa.concat_tables(self.batches).combine_chunks()
+        self.batches, self.held_bytes = [], 0
+        rows = table.num_rows
+        text = table["text"].combine_chunks()
+        text_hi, text_lo = hash128(text)
+        named = self.step.source.fields.id is not None or self.step.source.format == "warc"
+        key_hi, key_lo = self._keys(table["native_id"].combine_chunks() if named else text, named=named)
+        stem = f"{self.stem}-{len(self.parts):03d}"
+        columns = {
+            "key_hi": key_hi,
+            "key_lo": key_lo,
+            "text_hi": text_hi,
+            "text_lo": text_lo,
+            "text": text,
+            "domain": pa.array([self.step.domain] * rows, pa.string()),
+            "source": pa.array([self.step.source_name] * rows, pa.string()),
+            "created_at": table["created_at"],
+            "engagement": table["engagement"],
+            "meta": table["meta"],
+        }
+        with atomic(self.folder / f"{stem}.parquet") as aside:
+            pq.write_table(pa.table(columns, schema=CORPUS_SCHEMA), aside, compression="zstd", row_group_size=50_000)
+        row = np.arange(rows, dtype=np.int64)
+        # Of records with one id, the one with most engagement comes first and stays (curate/identify.py).
+        order = -pc.fill_null(table["engagement"].combine_chunks(), -np.inf).to_numpy(zero_copy_only=False)
+        keys = {"hi": key_hi, "lo": key_lo, "order": order, "text_hi": text_hi, "row": row}
+        write_slices(self.folder / f"{stem}.keys.arrow", bucket_of(key_hi), NUM_BUCKETS, keys)
+        texts = {"hi": text_hi, "lo": text_lo, "row": row}
+        write_slices(self.folder / f"{stem}.texts.arrow", bucket_of(text_hi), NUM_BUCKETS, texts)
+        self.parts.append(
+            {"file": f"{stem}.parquet", "rows": rows, "named": named, "text_bytes": int(pc.sum(pc.binary_length(text)).as_py())}
+        )
+
+    def _keys(self, content: pa.Array, *, named: bool) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        """What an id is made of: the source and its own id, or the text where the source has none."""
+        prefix = f"{self.step.source_name}\x1f{'id' if named else 'text'}\x1f"
+        return hash128(pc.binary_join_element_wise(pa.scalar(prefix, pa.large_string()), content, EMPTY))
+
+    def close(self) -> dict[str, Any]:
+        if self.batches:
+            self._flush()
+        if self.quarantine:
+            files, positions, reasons = zip(*self.quarantine, strict=True)
+            table = pa.table([[self.step.domain] * len(files), files, positions, reasons], schema=QUARANTINE_SCHEMA)
+            with atomic(self.folder / f"{self.stem}.quarantine.parquet") as aside:
+                pq.write_table(table, aside, compression="zstd")
+        first = self.quarantine[0] if self.quarantine else None
+        return {
+            "parts": self.parts,
+            "rows": sum(part["rows"] for part in self.parts),
+            "text_bytes": sum(part["text_bytes"] for part in self.parts),
+            "quarantined": len(self.quarantine),
+            "redacted": {kind: count for kind, count in self.redacted.items() if count},
+            "first_bad": None if first is None else f"{first[0]} line {first[1]}: {first[2]}",
+        }
+
+
+def _replace(text: pa.Array, patterns: dict[str, str]) -> pa.Array:
+    import polars as pl
+
+    series = pl.Series(text)
+    for pattern, value in patterns.items():
+        series = series.str.replace_all(pattern, value)
+    return series.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(pa.large_string())

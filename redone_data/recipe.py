@@ -1,0 +1,122 @@
+"""A recipe: one YAML file that describes a run from raw posts to tokens.
+
+It only assembles the configurations that curate/, tokens/ and mix/ own; reading is strict (config.py). Paths in a recipe
+are relative to the recipe's folder.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from redone_data.config import load_yaml, plain, read_config, set_key
+from redone_data.corpus import check_domain_name
+from redone_data.curate.keep import ValidationConfig
+from redone_data.curate.language import LanguageConfig
+from redone_data.curate.near import NearConfig
+from redone_data.curate.policy import DomainPolicy
+from redone_data.curate.read import ReadConfig
+from redone_data.curate.rules import RulesConfig
+from redone_data.curate.sources import SourceConfig
+from redone_data.engine import ExecutorConfig
+from redone_data.errors import RedoneError
+from redone_data.mix.config import MixConfig
+from redone_data.tokens.config import TokensConfig
+
+
+@dataclass(frozen=True)
+class DomainConfig:
+    """One domain: the unit of mixing."""
+
+    sources: tuple[SourceConfig, ...] = field(metadata={"help": "where its documents come from"})
+    priority: int = field(default=0, metadata={"help": "of duplicates in two domains, the higher priority keeps its own"})
+    languages: tuple[str, ...] = field(default=(), metadata={"help": "allowed languages (zh, en, ...); empty: any"})
+    rules: RulesConfig = field(default_factory=RulesConfig)
+
+    def __post_init__(self) -> None:
+        if not self.sources:
+            raise RedoneError("sources: at least one source is needed")
+        self.policy()  # checks itself
+
+    def policy(self) -> DomainPolicy:
+        return DomainPolicy(self.priority, self.languages, self.rules)
+
+
+@dataclass(frozen=True)
+class CurateConfig:
+    """What all domains share."""
+
+    language: LanguageConfig = field(default_factory=LanguageConfig)
+    near: NearConfig = field(default_factory=NearConfig)
+    validation: ValidationConfig = field(default_factory=ValidationConfig)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A whole run."""
+
+    domains: dict[str, DomainConfig] = field(metadata={"help": "name -> sources and rules"})
+    output: str | None = field(default=None, metadata={"help": "the run's folder; --out overrides it"})
+    seed: int = field(default=1, metadata={"help": "of every random choice"})
+    read: ReadConfig = field(default_factory=ReadConfig)
+    curate: CurateConfig = field(default_factory=CurateConfig)
+    tokens: TokensConfig = field(default_factory=TokensConfig)
+    mix: MixConfig = field(default_factory=MixConfig)
+    executor: ExecutorConfig = field(default_factory=ExecutorConfig)
+
+    def __post_init__(self) -> None:
+        if not self.domains:
+            raise RedoneError("domains: at least one domain is needed")
+        for name in self.domains:
+            check_domain_name(name)
+        self.mix.check_domains(tuple(sorted(self.domains)))
+
+    @property
+    def domain_names(self) -> tuple[str, ...]:
+        return tuple(sorted(self.domains))
+
+    def canonical(self) -> dict[str, Any]:
+        """What decides the bytes of a run: everything but where it is written and where it is run."""
+        values: dict[str, Any] = plain(self)
+        for key in ("output", "executor"):
+            del values[key]
+        for domain in values["domains"].values():
+            for source in domain["sources"]:
+                source["paths"] = sorted(source["paths"])
+            domain["sources"].sort(key=lambda source: (source["name"] or "", source["paths"]))
+        return values
+
+
+@dataclass(frozen=True)
+class LoadedRecipe:
+    """A recipe with the folder that its paths are relative to."""
+
+    recipe: Recipe
+    path: Path
+
+    @property
+    def base(self) -> Path:
+        return self.path.parent
+
+    def output(self, given: Path | None) -> Path:
+        """The run's folder: the command line's, or the recipe's."""
+        if given is not None:
+            return given
+        if self.recipe.output is None:
+            raise RedoneError(f"{self.path}: output is not set; set it, or give --out DIR")
+        return self.base / self.recipe.output
+
+
+def load_recipe(path: Path, assignments: Sequence[str] = (), seed: int | None = None) -> LoadedRecipe:
+    """Read a recipe file, with ``--set`` assignments and ``--seed`` over it.
+
+    Raises RedoneError naming the file, the path of the key and what is allowed.
+    """
+    if not path.is_file():
+        raise RedoneError(f"{path}: there is no such recipe; write one to start from with: redone-data init {path}")
+    values = load_yaml(path)
+    for assignment in assignments:
+        set_key(values, assignment)
+    if seed is not None:
+        values["seed"] = seed
+    return LoadedRecipe(read_config(Recipe, values, where=str(path)), path)

@@ -1,0 +1,176 @@
+"""What personal data look like in Chinese and English posts: patterns, check digits, and what they are mistaken for.
+
+Python's ``re`` throughout, over half-width text: it has the look-around that Rust's regexes lack, and ``\\b`` beside a
+Chinese character misfires. Check digits: GB 11643-1999 for identity numbers, ISO/IEC 7812-1 (Luhn) for cards.
+"""
+
+import ipaddress
+import re
+from collections.abc import Callable
+from typing import NamedTuple
+
+
+class Kind(NamedTuple):
+    """One kind of personal data: where it may be, where it is, and what stands in for it."""
+
+    placeholder: str
+    prefilter: str  # Rust regex; every row with a match of `pattern` must match it
+    pattern: re.Pattern[str]  # over half-width text; the group `data` is what goes, else all
+    accepts: Callable[[str, re.Match[str]], bool]
+
+
+NOT_A_NUMBER_OF_A_PERSON = re.compile(
+    r"(?:订单|单号|编号|流水|运单|快递|货号|型号|条码|序列|批号|工单|案号|(?<![a-z])(?:order|tracking|invoice|ticket|serial"
+    r"|model|sku|isbn|barcode|uid|id|no))[号码是为:#.\s]*(?:(?:is|number|no|id|code)[:#.\s]*)*\Z",
+    re.IGNORECASE,
+)
+VERSION = re.compile(
+    r"(?:(?<![a-z])(?:v|ver|version|versions|release|firmware|build|driver|update[sd]?|upgrade[sd]?|chrome|android|ios)"
+    r"|版本号?|固件|内核|系统|驱动|更新[到至]?|升级[到至]?)[号:.\s]*(?:(?:is|to|为|是|v)[:.\s]*)*\Z",
+    re.IGNORECASE,
+)
+CONTEXT = 24
+IMAGE_NAMES = {"png", "jpg", "jpeg", "gif", "webp", "svg", "bmp", "heic", "mp4", "avif"}
+QUANTITY = "人元块个万亿千年月日次名位粉条张天版"
+
+
+def in_link(text: str, position: int) -> bool:
+    """Whether ``position`` lies in a web address, whose digits are names of pages."""
+    start = position
+    while start > 0 and "!" <= text[start - 1] <= "~" and position - start < 2048:
+        start -= 1
+    return re.search(r"https?://|www\.|\w\.(?:com|cn|net|org|io)/", text[start:position], re.IGNORECASE) is not None
+
+
+def digits_of(text: str) -> str:
+    return re.sub(r"\D", "", text)
+
+
+def is_personal_number(text: str, match: re.Match[str]) -> bool:
+    """Whether the digits are neither in a link nor introduced as the number of an order or a thing."""
+    before = text[max(0, match.start() - CONTEXT) : match.start()]
+    return not NOT_A_NUMBER_OF_A_PERSON.search(before) and not in_link(text, match.start())
+
+
+def is_email(text: str, match: re.Match[str]) -> bool:
+    return match["tld"].lower() not in IMAGE_NAMES
+
+
+def is_phone(text: str, match: re.Match[str]) -> bool:
+    if not is_personal_number(text, match):
+        return False
+    if match["international"]:
+        number = match["international"]
+        dated = re.search(r"(?:19|20)\d\d[-./ ](?:0?[1-9]|1[0-2])[-./ ]\d", number)
+        return len(digits_of(number)) >= (8 if re.search(r"\d\D", number) else 10) and not dated
+    return True
+
+
+def is_cn_id(text: str, match: re.Match[str]) -> bool:
+    characters = match[0].replace(" ", "").upper()
+    weights = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
+    check = sum(int(digit) * weight for digit, weight in zip(characters, weights, strict=False)) % 11
+    return "10X98765432"[check] == characters[17]
+
+
+def is_luhn(digits: str) -> bool:
+    """Whether the last digit is the check digit of the others."""
+    doubled = [sum(divmod(2 * int(digit), 10)) for digit in digits[-2::-2]]
+    return (sum(doubled) + sum(map(int, digits[-1::-2]))) % 10 == 0
+
+
+def is_bank_card(text: str, match: re.Match[str]) -> bool:
+    digits = digits_of(match[0])
+    groups = re.split(r"[ -]", match[0])
+    issuers = {13: "4", 14: "3", 15: "3", 16: "23456", 17: "6", 18: "6", 19: "46"}[len(digits)]
+    return (
+        digits[0] in issuers
+        and len(set(digits)) > 1
+        and all(len(group) >= 4 for group in groups[:-1])
+        and len(set(re.findall(r"[ -]", match[0]))) <= 1
+        and is_luhn(digits)
+        and is_personal_number(text, match)
+    )
+
+
+def is_ip(text: str, match: re.Match[str]) -> bool:
+    before = text[max(0, match.start() - CONTEXT) : match.start()]
+    if match["v4"]:
+        return all(int(octet) <= 255 for octet in match["v4"].split(".")) and not VERSION.search(before)
+    groups = [group for group in match[0].split(":") if group]
+    try:
+        ipaddress.IPv6Address(match[0])
+    except ValueError:
+        return False
+    # Short forms such as a::b are names in C++ more often than addresses.
+    return len(groups) >= 3 or (len(groups) == 2 and len(groups[0]) == 4 and not groups[0].isalpha())
+
+
+def is_contact(text: str, match: re.Match[str]) -> bool:
+    name, told = match["data"], ":" in match["between"] or "=" in match["between"] or "号" in match["between"]
+    if name.isdigit():
+        return text[match.end() : match.end() + 1] not in QUANTITY or match.end() == len(text)
+    return told or any(not character.isalpha() for character in name)
+
+
+KINDS: dict[str, Kind] = {
+    "email": Kind(
+        "<EMAIL>",
+        r"[@＠]",
+        re.compile(
+            r"(?<![A-Za-z0-9])[A-Za-z0-9][A-Za-z0-9._%+\-]{0,63}@(?:[A-Za-z0-9](?:[A-Za-z0-9\-]{0,61}[A-Za-z0-9])?\.){1,8}"
+            r"(?P<tld>[A-Za-z]{2,24})(?![A-Za-z0-9])"
+        ),
+        is_email,
+    ),
+    "ip": Kind(
+        "<IP>",
+        r"[0-9０-９][.．][0-9０-９]{1,3}[.．][0-9０-９]|[0-9A-Fa-f０-９]?[:：][0-9A-Fa-f０-９]{0,4}[:：]",
+        re.compile(
+            r"(?<![0-9A-Za-z_.\-])(?P<v4>[0-9]{1,3}(?:\.[0-9]{1,3}){3})(?![0-9A-Za-z_\-]|\.[0-9])"
+            r"|(?<![0-9A-Za-z:.])(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f]{0,4}(?![0-9A-Za-z:]|\.[0-9])"
+        ),
+        is_ip,
+    ),
+    "cn_id": Kind(
+        "<CN_ID>",
+        r"[0-9０-９]{6} ?[0-9０-９]{8}",
+        re.compile(
+            r"(?<![0-9A-Za-z_])[1-9][0-9]{5} ?(?:18|19|20)[0-9]{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01]) ?[0-9]{3}[0-9Xx]"
+            r"(?![0-9A-Za-z_])"
+        ),
+        is_cn_id,
+    ),
+    "bank_card": Kind(
+        "<BANK_CARD>",
+        r"[0-9０-９]{4}[ \-－　]?[0-9０-９]{4}",
+        re.compile(r"(?<![0-9A-Za-z_])(?<![0-9A-Za-z][.,\-])[0-9](?:[ -]?[0-9]){12,18}(?![0-9A-Za-z_]|[.,\-][0-9])"),
+        is_bank_card,
+    ),
+    "phone": Kind(
+        "<PHONE>",
+        r"[0-9０-９](?:[ \-.()（）－　．]{0,2}[0-9０-９]){7}",
+        re.compile(
+            r"(?:(?<![0-9A-Za-z_])|(?<=tel)|(?<=mob)|(?<=phone))(?<![0-9][.,\-])(?:"
+            r"(?:(?:\+|00)?86[ \-]?)?1[3-9][0-9](?:[ \-.]?[0-9]{4}[ \-.]?[0-9]{4}|[ \-][0-9]{3}[ \-][0-9]{5})"
+            r"|(?:\(0(?:10|2[0-9]|[3-9][0-9]{2})\) ?|0(?:10|2[0-9]|[3-9][0-9]{2})[ \-]?)[2-8][0-9]{2,3}[ \-]?[0-9]{4}"
+            r"|(?P<international>\+[1-9](?:[ \-.()]{0,2}[0-9]){7,14})"
+            r")(?![0-9A-Za-z_]|[.,][0-9])",
+            re.IGNORECASE,
+        ),
+        is_phone,
+    ),
+    "wechat_qq": Kind(
+        "<CONTACT>",
+        r"(?i)微信|[威薇维]信|卫星号|扣扣|企鹅号|v信|we[ ]?chat|weixin|[wvｗｖ][xｘ]|qq|ｑｑ",
+        re.compile(
+            r"(?:微信|[威薇维]信|卫星号|扣扣|企鹅号|(?<![a-z0-9_])(?=wxid_)|(?<![a-z])(?:v信|we ?chat|weixin|wx|vx|qq))"
+            r"(?P<between>\s{0,3}(?:(?:账?号码?|群|account|number|id|is|是|为|加)\s{0,2}){0,3}[:=\-]{0,2}\s{0,2}@?)"
+            r"(?P<data>wxid_[a-z0-9]{5,24}|[a-z](?=[a-z0-9_\-]{5,19}(?![a-z0-9_\-]))[a-z0-9_\-]+|[0-9]{5,11})"
+            r"(?![a-z0-9_\-]|@[a-z0-9]|\.[a-z0-9])",
+            re.IGNORECASE | re.ASCII,
+        ),
+        is_contact,
+    ),
+}
+ALL = tuple(KINDS)

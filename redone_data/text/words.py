@@ -1,0 +1,303 @@
+"""What a post is made of: words, Chinese and Japanese characters, hashtags, mentions, links, emoji.
+
+One splitter for every script, over UTF-8 bytes, in one left-to-right pass without a dictionary; other kernels draw units
+one at a time from :func:`next_word`. It is not a tokenizer: Thai and Lao, written without spaces, give one word a
+phrase. Punctuation and symbols give no unit. Emoji sequences follow https://www.unicode.org/reports/tr51/
+
+- ``WORD`` letters, digits, combining marks; an apostrophe between two of them. Latin beside Han makes two units.
+- ``CJK`` one Han or Kana character, with its marks. Hangul goes by ``WORD``.
+- ``HASHTAG`` ``#word`` of letters, digits, ``_`` and not only digits; or ``#topic#`` closed within 40 characters, without
+  white space, if it has a Han or Kana character or no Latin letter or digit follows. Not after a Latin
+  letter or digit, as in ``C#``, unless that is part of a hashtag: ``#a#b``.
+- ``MENTION`` ``@name`` of up to 30 letters, digits, ``_``, ``-``. Not right after a Latin letter or digit: an address.
+- ``URL`` ``http(s)://`` up to white space, ``< > "``, a Han, Kana or Hangul character, or any non-ASCII sign.
+- ``EMOJI`` one picture: flag, keycap, skin tone, family joined by U+200D.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from redone_data.text.buffers import Bytes, Int64, string_buffers
+from redone_data.text.characters import (
+    CLASS_MASK,
+    DIGIT,
+    EMOJI,
+    HAN,
+    HANGUL,
+    KANA,
+    LATIN,
+    MARK,
+    OTHER_LETTER,
+    PUNCTUATION,
+    SPACE,
+    SYMBOL,
+    class_byte,
+    decode,
+)
+from redone_data.text.kernel import kernel
+
+MAX_TOPIC, MAX_NAME = 40, 30
+ZWJ, TEXT_STYLE, EMOJI_STYLE, KEYCAP = 0x200D, 0xFE0E, 0xFE0F, 0x20E3
+FULLWIDTH_HASH, FULLWIDTH_AT, APOSTROPHE, CURLY_APOSTROPHE = 0xFF03, 0xFF20, 0x27, 0x2019
+HASH, AT, UNDERSCORE, HYPHEN = 0x23, 0x40, 0x5F, 0x2D
+URL_HEAD = np.frombuffer(b"https://", np.uint8)
+URL_STOPS = (0x22, 0x3C, 0x3E)  # " < >
+URL_TAIL = np.frombuffer(b".,;:!?')]", np.uint8)
+
+
+class WordKind:
+    """What a unit is; ``NONE`` only at the end of a text."""
+
+    NONE, WORD, CJK, HASHTAG, MENTION, URL, EMOJI = range(7)
+
+
+NONE, WORD, CJK, HASHTAG, MENTION, URL, PICTURE = range(7)  # kernels cannot read class attributes
+
+
+class Words(NamedTuple):
+    """Units of row ``i`` are ``row_offsets[i]:row_offsets[i + 1]``; starts and ends count bytes from the row's start."""
+
+    row_offsets: Int64
+    starts: Int64
+    ends: Int64
+    kinds: Bytes
+
+
+def split(array: pa.Array | pa.ChunkedArray) -> Words:
+    """The units of each text: row_offsets int64[n + 1]; starts, ends int64[m]; kinds uint8[m] (:class:`WordKind`).
+
+    Raises :class:`RedoneError` for nulls.
+    """
+    offsets, data = string_buffers(array)
+    return Words(*_split_rows(offsets, data))
+
+
+@kernel
+def next_word(data: Bytes, begin: int, position: int, end: int) -> tuple[int, int, int]:
+    """(start, end, kind) of the first unit at or after ``position`` in the text ``data[begin:end]``.
+
+    ``(end, end, WordKind.NONE)`` when there is none. ``position`` is ``begin`` or the end of a unit.
+    """
+    while position < end:
+        code, after = decode(data, position, end)
+        sort = class_byte(code) & CLASS_MASK
+        if sort == HAN or sort == KANA:
+            return position, marks_end(data, after, end), CJK
+        if is_wordlike(sort):
+            stop = url_end(data, position, end)
+            if stop > position:
+                return position, stop, URL
+            if sort == DIGIT:
+                stop = keycap_end(data, code, after, end)
+                if stop > 0:
+                    return position, stop, PICTURE
+            return position, word_end(data, after, end), WORD
+        if sort == EMOJI:
+            return position, emoji_end(data, code, after, end), PICTURE
+        if sort == SYMBOL or sort == PUNCTUATION:
+            stop = keycap_end(data, code, after, end)
+            if stop > 0:
+                return position, stop, PICTURE
+            if code >= 0x80 and after < end and decode(data, after, end)[0] == EMOJI_STYLE:
+                return position, emoji_end(data, code, after, end), PICTURE
+            hashed = code == HASH or code == FULLWIDTH_HASH
+            sign = hashed or code == AT or code == FULLWIDTH_AT
+            if sign and (not follows_latin(data, begin, position) or (hashed and in_chain(data, begin, position))):
+                stop = hashtag_end(data, after, end) if hashed else mention_end(data, after, end)
+                if stop > 0:
+                    return position, stop, HASHTAG if hashed else MENTION
+        position = after
+    return end, end, NONE
+
+
+@kernel
+def is_wordlike(sort: int) -> bool:
+    """Whether a character of this class begins a word: a letter other than Han and Kana, or a digit."""
+    return DIGIT <= sort <= HANGUL
+
+
+@kernel
+def follows_latin(data: Bytes, begin: int, position: int) -> bool:
+    """Whether the character before ``position`` is an ASCII letter or digit."""
+    if position <= begin:
+        return False
+    byte: int = data[position - 1]
+    return 48 <= byte <= 57 or 65 <= byte <= 90 or 97 <= byte <= 122
+
+
+@kernel
+def in_chain(data: Bytes, begin: int, position: int) -> bool:
+    """Whether the word that ends at ``position`` has a ``#`` before it, as in ``#a#b``."""
+    while position > begin:
+        position -= 1
+        byte: int = data[position]
+        alphanumeric = 48 <= byte <= 57 or 65 <= byte <= 90 or 97 <= byte <= 122
+        if not (alphanumeric or byte == UNDERSCORE or byte >= 0x80):
+            return byte == HASH
+    return False
+
+
+@kernel
+def marks_end(data: Bytes, position: int, end: int) -> int:
+    """The first position that holds no combining mark."""
+    while position < end and data[position] >= 0x80:
+        code, after = decode(data, position, end)
+        if class_byte(code) & CLASS_MASK != MARK:
+            break
+        position = after
+    return position
+
+
+@kernel
+def word_end(data: Bytes, position: int, end: int) -> int:
+    """The end of the word whose first character ends at ``position``."""
+    while position < end:
+        code, after = decode(data, position, end)
+        sort = class_byte(code) & CLASS_MASK
+        if code == APOSTROPHE or code == CURLY_APOSTROPHE:
+            if after >= end or not is_wordlike(class_byte(decode(data, after, end)[0]) & CLASS_MASK):
+                break
+        elif not is_wordlike(sort) and sort != MARK:
+            break
+        position = after
+    return position
+
+
+@kernel
+def url_end(data: Bytes, start: int, end: int) -> int:
+    """The end of the link at ``start``, or ``start`` if there is none."""
+    if end - start < 8 or (data[start] | 0x20) != URL_HEAD[0]:
+        return start
+    position = start
+    for index in range(8):
+        if index == 4 and data[position] == 0x3A:
+            continue
+        byte = data[position]
+        if (byte | 0x20 if index < 5 else byte) != URL_HEAD[index]:
+            return start
+        position += 1
+    body = position
+    while position < end:
+        code, after = decode(data, position, end)
+        if code < 0x80:
+            if code <= 0x20 or code == 0x7F or code in URL_STOPS:
+                break
+        else:
+            sort = class_byte(code) & CLASS_MASK
+            if sort != MARK and not DIGIT <= sort < HANGUL:
+                break
+        position = after
+    while position > body and (data[position - 1] == URL_TAIL).any():
+        position -= 1
+    return position if position > body else start
+
+
+@kernel
+def keycap_end(data: Bytes, code: int, position: int, end: int) -> int:
+    """The end of a keycap emoji (a digit, # or *, perhaps U+FE0F, then U+20E3) after its first character, or 0."""
+    if (48 <= code <= 57 or code == HASH or code == 0x2A) and position < end:
+        code, after = decode(data, position, end)
+        if code == EMOJI_STYLE and after < end:
+            code, after = decode(data, after, end)
+        if code == KEYCAP:
+            return after
+    return 0
+
+
+@kernel
+def emoji_end(data: Bytes, code: int, position: int, end: int) -> int:
+    """The end of the emoji sequence whose first character, ``code``, ends at ``position``."""
+    flag = 0x1F1E6 <= code <= 0x1F1FF
+    while position < end:
+        code, after = decode(data, position, end)
+        if code == ZWJ and after < end:
+            joined, beyond = decode(data, after, end)
+            sort = class_byte(joined) & CLASS_MASK
+            if sort != EMOJI and (sort != SYMBOL or joined < 0x80):
+                break
+            after = beyond
+        elif flag and 0x1F1E6 <= code <= 0x1F1FF:
+            flag = False
+        elif not (
+            code == EMOJI_STYLE
+            or code == TEXT_STYLE
+            or code == KEYCAP
+            or 0x1F3FB <= code <= 0x1F3FF
+            or 0xE0020 <= code <= 0xE007F
+        ):
+            break
+        position = after
+    return position
+
+
+@kernel
+def hashtag_end(data: Bytes, start: int, end: int) -> int:
+    """The end of the hashtag whose sign ends at ``start``, or 0."""
+    position = start
+    characters = cjk = 0
+    while position < end and characters <= MAX_TOPIC:
+        code, after = decode(data, position, end)
+        sort = class_byte(code) & CLASS_MASK
+        if code == HASH or code == FULLWIDTH_HASH:
+            if characters > 0 and (cjk > 0 or not latin_at(data, after, end)):
+                return after
+            break
+        if sort == SPACE:
+            break
+        cjk += sort == HAN or sort == KANA
+        characters += 1
+        position = after
+    position = start
+    solid = False
+    while position < end:
+        code, after = decode(data, position, end)
+        sort = class_byte(code) & CLASS_MASK
+        if not (DIGIT <= sort <= KANA or sort == MARK or code == UNDERSCORE):
+            break
+        solid |= OTHER_LETTER <= sort <= KANA
+        position = after
+    return position if solid else 0
+
+
+@kernel
+def latin_at(data: Bytes, position: int, end: int) -> bool:
+    """Whether a Latin letter or a digit stands at ``position``."""
+    if position >= end:
+        return False
+    sort = class_byte(decode(data, position, end)[0]) & CLASS_MASK
+    return sort == LATIN or sort == DIGIT
+
+
+@kernel
+def mention_end(data: Bytes, start: int, end: int) -> int:
+    """The end of the name whose sign ends at ``start``, or 0."""
+    position = start
+    for _ in range(MAX_NAME):
+        if position >= end:
+            break
+        code, after = decode(data, position, end)
+        sort = class_byte(code) & CLASS_MASK
+        if not (DIGIT <= sort <= KANA or sort == MARK or code == UNDERSCORE or code == HYPHEN):
+            break
+        position = after
+    return position if position > start else 0
+
+
+@kernel
+def _split_rows(offsets: Int64, data: Bytes) -> tuple[Int64, Int64, Int64, Bytes]:
+    # No more units than bytes; pages of memory that are never touched cost nothing.
+    most = offsets[-1] - offsets[0]
+    starts, ends, kinds = np.empty(most, np.int64), np.empty(most, np.int64), np.empty(most, np.uint8)
+    row_offsets = np.zeros(len(offsets), np.int64)
+    count = 0
+    for row in range(len(offsets) - 1):
+        begin, end = offsets[row], offsets[row + 1]
+        start, position, kind = next_word(data, begin, begin, end)
+        while kind != NONE:
+            starts[count], ends[count], kinds[count] = start - begin, position - begin, kind
+            count += 1
+            start, position, kind = next_word(data, begin, position, end)
+        row_offsets[row + 1] = count
+    return row_offsets, starts[:count].copy(), ends[:count].copy(), kinds[:count].copy()

@@ -1,0 +1,230 @@
+"""The proxy: a decoder-only transformer so small that a laptop trains hundreds of them.
+
+Pre-norm blocks (RMSNorm, rotary positions, causal SDPA, SwiGLU), normalised tied embeddings. With a vocabulary of 4,096
+most of the arithmetic is the output layer, so the models are wide and shallow, and the loss is computed 128 tokens at a
+time, which keeps the logits in the cache and leaves their gradient behind: 30k tokens/s on one core of an AMD EPYC
+for the 0.3m proxy, 23k with all logits at once (docs/swarm.md has the table).
+
+Shapes in names: B rows, L positions, T = B x L tokens, C width, V vocabulary, H heads, D width of a head.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from redone_data.errors import RedoneError, did_you_mean
+from redone_data.rng import stream_seed
+
+LOSS_CHUNK_TOKENS = 128
+EMBEDDING_STD = 0.05
+EPSILON = 1e-6
+ROTARY_BASE = 10_000.0
+
+# The learning-rate rule and its point of reference, see `learning_rate`.
+BASE_LEARNING_RATE = 6e-3
+BASE_WIDTH = 64
+BASE_BATCH_TOKENS = 1024
+EMBEDDING_RATE_RATIO = 4.0
+WEIGHT_DECAY = 0.1
+BETAS = (0.9, 0.95)
+WARMUP_SHARE = 0.05
+FINAL_SHARE = 0.1
+
+
+@dataclass(frozen=True)
+class ProxyShape:
+    """How wide and how deep; `heads` must divide `width` into even parts (rotary positions turn pairs)."""
+
+    layers: int
+    width: int
+    heads: int
+
+    def __post_init__(self) -> None:
+        if self.layers < 1 or self.width < 8 or self.heads < 1:
+            raise RedoneError(f"a proxy needs layers >= 1, width >= 8 and heads >= 1, not {self}")
+        if self.width % (2 * self.heads):
+            raise RedoneError(f"a proxy's width must be a multiple of twice its heads; {self.width} and {self.heads} are not")
+
+    @property
+    def mlp_width(self) -> int:
+        """8/3 of the width, in eights: the SwiGLU MLP then has the parameters of a plain one of four times the width."""
+        return int(8 * self.width / 3) // 8 * 8
+
+    def num_parameters(self, vocab_size: int) -> int:
+        """All parameters, the tied embedding counted once."""
+        block = 4 * self.width**2 + 3 * self.width * self.mlp_width + 2 * self.width
+        return vocab_size * self.width + self.layers * block + self.width
+
+
+# Named by all parameters at a vocabulary of 4,096:        105,288 | 310,976 | 504,096 | 914,048 | 10,424,448
+SIZES: Mapping[str, ProxyShape] = {
+    "0.1m": ProxyShape(layers=1, width=24, heads=1),
+    "0.3m": ProxyShape(layers=1, width=64, heads=2),
+    "0.5m": ProxyShape(layers=1, width=96, heads=3),
+    "1m": ProxyShape(layers=2, width=128, heads=4),
+    "10m": ProxyShape(layers=5, width=384, heads=6),
+}
+
+
+def proxy_shape(size: str | ProxyShape) -> ProxyShape:
+    """The shape behind a name.
+
+    >>> proxy_shape("0.3m")
+    ProxyShape(layers=1, width=64, heads=2)
+    """
+    if isinstance(size, ProxyShape):
+        return size
+    if size not in SIZES:
+        raise RedoneError(f"unknown proxy size '{size}'; {did_you_mean(size, SIZES)}")
+    return SIZES[size]
+
+
+def learning_rate(shape: ProxyShape, batch_tokens: int) -> float:
+    """The peak rate of the matrices: 6e-3 at width 64 and 1,024 tokens a step, x 64/width, x the root of the batch.
+
+    The embedding, of which a step touches a few rows, learns at `embedding_learning_rate`, the same at every width. A
+    sweep on real text at 0.2M tokens (docs/swarm.md) chose both.
+
+    >>> learning_rate(proxy_shape("0.3m"), batch_tokens=1024)
+    0.006
+    """
+    return BASE_LEARNING_RATE * BASE_WIDTH / shape.width * math.sqrt(batch_tokens / BASE_BATCH_TOKENS)
+
+
+def embedding_learning_rate(shape: ProxyShape, rate: float) -> float:
+    """The embedding's peak rate beside the matrices' `rate`: four times as much at width 64, in proportion to width."""
+    return rate * EMBEDDING_RATE_RATIO * shape.width / BASE_WIDTH
+
+
+def rate_at(step: int, num_steps: int) -> float:
+    """The schedule as a share of the peak: linear warm-up over 5 % of the steps, then a cosine down to 10 %.
+
+    >>> [round(rate_at(step, 100), 2) for step in (0, 4, 52, 99)]
+    [0.2, 1.0, 0.55, 0.1]
+    """
+    warmup = max(1, round(WARMUP_SHARE * num_steps))
+    if step < warmup:
+        return (step + 1) / warmup
+    progress = (step + 1 - warmup) / max(1, num_steps - warmup)
+    return FINAL_SHARE + (1 - FINAL_SHARE) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+class ProxyModel(nn.Module):
+    """A language model whose parameters depend on (shape, vocabulary, seed) alone."""
+
+    def __init__(self, shape: ProxyShape, vocab_size: int, context: int, seed: int) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(stream_seed(seed, "proxy-init") % 2**63)
+        self.shape = shape
+        self.embedding = nn.Parameter(torch.empty(vocab_size, shape.width))
+        self.embedding.data.normal_(std=EMBEDDING_STD, generator=generator)
+        self.blocks = nn.ModuleList(_Block(shape, generator) for _ in range(shape.layers))
+        self.norm = nn.RMSNorm(shape.width, eps=EPSILON)
+        head_width = shape.width // shape.heads
+        frequency = ROTARY_BASE ** (-torch.arange(0, head_width, 2) / head_width)
+        angle_LD = (torch.arange(context)[:, None] * frequency).repeat(1, 2)
+        self.register_buffer("cos_LD", angle_LD.cos(), persistent=False)
+        self.register_buffer("sin_LD", angle_LD.sin(), persistent=False)
+
+    def loss(self, tokens_BL: Tensor, targets_BL: Tensor) -> Tensor:
+        """Mean cross-entropy in nats per token, to be differentiated."""
+        loss: Tensor = _ChunkedCrossEntropy.apply(self._hidden(tokens_BL), self.embedding, targets_BL.reshape(-1))
+        return loss
+
+    @torch.no_grad()
+    def total_nats(self, tokens_BL: Tensor, targets_BL: Tensor) -> float:
+        """The sum of the cross-entropies of all targets, in nats."""
+        hidden_TC, targets_T = self._hidden(tokens_BL), targets_BL.reshape(-1)
+        total = 0.0
+        for hidden, targets in zip(hidden_TC.split(LOSS_CHUNK_TOKENS), targets_T.split(LOSS_CHUNK_TOKENS), strict=True):
+            total += float(F.cross_entropy(hidden @ self.embedding.T, targets, reduction="sum"))
+        return total
+
+    def parameter_groups(self, rate: float) -> list[dict[str, Any]]:
+        """What AdamW needs: the embedding at its own rate and without decay, matrices decayed, gains not."""
+        embedding_rate = embedding_learning_rate(self.shape, rate)
+        others = [parameter for parameter in self.parameters() if parameter is not self.embedding]
+        return [
+            {"params": [self.embedding], "peak": embedding_rate, "weight_decay": 0.0},
+            {"params": [p for p in others if p.dim() == 2], "peak": rate, "weight_decay": WEIGHT_DECAY},
+            {"params": [p for p in others if p.dim() == 1], "peak": rate, "weight_decay": 0.0},
+        ]
+
+    def _hidden(self, tokens_BL: Tensor) -> Tensor:
+        length = tokens_BL.shape[1]
+        assert isinstance(self.cos_LD, Tensor) and isinstance(self.sin_LD, Tensor)
+        x_BLC = F.rms_norm(F.embedding(tokens_BL, self.embedding), (self.shape.width,), eps=EPSILON)
+        for block in self.blocks:
+            x_BLC = block(x_BLC, self.cos_LD[:length], self.sin_LD[:length])
+        hidden: Tensor = self.norm(x_BLC)
+        return hidden.flatten(0, 1)
+
+
+class _Block(nn.Module):
+    def __init__(self, shape: ProxyShape, generator: torch.Generator) -> None:
+        super().__init__()
+        self.heads = shape.heads
+        self.attention_norm = nn.RMSNorm(shape.width, eps=EPSILON)
+        self.query_key_value = nn.Parameter(torch.empty(3 * shape.width, shape.width))
+        self.attention_out = nn.Parameter(torch.zeros(shape.width, shape.width))
+        self.mlp_norm = nn.RMSNorm(shape.width, eps=EPSILON)
+        self.gate_up = nn.Parameter(torch.empty(2 * shape.mlp_width, shape.width))
+        self.down = nn.Parameter(torch.zeros(shape.width, shape.mlp_width))
+        # Outputs start at zero, so that a block starts as the identity; inputs keep the scale of what they read.
+        for matrix in (self.query_key_value, self.gate_up):
+            matrix.data.normal_(std=0.5 / math.sqrt(shape.width), generator=generator)
+
+    def forward(self, x_BLC: Tensor, cos_LD: Tensor, sin_LD: Tensor) -> Tensor:
+        num_rows, length, width = x_BLC.shape
+        heads = F.linear(self.attention_norm(x_BLC), self.query_key_value)
+        heads = heads.view(num_rows, length, 3, self.heads, width // self.heads)
+        query_BHLD, key_BHLD, value_BHLD = heads.permute(2, 0, 3, 1, 4)
+        mixed_BHLD = F.scaled_dot_product_attention(
+            _rotate(query_BHLD, cos_LD, sin_LD), _rotate(key_BHLD, cos_LD, sin_LD), value_BHLD, is_causal=True
+        )
+        x_BLC = x_BLC + F.linear(mixed_BHLD.transpose(1, 2).reshape(num_rows, length, width), self.attention_out)
+        gate, up = F.linear(self.mlp_norm(x_BLC), self.gate_up).chunk(2, dim=-1)
+        return x_BLC + F.linear(F.silu(gate) * up, self.down)
+
+
+def _rotate(x_BHLD: Tensor, cos_LD: Tensor, sin_LD: Tensor) -> Tensor:
+    first, second = x_BHLD.chunk(2, dim=-1)
+    return x_BHLD * cos_LD + torch.cat((-second, first), dim=-1) * sin_LD
+
+
+class _ChunkedCrossEntropy(torch.autograd.Function):
+    """Mean cross-entropy of softmax(hidden @ weight.T), its gradients computed on the way forward.
+
+    The logits of a chunk (128 x 4,096 floats are 2 MB) become their own gradient while still in the cache; the logits
+    of a whole batch never exist. A test compares it with torch's own.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, hidden_TC: Tensor, weight_VC: Tensor, targets_T: Tensor) -> Tensor:
+        grad_hidden_TC = torch.empty_like(hidden_TC)
+        grad_weight_VC = torch.zeros_like(weight_VC)
+        total = hidden_TC.new_zeros(())
+        for start in range(0, len(targets_T), LOSS_CHUNK_TOKENS):
+            chunk = slice(start, start + LOSS_CHUNK_TOKENS)
+            targets_T1 = targets_T[chunk, None]
+            logits_TV = hidden_TC[chunk] @ weight_VC.T
+            softmax_TV = torch.softmax(logits_TV, dim=-1)
+            # The most likely token's probability is at least 1/V, so its logarithm is safe, and gives the normaliser.
+            log_normaliser_T1 = logits_TV.amax(-1, keepdim=True) - softmax_TV.amax(-1, keepdim=True).log()
+            total += (log_normaliser_T1 - logits_TV.gather(1, targets_T1)).sum()
+            grad_logits_TV = softmax_TV.scatter_add_(1, targets_T1, softmax_TV.new_full(targets_T1.shape, -1.0))
+            torch.mm(grad_logits_TV, weight_VC, out=grad_hidden_TC[chunk])
+            grad_weight_VC.addmm_(grad_logits_TV.T, hidden_TC[chunk])
+        mean = 1 / len(targets_T)
+        ctx.save_for_backward(grad_hidden_TC.mul_(mean), grad_weight_VC.mul_(mean))
+        return total * mean
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
+        grad_hidden_TC, grad_weight_VC = ctx.saved_tensors
+        return grad_hidden_TC * grads[0], grad_weight_VC * grads[0], None
