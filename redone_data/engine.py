@@ -106,6 +106,10 @@ class Step(ABC):
         """The step's own statistics from its tasks' (in task order); may write more files."""
         return {}
 
+    def units(self, folder: Path) -> tuple[int, int] | None:
+        """(done, total) in finer units than tasks, for the progress bar of a step that is one long task."""
+        return None
+
     def identity(self) -> dict[str, Any]:
         return {"step": self.name, "version": self.VERSION, "config": self.config(), "inputs": self.inputs()}
 
@@ -206,7 +210,8 @@ class Engine:
             job.prepare()
         pending = [(j, i) for j, job in enumerate(jobs) for i in range(len(job.payloads)) if not job.record(i).exists()]
         total = sum(len(job.payloads) for job in jobs)
-        self.progress.start(steps[0].name, total, total - len(pending))
+        done, total = jobs[0].step.units(jobs[0].folder) or (total - len(pending), total)
+        self.progress.start(steps[0].name, total, done)
         if pending:
             scratch = jobs[0].folder
             plan = scratch / _PLAN
@@ -226,7 +231,11 @@ class Engine:
 
         def poll() -> None:
             while not stop.wait(0.2):
-                self.progress.update(sum(job.num_done() for job in jobs))
+                units = jobs[0].step.units(jobs[0].folder)
+                if units is None:
+                    self.progress.update(sum(job.num_done() for job in jobs))
+                else:
+                    self.progress.update(units[0])
 
         thread = threading.Thread(target=poll, daemon=True)
         thread.start()

@@ -29,7 +29,9 @@ class DomainConfig:
     """One domain: the unit of mixing."""
 
     sources: tuple[SourceConfig, ...] = field(metadata={"help": "where its documents come from"})
-    priority: int = field(default=0, metadata={"help": "of duplicates in two domains, the higher priority keeps its own"})
+    priority: int = field(
+        default=0, metadata={"help": "of duplicates in two domains, the higher priority keeps its own"}
+    )
     languages: tuple[str, ...] = field(default=(), metadata={"help": "allowed languages (zh, en, ...); empty: any"})
     rules: RulesConfig = field(default_factory=RulesConfig)
 

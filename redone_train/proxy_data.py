@@ -64,7 +64,9 @@ def _map_file(path: Path, dtype: np.dtype[np.generic]) -> npt.NDArray[np.generic
     except OSError as error:
         raise RedoneError(f"{error.filename}: cannot be read: {error.strerror}; write the token pools again") from None
     if num_bytes % dtype.itemsize or num_index_bytes % 8:
-        raise RedoneError(f"{path}: cut short ({num_bytes} bytes, its index {num_index_bytes}); write the token pools again")
+        raise RedoneError(
+            f"{path}: cut short ({num_bytes} bytes, its index {num_index_bytes}); write the token pools again"
+        )
     num_tokens = num_bytes // dtype.itemsize
     last_end = int(np.memmap(index_path, dtype="<u8", mode="r")[-1]) if num_index_bytes else 0
     if last_end != num_tokens:

@@ -122,7 +122,9 @@ class KeepStep(Step):
                     writer.write_table(pa.table({n: columns[n] for n in CURATED_SCHEMA.names}, schema=CURATED_SCHEMA))
                     sizes = pc.binary_length(kept["text"]).to_numpy()
                     for which in text_bytes:
-                        text_bytes[which] += int(sizes[validates[rows + start - batch.num_rows] == (which == "validation")].sum())
+                        text_bytes[which] += int(
+                            sizes[validates[rows + start - batch.num_rows] == (which == "validation")].sum()
+                        )
         kept_rows = {"validation": int((validates & ~dropped).sum()), "train": int((~validates & ~dropped).sum())}
         if sum(kept_rows.values()) + len(ledger["id"]) != part.rows:
             raise AssertionError(f"part {index}: {part.rows} read, {kept_rows} kept, {len(ledger['id'])} dropped")
@@ -175,8 +177,9 @@ class KeepStep(Step):
             "rule": joined(taken["rule"], rules, text).dictionary_encode(),
             "value": joined(taken["value"], duplicates["similarity"], pa.float64()),
             "bound": joined(taken["bound"], bounds, pa.float64()),
-            "duplicate_of": joined(taken["duplicate_of"], duplicates["duplicate_of"], text) if count else
-            taken["duplicate_of"].combine_chunks().take(pa.array(order)),
+            "duplicate_of": joined(taken["duplicate_of"], duplicates["duplicate_of"], text)
+            if count
+            else taken["duplicate_of"].combine_chunks().take(pa.array(order)),
         }
 
     def finish(self, folder: Path, results: list[dict[str, Any]]) -> dict[str, Any]:

@@ -52,7 +52,9 @@ def model_path(given: str | None) -> Path:
     if given is not None:
         path = Path(given)
         if not path.is_file():
-            raise RedoneError(f"curate.language.model: {path} is not a file; give the path of lid.176.ftz or lid.176.bin")
+            raise RedoneError(
+                f"curate.language.model: {path} is not a file; give the path of lid.176.ftz or lid.176.bin"
+            )
         return path
     spec = importlib.util.find_spec(MODEL_PACKAGE)
     for folder in (spec.submodule_search_locations or []) if spec else []:

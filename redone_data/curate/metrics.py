@@ -3,11 +3,13 @@
 Rules read these columns, so a changed threshold costs a second and not a pass over the text.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,9 +17,11 @@ import pyarrow.parquet as pq
 from redone_data.curate.language import LanguageConfig, LanguageModel
 from redone_data.engine import Output, Step
 from redone_data.manifest import atomic
-from redone_data.text.features import features
+from redone_data.text.features import METRICS, features
 
 HISTOGRAM_BINS = 40
+
+Float64 = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -48,11 +52,14 @@ class MetricsStep(Step):
                 text = batch.column(0)
                 frame = features(text)
                 language, confidence = model.identify(text, frame)
-                frames.append(frame.with_columns(language=pl.Series(language), language_confidence=pl.Series(confidence)))
+                frames.append(
+                    frame.with_columns(language=pl.Series(language), language_confidence=pl.Series(confidence))
+                )
         frame = pl.concat(frames)
         with atomic(folder / task) as aside:
             pq.write_table(frame.to_arrow().cast(_narrow(frame)), aside, compression="zstd")
-        return {"languages": dict(sorted(frame["language"].value_counts().iter_rows()))}
+        histograms = {name: _histogram(frame[name].to_numpy().astype(np.float64), name) for name in METRICS}
+        return {"languages": dict(sorted(frame["language"].value_counts().iter_rows())), "histograms": histograms}
 
 
 def _narrow(frame: pl.DataFrame) -> pa.Schema:
@@ -61,11 +68,24 @@ def _narrow(frame: pl.DataFrame) -> pa.Schema:
     return pa.schema([(name, kinds.get(type(kind), pa.int64())) for name, kind in frame.schema.items()])
 
 
-def histogram(values: np.ndarray[Any, Any]) -> tuple[list[int], list[float]]:
-    """Counts over HISTOGRAM_BINS equal bins between the 0.5th and 99.5th percentile; the ends take the rest."""
-    if not len(values):
-        return [], []
-    low, high = np.percentile(values, [0.5, 99.5])
-    edges = np.linspace(low, high if high > low else low + 1, HISTOGRAM_BINS + 1)
-    counts = np.bincount(np.clip(np.searchsorted(edges, values, side="right") - 1, 0, HISTOGRAM_BINS - 1), minlength=HISTOGRAM_BINS)
-    return counts.tolist(), edges.tolist()
+def edges_of(metric: str) -> Float64:
+    """The fixed bins of a metric: equal ones from 0 to 1 for shares, doubling in size for counts."""
+    if metric.endswith(("_fraction", "_ratio")):
+        return np.linspace(0, 1, HISTOGRAM_BINS + 1)
+    return np.concatenate([[0.0], np.logspace(0, 20, HISTOGRAM_BINS, base=2)])
+
+
+def histograms_of(outputs: Sequence[Output], metric: str) -> tuple[tuple[float, ...], tuple[int, ...]]:
+    """(edges, counts) of one metric over all documents of some metrics steps, from what the steps counted."""
+    counts = np.zeros(HISTOGRAM_BINS, dtype=np.int64)
+    for output in outputs:
+        for task in output.tasks:
+            counts += np.array(task["histograms"][metric], dtype=np.int64)
+    return tuple(edges_of(metric).tolist()), tuple(counts.tolist())
+
+
+def _histogram(values: Float64, metric: str) -> list[int]:
+    edges = edges_of(metric)
+    bins = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, HISTOGRAM_BINS - 1)
+    counts: list[int] = np.bincount(bins, minlength=HISTOGRAM_BINS).tolist()
+    return counts

@@ -45,7 +45,9 @@ class NearConfig:
     ngram: int = field(default=3, metadata={"help": "words per shingle"})
     bands: int = 25
     rows: int = field(default=5, metadata={"help": "MinHash values per band"})
-    threshold: float = field(default=0.5, metadata={"help": "Jaccard similarity of shingles from which two are duplicates"})
+    threshold: float = field(
+        default=0.5, metadata={"help": "Jaccard similarity of shingles from which two are duplicates"}
+    )
 
     def __post_init__(self) -> None:
         if min(self.ngram, self.bands, self.rows) < 1:
@@ -58,7 +60,7 @@ class NearConfig:
 class NearBandsStep(Step):
     """Band keys of every distinct text, sliced by key."""
 
-    name = "near_bands"
+    name = "near-bands"
     VERSION = 1
 
     corpus: Corpus
@@ -108,7 +110,7 @@ def _distinct_rows(exact: Output, part: Part) -> npt.NDArray[np.bool_]:
 class NearPairsStep(Step):
     """Candidate pairs: documents that share a band key."""
 
-    name = "near_pairs"
+    name = "near-pairs"
     VERSION = 1
 
     bands: Output
@@ -161,13 +163,17 @@ def _candidate_pairs(keys: UInt64, rows: Int64) -> tuple[Int64, Int64, int]:
 def _unique_pairs(left: Int64, right: Int64) -> tuple[Int64, Int64]:
     order = np.lexsort((right, left))
     left, right = left[order], right[order]
-    keep = np.append(True, (left[1:] != left[:-1]) | (right[1:] != right[:-1])) if len(left) else np.zeros(0, dtype=bool)
+    keep = (
+        np.append(True, (left[1:] != left[:-1]) | (right[1:] != right[:-1])) if len(left) else np.zeros(0, dtype=bool)
+    )
     return left[keep], right[keep]
 
 
 def _pair_bucket(left: Int64, right: Int64) -> Int64:
     # Multiplication by odd 64-bit constants spreads pairs over slices; any fixed spreading would do.
-    mixed = left.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) ^ right.astype(np.uint64) * np.uint64(0xC2B2AE3D27D4EB4F)
+    mixed = left.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) ^ right.astype(np.uint64) * np.uint64(
+        0xC2B2AE3D27D4EB4F
+    )
     return bucket_of(mixed * np.uint64(0xD6E8FEB86659FD93))
 
 
@@ -175,7 +181,7 @@ def _pair_bucket(left: Int64, right: Int64) -> Int64:
 class NearVerifyStep(Step):
     """Exact Jaccard similarity of every candidate pair; those at or above the threshold are written."""
 
-    name = "near_verify"
+    name = "near-verify"
     VERSION = 1
 
     corpus: Corpus
@@ -228,4 +234,6 @@ def _shingles_of(corpus: Corpus, rows: Int64, ngram: int) -> Shingles:
 def read_edges(verified: Output) -> pa.Table:
     """All verified pairs: left, right (global rows of distinct texts), similarity."""
     tables = [pq.read_table(path) for path in verified.files(".parquet")]
-    return pc.take(table := pa.concat_tables(tables), pc.sort_indices(table, [("left", "ascending"), ("right", "ascending")]))
+    return pc.take(
+        table := pa.concat_tables(tables), pc.sort_indices(table, [("left", "ascending"), ("right", "ascending")])
+    )

@@ -42,7 +42,9 @@ VERDICT_SCHEMA = pa.schema(
 class DomainPolicy:
     """What one domain's documents must pass. Of duplicates in several domains, the higher priority stays."""
 
-    priority: int = field(default=0, metadata={"help": "of duplicates in two domains, the higher priority keeps its own"})
+    priority: int = field(
+        default=0, metadata={"help": "of duplicates in two domains, the higher priority keeps its own"}
+    )
     languages: tuple[str, ...] = field(default=(), metadata={"help": "allowed languages (zh, en, ...); empty: any"})
     rules: RulesConfig = field(default_factory=RulesConfig)
 
@@ -70,7 +72,12 @@ class JudgeStep(Step):
         languages = {name: sorted(policy.languages) for name, policy in self.policies.items()}
         # The order of rules decides which of several reasons is given, so it is part of what identifies the step.
         order = {name: list(policy.rules.effective()) for name, policy in self.policies.items()}
-        return {"bounds": bounds, "order": order, "languages": languages, "min_confidence": self.language.min_confidence}
+        return {
+            "bounds": bounds,
+            "order": order,
+            "languages": languages,
+            "min_confidence": self.language.min_confidence,
+        }
 
     def inputs(self) -> dict[str, str]:
         metrics = {f"metrics{i:05d}": f for i, f in enumerate(sorted(m.fingerprint for m in self.metrics))}
@@ -83,7 +90,9 @@ class JudgeStep(Step):
         part = self.corpus.parts[task]
         policy = self.policies[part.domain]
         bounds = policy.rules.effective()
-        beside = next(m for m in self.metrics if m.manifest["inputs"]["read"] == _fingerprint_of(self.corpus, part.path))
+        beside = next(
+            m for m in self.metrics if m.manifest["inputs"]["read"] == _fingerprint_of(self.corpus, part.path)
+        )
         columns = pq.read_table(
             beside.folder / part.path.name, columns=sorted({*bounds, "language", "language_confidence"})
         )
@@ -112,7 +121,9 @@ class JudgeStep(Step):
         if len(again):
             first_ids = to_hex(id_hi[again], id_lo[again])
             ranks = pa.array(rank[rank > 0]).cast(pa.large_string())
-            id_hi[again], id_lo[again] = hash128(pc.binary_join_element_wise(first_ids, ranks, pa.scalar("\x1f", pa.large_string())))
+            id_hi[again], id_lo[again] = hash128(
+                pc.binary_join_element_wise(first_ids, ranks, pa.scalar("\x1f", pa.large_string()))
+            )
             if part.named:
                 step[again], rule[again] = "identity", "repeated_id"
                 value[again], bound[again] = rank[rank > 0], 0

@@ -190,7 +190,12 @@ class _PartWriter:
         texts = {"hi": text_hi, "lo": text_lo, "row": row}
         write_slices(self.folder / f"{stem}.texts.arrow", bucket_of(text_hi), NUM_BUCKETS, texts)
         self.parts.append(
-            {"file": f"{stem}.parquet", "rows": rows, "named": named, "text_bytes": int(pc.sum(pc.binary_length(text)).as_py())}
+            {
+                "file": f"{stem}.parquet",
+                "rows": rows,
+                "named": named,
+                "text_bytes": int(pc.sum(pc.binary_length(text)).as_py()),
+            }
         )
 
     def _keys(self, content: pa.Array, *, named: bool) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:

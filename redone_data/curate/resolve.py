@@ -87,7 +87,11 @@ class ResolveStep(Step):
         parts = part_of(self.corpus, columns["row"])
         write_slices(folder / "duplicates.arrow", parts, len(self.corpus.parts), columns)
         counts = np.bincount(columns["rule"], minlength=2)
-        return {"documents_with_duplicates": len(nodes), RULES[EXACT]: int(counts[EXACT]), RULES[NEAR]: int(counts[NEAR])}
+        return {
+            "documents_with_duplicates": len(nodes),
+            RULES[EXACT]: int(counts[EXACT]),
+            RULES[NEAR]: int(counts[NEAR]),
+        }
 
     def finish(self, folder: Path, results: list[dict[str, Any]]) -> dict[str, Any]:
         return results[0]

@@ -26,6 +26,7 @@ Floats = NDArray[np.float64]
 FEASIBILITY_TOLERANCE = 1e-9
 DUPLICATE_DECIMALS = 6  # mixtures that agree to this many decimals are one mixture
 MAX_ROUNDS = 60  # rounds of sampling before the ratio limit becomes a cap, and before giving up on new mixtures
+LATER_ROUND = 300  # draws of each round after the first
 
 
 @dataclass(frozen=True)
@@ -79,10 +80,13 @@ def design(
     chosen: dict[tuple[float, ...], Mixture] = {}
     for mixture in anchors:
         chosen.setdefault(_key(np.array(mixture.shares)), mixture)
-    for _ in range(MAX_ROUNDS):
-        if len(chosen) >= config.runs:
+    for attempt in range(MAX_ROUNDS):
+        missing = config.runs - len(chosen)
+        if missing <= 0:
             break
-        for weights_D in _sampled(prior, caps_D, config, rng, count=config.runs - len(chosen)):
+        # A first round of just as many keeps the strengths evenly drawn; later ones look for what is rare.
+        count = missing if attempt == 0 else max(missing, LATER_ROUND)
+        for weights_D in _sampled(prior, caps_D, config, rng, count=count):
             chosen.setdefault(_key(weights_D), mixture_of(prior.names, weights_D))
     return list(chosen.values())[: config.runs]
 
@@ -120,7 +124,7 @@ def caps_of(names: tuple[str, ...], max_weights: Mapping[str, float]) -> Floats:
         held = ", ".join(f"{name} {cap:.3g}" for name, cap in zip(names, caps_D, strict=True))
         factor = f"{math.ceil(1000 / total) / 1000:.3f}" if total > 0 else "infinity: there are no tokens"
         raise RedoneError(
-            f"the domains hold tokens for only {total:.1%} of the budget at the allowed epochs (largest weights: {held}); "
+            f"the domains hold tokens for only {total:.1%} of the budget at the allowed epochs (caps: {held}); "
             f"raise the epochs or the tokens by a factor of {factor}, or divide the token budget by it"
         )
     return caps_D
@@ -158,7 +162,8 @@ def _sampled(prior: Mixture, caps_D: Floats, config: DesignConfig, rng: np.rando
     support_D = natural_D > 0
     base_D = natural_D[support_D] ** config.temperature
     base_D /= base_D.sum()
-    ratio_D = np.minimum(1.0, config.max_ratio * natural_D)
+    # A domain so rare that its limit is a sliver would be in no run: it may always have ten times the least weight.
+    ratio_D = np.clip(config.max_ratio * natural_D, 10 * config.min_weight, 1.0)
     strengths_S = np.geomspace(config.min_strength, config.max_strength, config.strengths)
     per_strength = -(-count // config.strengths)
     accepted: list[Floats] = []

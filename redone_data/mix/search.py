@@ -5,7 +5,10 @@ move weight between two domains at a time while the prediction falls, with steps
 saturating law this ends at the one minimum; it also works for trees, which have no gradient). A model's own optimum is
 optimistic, so a trust rule holds throughout: the total-variation distance to the nearest run may not exceed the largest
 distance that any run has to its nearest other run. A refined mixture is kept only if it is predicted better and obeys
-that rule, and nothing that is predicted worse than the prior is ever proposed. 20,000 candidates of 6 domains: 0.1 s.
+that rule, and nothing that is predicted worse than the prior is ever proposed. 20,000 candidates of 6 domains and 20
+runs take 0.06 s, of 17 domains and 512 runs 1.2 s. On 12 planted surfaces each (noise sd .01) the true objective lacks
+on average 1 % of the way from prior to optimum at 5 domains and 24 runs, 5 % at 12 domains and 64 runs (worst 4 %,
+14 %), nearly all of it the price of the trust rule.
 
 Shapes: R runs, C candidates, D domains.
 """

@@ -22,7 +22,7 @@ Numbers = TypeVar("Numbers", bound=npt.NDArray[Any])
 
 
 class StringBuffers(NamedTuple):
-    """Row ``i`` is ``data[offsets[i]:offsets[i + 1]]``, valid UTF-8. Both are read-only; ``offsets[0]`` may exceed 0."""
+    """Row ``i`` is ``data[offsets[i]:offsets[i + 1]]``, valid UTF-8; read-only. ``offsets[0]`` may exceed 0."""
 
     offsets: Int64
     data: Bytes

@@ -239,7 +239,7 @@ def _measure_units(
     start, position, kind = next_word(data, begin, begin, end)
     while kind != NONE:
         kinds[kind] += 1
-        if kind == WORD or kind == CJK:
+        if kind in (WORD, CJK):
             characters = 0
             has_letter = False
             index = start

@@ -5,7 +5,7 @@ the low 64 bits of ``mmh3.hash128``), ``lo`` the second. Source: Appleby, Murmur
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -83,7 +83,7 @@ def _load64(typing_context: Any, data: Any, position: Any) -> Any:
     return types.uint64(data, types.int64), generate
 
 
-load64: Callable[[Bytes, int], np.uint64] = intrinsic(_load64)
+load64 = cast("Callable[[Bytes, int], np.uint64]", intrinsic(_load64))
 
 
 @kernel

@@ -2,13 +2,15 @@
 
 Short posts decide the settings: word 3-grams, 25 bands x 5 rows, then pairs verified by exact Jaccard; a post of fewer
 than 3 words still has one shingle. Links and mentions are skipped, ``#`` is stripped, case and full-width forms folded.
-MinHash: Broder 1997, doi:10.1109/SEQUEN.1997.666900. Banding: Leskovec, Rajaraman, Ullman, Mining of Massive Datasets, 3.4.
+MinHash: Broder 1997, doi:10.1109/SEQUEN.1997.666900.
+Banding: Leskovec, Rajaraman, Ullman, Mining of Massive Datasets, section 3.4.
 
 Rows without shingles (empty text, or white space alone) have the signature ``EMPTY_MINIMUM`` throughout, which no other
 row can have, and the band key ``EMPTY_BAND_KEY``, which no other row can have: skip that key when grouping, and they
 collide with nothing. Their Jaccard similarity is 0, also with each other.
 """
 
+import itertools
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -39,8 +41,8 @@ class Shingles(NamedTuple):
 def shingles(array: pa.Array | pa.ChunkedArray, ngram: int = 3) -> Shingles:
     """Hashes of the runs of ``ngram`` consecutive words of each text: offsets int64[n + 1], hashes uint64[m].
 
-    A text with fewer words gives one shingle of all of them; one without words, its other units (emoji, mentions, links)
-    stand in; one without units, its bytes. Raises :class:`RedoneError` for nulls and for ``ngram`` below 1.
+    A text with fewer words gives one shingle of all of them. Without words its other units (emoji, mentions, links)
+    stand in, without units its bytes. Raises :class:`RedoneError` for nulls and for ``ngram`` below 1.
     """
     if ngram < 1:
         raise RedoneError(f"ngram is {ngram}; it must be at least 1")
@@ -53,7 +55,8 @@ def signatures(shingles: Shingles, num_perm: int = 125, seed: int = 1, *, thread
     """uint32[n, num_perm]: for each permutation the least permuted shingle of the row.
 
     A permutation is ``(a * x + b) mod 2**64 >> 32`` of the low half ``x`` of a shingle, ``a`` and ``b`` of 64 bits:
-    strongly universal (Dietzfelbinger 1996, doi:10.1007/3-540-60922-9_46). ``threads`` share the rows and change nothing.
+    strongly universal (Dietzfelbinger 1996, doi:10.1007/3-540-60922-9_46). ``threads``
+    share the rows and change nothing.
     """
     if num_perm < 1 or threads < 1:
         raise RedoneError(f"num_perm is {num_perm} and threads {threads}; each must be at least 1")
@@ -66,7 +69,7 @@ def signatures(shingles: Shingles, num_perm: int = 125, seed: int = 1, *, thread
     with ThreadPoolExecutor(threads) as pool:
         for done in [
             pool.submit(_sign_rows, shingles.offsets, shingles.hashes, factors, terms, out, first, last)
-            for first, last in zip(bounds[:-1], bounds[1:], strict=True)
+            for first, last in itertools.pairwise(bounds)
         ]:
             done.result()
     return out
@@ -154,7 +157,7 @@ def _collect_words(data: Bytes, begin: int, end: int, words: UInt64) -> int:
     count = others = 0
     start, position, kind = next_word(data, begin, begin, end)
     while kind != NONE:
-        if kind == WORD or kind == CJK:
+        if kind in (WORD, CJK):
             words[count] = word_hash(data, start, position)
             count += 1
         elif kind == HASHTAG:

@@ -47,13 +47,7 @@ def is_removed(code: int) -> bool:
         return code != NEWLINE and code != TAB
     if code < 0x200B:
         return 0x7F <= code < 0xA0
-    return (
-        code == ZERO_WIDTH_SPACE
-        or code == WORD_JOINER
-        or code == BYTE_ORDER_MARK
-        or 0x202A <= code <= 0x202E
-        or 0x2066 <= code <= 0x2069
-    )
+    return code in (ZERO_WIDTH_SPACE, WORD_JOINER, BYTE_ORDER_MARK) or 8234 <= code <= 8238 or 8294 <= code <= 8297
 
 
 @kernel

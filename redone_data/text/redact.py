@@ -1,8 +1,8 @@
 """Personal data out of posts: addresses, phone, identity, card and contact numbers become placeholders.
 
-Few posts hold any. One cheap polars regex (Rust, several hundred MB/s) a kind finds the rows that might; only these go
+Few posts hold any. One cheap polars regex a kind (Rust) finds the rows that might; only these go
 through Python's ``re``, which alone has the look-around that Chinese text needs, then through check digits and context.
-So the cost a candidate row is Python's (about 50 microseconds), and a table of labelled cases in the tests is the measure.
+So a candidate row costs what Python costs; the measure is a table of labelled cases, tests/text/redact_cases.py.
 
 Digits glued to letters, in links, after words such as "order no." or in versions, prices and decimals are left alone.
 What each kind looks like is in ``personal_data.py``.

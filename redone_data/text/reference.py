@@ -4,6 +4,7 @@ Slow and short on purpose, and written from the definitions rather than from the
 arbitrary Unicode; nothing else calls it.
 """
 
+import itertools
 import re
 import unicodedata
 from collections import Counter
@@ -268,8 +269,8 @@ def features(text: str) -> dict[str, float]:
         return part / whole if whole else 0.0
 
     top_pair = 0
-    pairs = Counter(zip(words, words[1:], strict=False))
-    for index, pair in enumerate(zip(words, words[1:], strict=False)):
+    pairs = Counter(itertools.pairwise(words))
+    for index, pair in enumerate(itertools.pairwise(words)):
         if pairs[pair] > 1:
             top_pair = max(top_pair, pairs[pair] * (sizes[index] + sizes[index + 1]))
     seen = set()

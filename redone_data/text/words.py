@@ -1,13 +1,13 @@
 """What a post is made of: words, Chinese and Japanese characters, hashtags, mentions, links, emoji.
 
-One splitter for every script, over UTF-8 bytes, in one left-to-right pass without a dictionary; other kernels draw units
-one at a time from :func:`next_word`. It is not a tokenizer: Thai and Lao, written without spaces, give one word a
+One splitter for every script, over UTF-8 bytes, in one left-to-right pass without a dictionary; other kernels draw
+units one at a time from :func:`next_word`. It is not a tokenizer: Thai and Lao, written without spaces, give one word a
 phrase. Punctuation and symbols give no unit. Emoji sequences follow https://www.unicode.org/reports/tr51/
 
 - ``WORD`` letters, digits, combining marks; an apostrophe between two of them. Latin beside Han makes two units.
 - ``CJK`` one Han or Kana character, with its marks. Hangul goes by ``WORD``.
-- ``HASHTAG`` ``#word`` of letters, digits, ``_`` and not only digits; or ``#topic#`` closed within 40 characters, without
-  white space, if it has a Han or Kana character or no Latin letter or digit follows. Not after a Latin
+- ``HASHTAG`` ``#word`` of letters, digits, ``_`` and not only digits; or ``#topic#`` closed within 40 characters,
+  without white space, if it has a Han or Kana character or no Latin letter or digit follows. Not after a Latin
   letter or digit, as in ``C#``, unless that is part of a hashtag: ``#a#b``.
 - ``MENTION`` ``@name`` of up to 30 letters, digits, ``_``, ``-``. Not right after a Latin letter or digit: an address.
 - ``URL`` ``http(s)://`` up to white space, ``< > "``, a Han, Kana or Hangul character, or any non-ASCII sign.
@@ -57,7 +57,7 @@ NONE, WORD, CJK, HASHTAG, MENTION, URL, PICTURE = range(7)  # kernels cannot rea
 
 
 class Words(NamedTuple):
-    """Units of row ``i`` are ``row_offsets[i]:row_offsets[i + 1]``; starts and ends count bytes from the row's start."""
+    """Units of row ``i`` are ``row_offsets[i]:row_offsets[i + 1]``; starts, ends are bytes from the row's start."""
 
     row_offsets: Int64
     starts: Int64
@@ -83,7 +83,7 @@ def next_word(data: Bytes, begin: int, position: int, end: int) -> tuple[int, in
     while position < end:
         code, after = decode(data, position, end)
         sort = class_byte(code) & CLASS_MASK
-        if sort == HAN or sort == KANA:
+        if sort in (HAN, KANA):
             return position, marks_end(data, after, end), CJK
         if is_wordlike(sort):
             stop = url_end(data, position, end)
@@ -96,14 +96,14 @@ def next_word(data: Bytes, begin: int, position: int, end: int) -> tuple[int, in
             return position, word_end(data, after, end), WORD
         if sort == EMOJI:
             return position, emoji_end(data, code, after, end), PICTURE
-        if sort == SYMBOL or sort == PUNCTUATION:
+        if sort in (SYMBOL, PUNCTUATION):
             stop = keycap_end(data, code, after, end)
             if stop > 0:
                 return position, stop, PICTURE
             if code >= 0x80 and after < end and decode(data, after, end)[0] == EMOJI_STYLE:
                 return position, emoji_end(data, code, after, end), PICTURE
-            hashed = code == HASH or code == FULLWIDTH_HASH
-            sign = hashed or code == AT or code == FULLWIDTH_AT
+            hashed = code in (HASH, FULLWIDTH_HASH)
+            sign = hashed or code in (AT, FULLWIDTH_AT)
             if sign and (not follows_latin(data, begin, position) or (hashed and in_chain(data, begin, position))):
                 stop = hashtag_end(data, after, end) if hashed else mention_end(data, after, end)
                 if stop > 0:
@@ -156,7 +156,7 @@ def word_end(data: Bytes, position: int, end: int) -> int:
     while position < end:
         code, after = decode(data, position, end)
         sort = class_byte(code) & CLASS_MASK
-        if code == APOSTROPHE or code == CURLY_APOSTROPHE:
+        if code in (APOSTROPHE, CURLY_APOSTROPHE):
             if after >= end or not is_wordlike(class_byte(decode(data, after, end)[0]) & CLASS_MASK):
                 break
         elif not is_wordlike(sort) and sort != MARK:
@@ -220,13 +220,7 @@ def emoji_end(data: Bytes, code: int, position: int, end: int) -> int:
             after = beyond
         elif flag and 0x1F1E6 <= code <= 0x1F1FF:
             flag = False
-        elif not (
-            code == EMOJI_STYLE
-            or code == TEXT_STYLE
-            or code == KEYCAP
-            or 0x1F3FB <= code <= 0x1F3FF
-            or 0xE0020 <= code <= 0xE007F
-        ):
+        elif not (code in (EMOJI_STYLE, TEXT_STYLE, KEYCAP) or 127995 <= code <= 127999 or 917536 <= code <= 917631):
             break
         position = after
     return position
@@ -240,13 +234,13 @@ def hashtag_end(data: Bytes, start: int, end: int) -> int:
     while position < end and characters <= MAX_TOPIC:
         code, after = decode(data, position, end)
         sort = class_byte(code) & CLASS_MASK
-        if code == HASH or code == FULLWIDTH_HASH:
+        if code in (HASH, FULLWIDTH_HASH):
             if characters > 0 and (cjk > 0 or not latin_at(data, after, end)):
                 return after
             break
         if sort == SPACE:
             break
-        cjk += sort == HAN or sort == KANA
+        cjk += sort in (HAN, KANA)
         characters += 1
         position = after
     position = start
@@ -267,7 +261,7 @@ def latin_at(data: Bytes, position: int, end: int) -> bool:
     if position >= end:
         return False
     sort = class_byte(decode(data, position, end)[0]) & CLASS_MASK
-    return sort == LATIN or sort == DIGIT
+    return sort in (LATIN, DIGIT)
 
 
 @kernel
@@ -279,7 +273,7 @@ def mention_end(data: Bytes, start: int, end: int) -> int:
             break
         code, after = decode(data, position, end)
         sort = class_byte(code) & CLASS_MASK
-        if not (DIGIT <= sort <= KANA or sort == MARK or code == UNDERSCORE or code == HYPHEN):
+        if not (DIGIT <= sort <= KANA or sort == MARK or code in (UNDERSCORE, HYPHEN)):
             break
         position = after
     return position if position > start else 0

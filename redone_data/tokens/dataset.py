@@ -1,9 +1,9 @@
 """A token dataset on disk: the one thing that training reads.
 
-A folder of ``00000.ds`` (tokens, little-endian), ``00000.ds.index`` (u64 cumulative document ends), ``00000.spans.parquet``
-(id, domain, copy, start, num_tokens, num_bytes, lang of each document), ``tokenizer.json`` and ``manifest.json``, which
-says how it came to be. ``.ds`` and ``.index`` are datatrove's format. Shards are memory-mapped: opening costs a few file
-sizes a shard, whatever the number of tokens, and any token or document is one lookup away.
+A folder of ``00000.ds`` (tokens, little-endian), ``00000.ds.index`` (u64 cumulative document ends),
+``00000.spans.parquet`` (id, domain, copy, start, num_tokens, num_bytes, lang of each document), ``tokenizer.json``, and
+``manifest.json``, which says how it came to be. ``.ds`` and ``.index`` are datatrove's format. Shards are
+memory-mapped: opening costs a few file sizes a shard, whatever the number of tokens, and any token is one lookup away.
 """
 
 import functools
@@ -161,8 +161,10 @@ class TokenDataset:
         return np.concatenate(pieces)
 
     def spans(self) -> pl.LazyFrame:
-        """One row a document, in dataset order: id, domain, copy, start (over the whole dataset), num_tokens, num_bytes,
-        lang, shard."""
+        """One row a document, in dataset order: id, domain, copy, start, num_tokens, num_bytes, lang, shard.
+
+        ``start`` counts over the whole dataset, as :meth:`tokens` does.
+        """
         frames = [
             pl.scan_parquet(self._path(shard, "spans_file")).with_columns(
                 pl.col("start") + int(self._token_bounds[number]), shard=pl.lit(number, pl.Int32)

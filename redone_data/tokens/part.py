@@ -1,7 +1,7 @@
 """What the token layer reads: one curated part, and the keyed hash by which its documents are chosen and ordered.
 
-Every choice here (tokenizer sample, extra epoch, place in the shuffle) is a function of (seed, document id) alone, so it
-does not depend on the order of files, on their sizes, or on the number of workers.
+Every choice here (tokenizer sample, extra epoch, place in the shuffle) is a function of (seed, document id) alone, so
+it does not depend on the order of files, on their sizes, or on the number of workers.
 """
 
 from collections.abc import Iterable, Iterator

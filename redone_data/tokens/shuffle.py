@@ -1,11 +1,12 @@
 """A global shuffle out of core, of tokens or of text: scatter chosen copies to random shards, then sort each shard.
 
-Each copy of a document has an order hash h(seed, id, copy). Its shard is floor(h * shards / 2^64); within the shard copies
-lie in the order of the whole hash. So the dataset is one random permutation of all chosen copies, a function of the
-seed and the ids alone. Every token is written twice and read twice. Memory: about 300 MB for scattering, and twice a
-shard for sorting it. Choices depend on ids, so text comes out in the very order of the tokens.
+Each copy of a document has an order hash h(seed, id, copy). Its shard is floor(h * shards / 2^64); within the shard
+copies lie in the order of the whole hash. So the dataset is one random permutation of all chosen copies, a function of
+the seed and the ids alone. Every token is written twice and read twice. Memory: about 300 MB for scattering, and
+twice a shard for sorting it. Choices depend on ids, so text comes out in the very order of the tokens.
 """
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -115,7 +116,7 @@ class ScatterStep(Step):
             copy = np.arange(len(row)) - np.repeat(offsets_of(copies)[:-1], copies)
             groups = offsets_of(rows.lengths[row] * rows.values.itemsize)[:-1] // _CHUNK_BYTES
             edges = [0, *(np.flatnonzero(np.diff(groups)) + 1).tolist(), len(row)]
-            for start, end in zip(edges, edges[1:], strict=False):
+            for start, end in itertools.pairwise(edges):
                 writer.add(_copies(rows, row[start:end], copy[start:end], seed, task["domain"], self.emit))
         writer.flush()
         return {"files": writer.num_files, "copies": writer.num_copies}
@@ -232,15 +233,15 @@ class ShardStep(Step):
         }
 
     def finish(self, folder: Path, results: list[dict[str, Any]]) -> dict[str, Any]:
-        totals: dict[str, Any] = {}
+        totals: dict[str, Any] = {"token_bytes": self.pool.statistics["token_bytes"]}
         for name in ("domains", "langs"):
             sums: dict[str, dict[str, int]] = {}
             for result in results:
                 add_sums(sums, result[name])
             totals[name] = dict(sorted(sums.items()))
-        counted = [name for name in ("documents", "tokens", "bytes") if results and name in results[0]]
-        sums_of = {name: sum(result[name] for result in results) for name in counted}
-        return {**totals, **sums_of, "token_bytes": self.pool.statistics["token_bytes"]}
+        for name in ("documents", "bytes", *(["tokens"] if self.emit == "tokens" else [])):
+            totals[name] = sum(result[name] for result in results)
+        return totals
 
 
 def _sorted_content(column: pa.ChunkedArray, order: Int64, token_bytes: int) -> tuple[Int64, Values]:

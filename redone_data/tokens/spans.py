@@ -1,4 +1,4 @@
-"""Ragged copies: runs of values moved from one buffer to another, one memory copy a document, none a value in Python."""
+"""Ragged copies: runs of values moved from one buffer to another, with no Python object a value or a document."""
 
 from typing import Any
 

@@ -1,12 +1,11 @@
 """Shows a finished sample as a token dataset: hard links to its shards, the tokenizer, and a manifest."""
 
 from pathlib import Path
-from typing import Any
 
 from redone_data.engine import Output
 from redone_data.errors import RedoneError
-from redone_data.manifest import MANIFEST, link
-from redone_data.tokens.dataset import TokenDataset, write_manifest
+from redone_data.manifest import MANIFEST, link, read_json
+from redone_data.tokens.dataset import SHARD_FILES, TokenDataset, write_manifest
 from redone_data.tokens.sample import Sample
 from redone_data.tokens.tokenizer import TOKENIZER_CONFIG_FILE, TOKENIZER_FILE
 
@@ -16,7 +15,7 @@ def write_dataset(folder: Path, sample: Sample, tokenizer: Output) -> TokenDatas
 
     Costs no copy on one file system. Files that are not a dataset's stay as they are.
     """
-    config, pool_meta = sample.plan.manifest["config"], tokenizer.statistics
+    config, meta = sample.plan.manifest["config"], tokenizer.statistics
     described = sample.shards.manifest["files"]
     shards = []
     for task in sample.shards.tasks:
@@ -26,16 +25,18 @@ def write_dataset(folder: Path, sample: Sample, tokenizer: Output) -> TokenDatas
         counts = {name: task[name] for name in ("documents", "tokens", "bytes")}
         shards.append({**counts, **{key: {"name": name, **described[name]} for key, name in files.items()}})
     folder.mkdir(parents=True, exist_ok=True)
-    _clear(folder)
+    _clear(folder, {shard["tokens_file"]["name"] for shard in shards})
     for shard in shards:
-        for key in ("tokens_file", "index_file", "spans_file"):
+        for key in SHARD_FILES:
             _show(sample.shards.folder / shard[key]["name"], folder / shard[key]["name"])
     for name in (TOKENIZER_FILE, TOKENIZER_CONFIG_FILE):
         _show(tokenizer.folder / name, folder / name)
-    meta: dict[str, Any] = {name: pool_meta[name] for name in ("sha256", "vocab_size", "eos_token", "eos_token_id")}
     write_manifest(
         folder,
-        tokenizer={"file": TOKENIZER_FILE, **meta},
+        tokenizer={
+            "file": TOKENIZER_FILE,
+            **{name: meta[name] for name in ("sha256", "vocab_size", "eos_token", "eos_token_id")},
+        },
         token_bytes=sample.shards.statistics["token_bytes"],
         seed=config["seed"],
         budget=config["budget"],
@@ -48,12 +49,19 @@ def write_dataset(folder: Path, sample: Sample, tokenizer: Output) -> TokenDatas
     return TokenDataset.open(folder)
 
 
-def _clear(folder: Path) -> None:
-    """Take away the manifest first, so that no reader meets half of each, then shards of an earlier dataset."""
-    (folder / MANIFEST).unlink(missing_ok=True)
-    for pattern in ("[0-9]*.ds", "[0-9]*.ds.index", "[0-9]*.spans.parquet"):
-        for path in folder.glob(pattern):
-            path.unlink()
+def _clear(folder: Path, names: set[str]) -> None:
+    """Take away an earlier dataset, as its own manifest lists it, and nothing else."""
+    if (folder / MANIFEST).exists():
+        earlier = read_json(folder / MANIFEST)
+        if not isinstance(earlier, dict) or "schema_version" not in earlier:
+            raise RedoneError(f"{folder}: holds a {MANIFEST} that is not a token dataset's; choose another folder")
+        for shard in earlier["shards"]:
+            for key in SHARD_FILES:
+                (folder / shard[key]["name"]).unlink(missing_ok=True)
+        (folder / MANIFEST).unlink()
+    strangers = sorted(path.name for path in folder.glob("*.ds") if path.name not in names)
+    if strangers:
+        raise RedoneError(f"{folder / strangers[0]}: of no dataset known here; remove it, or choose another folder")
 
 
 def _show(source: Path, target: Path) -> None:

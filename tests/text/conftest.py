@@ -1,6 +1,11 @@
-"""Lets the tests of this folder import the texts that lie beside them; pytest's importlib mode does not."""
+"""Lets the tests of this folder import the texts that lie beside them (importlib mode does not), and compile."""
 
 import sys
 from pathlib import Path
 
+from hypothesis import settings
+
 sys.path.insert(0, str(Path(__file__).parent))
+# The first example of a property may wait seconds for numba.
+settings.register_profile("compiling", deadline=None)
+settings.load_profile("compiling")

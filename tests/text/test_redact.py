@@ -42,8 +42,8 @@ def test_only_the_kinds_asked_for_go():
     assert list(counts) == ["phone"]
 
 
-PIECES = st.sampled_from(
-    [
+PIECES = [
+    *[
         *"0123456789 -.:：@+xX/，我",
         "微信",
         "QQ",
@@ -53,13 +53,12 @@ PIECES = st.sampled_from(
         "010-62345678",
         "10.0.0.1",
         "<PHONE>",
-        "abc_12",
-    ]
-    + ["4111111111111111", "11010519491231002X", "fe80::1", "http://", "订单号", "v"]
-)
+    ],
+    *["4111111111111111", "11010519491231002X", "fe80::1", "http://", "订单号", "v", "abc_12"],
+]
 
 
-@given(text=st.lists(PIECES, max_size=14).map("".join))
+@given(text=st.lists(st.sampled_from(PIECES), max_size=14).map("".join))
 def test_redacting_twice_changes_nothing_more(text):
     once, _ = redact(pa.array([text]))
     twice, counts = redact(once)

@@ -1,0 +1,230 @@
+"""The command ``redone-data``."""
+
+import json
+import signal
+import sys
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from redone_data.errors import USER_ERROR_EXIT_CODE, RedoneError
+from redone_data.processes import children_die_with_us
+
+app = typer.Typer(
+    name="redone-data",
+    help="Turn a platform's raw posts into an optimized training corpus.\n\n"
+    "Start with: redone-data init my.yaml, edit it, then: redone-data mix my.yaml --dry-run",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+class Emitted(StrEnum):
+    tokens = "tokens"
+    text = "text"
+    both = "both"
+
+
+RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="The recipe, a YAML file.", show_default=False)]
+OutOption = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="The run's folder; overrides the recipe's output.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override one key of the recipe, for example mix.design.runs=40. Repeatable."),
+]
+SeedOption = Annotated[int | None, typer.Option("--seed", metavar="N", help="Override the recipe's seed.")]
+EmitOption = Annotated[Emitted, typer.Option("--emit", help="What is sampled: a token dataset, Parquet text, or both.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print the plan: steps, inputs with sizes, what is done. Runs nothing.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output; tables go nowhere.")]
+
+
+@app.command()
+def mix(
+    recipe: RecipePath,
+    out: OutOption = None,
+    set_: SetOption = None,
+    seed: SeedOption = None,
+    emit: EmitOption = Emitted.tokens,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """The main job: read, curate, tokenize, find the mixture, sample, report.
+
+    Run the same command again after any interruption: it goes on where it was. A finished run does nothing.
+    """
+    _execute("sample", recipe, out, set_, seed, emit, dry_run=dry_run, as_json=as_json)
+
+
+def _add_stage(verb: str, until: str, summary: str) -> None:
+    """A verb that runs the stages of `mix` up to its own, on the same code path."""
+
+    def command(
+        recipe: RecipePath,
+        out: OutOption = None,
+        set_: SetOption = None,
+        seed: SeedOption = None,
+        emit: EmitOption = Emitted.tokens,
+        dry_run: DryRunOption = False,
+        as_json: JsonOption = False,
+    ) -> None:
+        _execute(until, recipe, out, set_, seed, emit, dry_run=dry_run, as_json=as_json)
+
+    app.command(name=verb, help=summary)(command)
+
+
+_add_stage("read", "read", "Read the sources into a corpus: normalised, redacted, with stable ids.")
+_add_stage("curate", "curate", "Language, rules, duplicates and the keep policy with its ledger (after read).")
+_add_stage("tokenize", "tokenize", "Make one token pool a domain (after curate).")
+_add_stage("design", "design", "Sample the mixtures of the proxy swarm (after tokenize).")
+_add_stage("swarm", "swarm", "Train the proxy swarm with redone-train, or the recipe's command (after design).")
+_add_stage("fit", "fit", "Fit loss on weights and judge it on held-out runs (after swarm).")
+_add_stage("search", "search", "Search the best weights under the repetition cap (after fit).")
+_add_stage("validate", "validate", "Measure the found weights beside prior and uniform (after search).")
+_add_stage("sample", "sample", "Sample spans by weight and epochs into a token dataset; the same as mix.")
+_add_stage("report", "sample", "Write report.html again from what is stored; runs what is missing, as mix does.")
+
+
+@app.command()
+def init(
+    path: Annotated[Path, typer.Argument(metavar="RECIPE", help="Where to write it.")] = Path("recipe.yaml"),
+    force: Annotated[bool, typer.Option("--force", help="Overwrite a file that is there.")] = False,
+) -> None:
+    """Write a commented recipe to start from."""
+    from redone_data.starter import STARTER_RECIPE
+
+    if path.exists() and not force:
+        raise RedoneError(f"{path} exists; give another name, or --force to overwrite it")
+    try:
+        path.write_text(STARTER_RECIPE, encoding="utf-8")
+    except OSError as error:
+        raise RedoneError(f"{path}: cannot be written: {error.strerror}") from None
+    typer.echo(f"Wrote {path}. Edit its domains, then: redone-data mix {path} --dry-run")
+
+
+@app.command()
+def inspect(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="A run, corpus, ledger, token dataset, or one of its files.")],
+    examples: Annotated[int, typer.Option("--examples", "-n", help="How many rows or documents to show.", min=0)] = 3,
+    dropped: Annotated[str | None, typer.Option("--dropped", metavar="RULE", help="Ledger lines of one rule only.")] = None,
+    document: Annotated[str | None, typer.Option("--id", metavar="ID", help="Show one document, and its spans, by id.")] = None,
+) -> None:
+    """Show anything this project writes: schema, counts, examples, the decoded text of a span."""
+    from redone_data.inspection import show
+
+    show(path, Console(), examples=examples, dropped=dropped, document=document)
+
+
+def _execute(
+    until: str,
+    recipe_path: Path,
+    out: Path | None,
+    assignments: list[str] | None,
+    seed: int | None,
+    emit: Emitted,
+    *,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    # Imported late: --help answers at once.
+    from redone_data.recipe import load_recipe
+
+    loaded = load_recipe(recipe_path, assignments or (), seed)
+    console = Console(stderr=True) if as_json else Console()
+    root = loaded.output(out)
+    if dry_run:
+        from redone_data.plan import print_plan
+
+        print_plan(loaded, root, until, console, as_json=as_json)
+        return
+    from redone_data.pipeline import Run
+    from redone_data.report.html import write_report
+    from redone_data.report.terminal import Bars, print_summary
+    from redone_data.summarize import summarize
+
+    with Bars(console) as bars:
+        run = Run(loaded, root, emit.value, bars)
+        run.execute(until)  # type: ignore[arg-type]
+    summary = summarize(run)
+    complete = until == "sample"
+    if complete and (run.engine.ran or not (root / "report.html").exists() or recipe_command() == "report"):
+        write_report(summary, root / "report.html")
+    if as_json:
+        typer.echo(json.dumps(_result(run, root, complete=complete), ensure_ascii=False, indent=1, sort_keys=True))
+        return
+    print_summary(summary, console)
+    if not run.engine.ran:
+        console.print("Nothing to do: everything was already done.")
+    if complete:
+        console.print(f"\nDone: {root}", highlight=False)
+        for name, what in _OUTPUTS.items():
+            if (root / name).exists():
+                console.print(f"  {name:14s} {what}", highlight=False)
+
+
+_OUTPUTS = {
+    "corpus/": "curated documents, Parquet by domain",
+    "ledger/": "every dropped document and why",
+    "quarantine/": "records that could not be read, by file and line",
+    "proposal.json": "recommended weights and the evidence",
+    "tokens/": "the token dataset",
+    "text/": "the sampled mixture as Parquet",
+    "validation/": "held-out token pools by domain",
+    "report.html": "the report: open it in a browser",
+}
+
+
+def recipe_command() -> str:
+    """The verb that was called."""
+    return next((argument for argument in sys.argv[1:] if not argument.startswith("-")), "")
+
+
+def _result(run: Any, root: Path, *, complete: bool) -> dict[str, Any]:
+    return {
+        "folder": str(root),
+        "complete": complete,
+        "steps_run": run.engine.ran,
+        "domains": {} if run.kept is None else run.kept.statistics["domains"],
+        "proposal": None if run.proposal is None else json.loads(run.proposal.to_json()),
+    }
+
+
+class _Terminated(BaseException):
+    """SIGTERM, on its way to exit code 143."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command: 0 done, 2 a user's error, 130 and 143 interrupted; anything else is a defect, with traceback."""
+
+    def terminate(*_: object) -> None:
+        raise _Terminated
+
+    signal.signal(signal.SIGTERM, terminate)
+    children_die_with_us()
+    try:
+        # Not standalone: click would turn our exit codes and interrupts into its own.
+        status = app(args=arguments, standalone_mode=False)
+    except RedoneError as error:
+        sys.stderr.write(f"redone-data: {error}\n")
+        sys.exit(USER_ERROR_EXIT_CODE)
+    except (KeyboardInterrupt, typer.Abort):
+        sys.stderr.write("redone-data: interrupted; the same command goes on from here\n")
+        sys.exit(130)
+    except _Terminated:
+        sys.stderr.write("redone-data: terminated; the same command goes on from here\n")
+        sys.exit(143)
+    except Exception as error:
+        # Wrong options and missing arguments: typer's own message, on one line.
+        if hasattr(error, "format_message") and hasattr(error, "exit_code"):
+            sys.stderr.write(f"redone-data: {error.format_message()} (see redone-data --help)\n")
+            sys.exit(USER_ERROR_EXIT_CODE)
+        raise
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,159 @@
+"""``redone-data inspect``: look at anything this project writes."""
+
+import json
+from pathlib import Path
+
+import polars as pl
+import pyarrow.parquet as pq
+from rich.console import Console
+from rich.table import Table
+
+from redone_data.errors import RedoneError
+from redone_data.manifest import MANIFEST, read_json
+from redone_data.tokens.dataset import TokenDataset
+
+CUT = 200
+
+
+def show(path: Path, console: Console, *, examples: int, dropped: str | None, document: str | None) -> None:
+    """Print what lies at `path`. Raises RedoneError when it is nothing that can be shown."""
+    if not path.exists():
+        raise RedoneError(f"{path}: there is nothing here")
+    if dropped is not None:
+        _show_dropped(path, console, dropped, examples)
+    elif document is not None:
+        _show_document(path, console, document)
+    elif path.is_file() and path.suffix == ".json":
+        console.print_json(path.read_text(encoding="utf-8"))
+    elif path.suffix in (".ds", ".index"):
+        raise RedoneError(f"{path}: a shard is shown with its dataset: redone-data inspect {path.parent}")
+    elif _is_run(path):
+        _show_run(path, console, examples)
+    elif _is_dataset(path):
+        _show_dataset(TokenDataset.open(path), console, examples)
+    else:
+        _show_parquet(path, console, examples)
+
+
+def _is_run(path: Path) -> bool:
+    return (path / "proposal.json").is_file()
+
+
+def _is_dataset(path: Path) -> bool:
+    return (path / MANIFEST).is_file() and any(path.glob("*.ds"))
+
+
+def _show_run(path: Path, console: Console, examples: int) -> None:
+    manifest, proposal = read_json(path / MANIFEST), read_json(path / "proposal.json")
+    console.print(f"A run of seed {manifest['recipe']['seed']}, {len(manifest['inputs'])} input files", highlight=False)
+    table = Table("domain", "weight", "prior", "epochs", box=None)
+    for name in proposal["domains"]:
+        values = (proposal[key][name] for key in ("weights", "prior", "epochs"))
+        table.add_row(name, *(f"{value:.4f}" for value in values))
+    console.print(table)
+    console.print(proposal["decision"], highlight=False)
+    for name in ("corpus", "ledger", "quarantine", "text"):
+        if (path / name).is_dir():
+            console.rule(name, align="left")
+            _show_parquet(path / name, console, examples)
+    if (path / "tokens").is_dir():
+        console.rule("tokens", align="left")
+        _show_dataset(TokenDataset.open(path / "tokens"), console, examples)
+
+
+def _parquet_files(path: Path) -> list[Path]:
+    return [path] if path.suffix == ".parquet" else sorted(path.rglob("*.parquet"))
+
+
+def _show_parquet(path: Path, console: Console, examples: int) -> None:
+    files = _parquet_files(path)
+    if not files:
+        raise RedoneError(f"{path}: nothing that redone-data writes: no Parquet files, proposal.json or token shards")
+    rows = sum(pq.read_metadata(file).num_rows for file in files)
+    size = sum(file.stat().st_size for file in files)
+    console.print(f"{rows} rows in {len(files)} Parquet files, {size / 1e6:.2f} MB", highlight=False)
+    schema = pq.read_schema(files[0])
+    console.print("columns: " + ", ".join(f"{field.name} ({field.type})" for field in schema), highlight=False, markup=False)
+    if "domain" in schema.names:
+        scan = pl.scan_parquet(files)
+        by = ["domain", "step", "rule"] if "rule" in schema.names else ["domain"]
+        counts = scan.with_columns(pl.col(by).cast(pl.String)).group_by(by).len().sort(by).collect()
+        table = Table(*by, "rows", box=None)
+        for row in counts.rows():
+            table.add_row(*map(str, row))
+        console.print(table)
+    for record in pl.scan_parquet(files).head(examples).collect().to_dicts():
+        console.print(json.dumps(_cut(record), ensure_ascii=False, default=str), markup=False)
+
+
+def _cut(record: dict[str, object]) -> dict[str, object]:
+    return {
+        key: value[:CUT] + "…" if isinstance(value, str) and len(value) > CUT else value
+        for key, value in record.items()
+        if value is not None
+    }
+
+
+def _show_dataset(dataset: TokenDataset, console: Console, examples: int) -> None:
+    manifest = dataset.manifest
+    console.print(
+        f"{dataset.num_tokens} tokens in {dataset.num_documents} documents, vocabulary {dataset.vocab_size}, "
+        f"seed {manifest['seed']}",
+        highlight=False,
+    )
+    table = Table("domain", "weight", "epochs", "tokens", "documents", "bytes/token", box=None)
+    for name, counts in sorted(manifest["domains"].items()):
+        rate = counts["bytes"] / counts["tokens"] if counts["tokens"] else 0.0
+        weight, epochs = manifest["weights"].get(name, 0.0), manifest["epochs"].get(name, 0.0)
+        cells = f"{weight:.4f}", f"{epochs:.3f}", str(counts["tokens"]), str(counts["documents"]), f"{rate:.2f}"
+        table.add_row(name, *cells)
+    console.print(table)
+    for row in dataset.spans().head(examples).collect().to_dicts():
+        tokens = dataset.tokens(row["start"], row["start"] + row["num_tokens"])
+        console.print(f"[{row['domain']}] {row['id']}: {row['num_tokens']} tokens", markup=False, highlight=False)
+        console.print(f"  {dataset.decode(tokens)[:CUT]!r}", markup=False, highlight=False)
+
+
+def _show_dropped(path: Path, console: Console, rule: str, examples: int) -> None:
+    """Ledger lines of one rule; in a run's folder, with the texts of duplicate and kept document side by side."""
+    ledger = path / "ledger" if (path / "ledger").is_dir() else path
+    scan = pl.scan_parquet(_parquet_files(ledger)).with_columns(pl.col("step", "rule").cast(pl.String))
+    rules = scan.group_by("rule").len().sort("rule").collect()
+    if rule not in rules["rule"]:
+        raise RedoneError(f"{path}: no document was dropped by '{rule}'; the rules are: {', '.join(rules['rule'])}")
+    rows = scan.filter(pl.col("rule") == rule).head(examples).collect()
+    console.print(f"{rules.filter(pl.col('rule') == rule)['len'][0]} documents were dropped by {rule}", highlight=False)
+    table = Table("id", "domain", "value", "bound", "duplicate of", box=None)
+    for row in rows.to_dicts():
+        bound = "" if row["bound"] is None else f"{row['bound']:.4g}"
+        value = "" if row["value"] is None else f"{row['value']:.4g}"
+        table.add_row(row["id"], row["domain"], value, bound, row["duplicate_of"] or "")
+    console.print(table)
+    kept = [row for row in rows["duplicate_of"] if row is not None]
+    if kept and (path / "corpus").is_dir():
+        texts = pl.scan_parquet(_parquet_files(path / "corpus")).filter(pl.col("id").is_in(kept)).collect()
+        for row in texts.to_dicts():
+            console.print(f"{row['id']}: {row['text'][:CUT]!r}", markup=False, highlight=False)
+
+
+def _show_document(path: Path, console: Console, identity: str) -> None:
+    """One document by id, wherever it is in a run's folder, a corpus or a dataset."""
+    found = False
+    for name in ("corpus", "ledger"):
+        folder = path / name if (path / name).is_dir() else path
+        for file in _parquet_files(folder):
+            if "id" in pq.read_schema(file).names:
+                for row in pl.scan_parquet(file).filter(pl.col("id") == identity).collect().to_dicts():
+                    found = True
+                    console.print_json(json.dumps(row, ensure_ascii=False, default=str))
+        if folder == path:
+            break
+    dataset = path / "tokens" if (path / "tokens").is_dir() else path
+    if _is_dataset(dataset):
+        tokens = TokenDataset.open(dataset)
+        for row in tokens.find(identity).to_dicts():
+            found = True
+            text = tokens.decode(tokens.tokens(row["start"], row["start"] + row["num_tokens"]))
+            console.print(f"tokens {row['start']} to {row['start'] + row['num_tokens']}: {text[:CUT]!r}", markup=False)
+    if not found:
+        raise RedoneError(f"{path}: no document with id {identity}")

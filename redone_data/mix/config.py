@@ -1,0 +1,67 @@
+"""What a recipe says about the mixture."""
+
+from dataclasses import dataclass, field
+
+from redone_data.errors import RedoneError, did_you_mean
+from redone_data.mix.design import DesignConfig
+from redone_data.mix.fit import FitConfig
+from redone_data.mix.search import SearchConfig
+from redone_data.mix.swarm import SwarmConfig
+from redone_data.mixture import Mixture
+
+
+@dataclass(frozen=True)
+class ValidateConfig:
+    """Proxies trained on the found mixture, the prior and uniform weights."""
+
+    seeds: int = field(default=3, metadata={"help": "fresh seeds a mixture; 0 skips the measurement"})
+
+    def __post_init__(self) -> None:
+        if self.seeds < 0:
+            raise RedoneError(f"seeds: {self.seeds}; 0 or more")
+
+
+@dataclass(frozen=True)
+class MixConfig:
+    """How domain weights are found. `weights` or `proposal` set them; otherwise a swarm of proxies does."""
+
+    weights: dict[str, float] | None = field(
+        default=None, metadata={"help": "fixed by hand: domain -> share, scaled to sum to one"}
+    )
+    proposal: str | None = field(default=None, metadata={"help": "path of an earlier run's proposal.json"})
+    targets: dict[str, float] = field(
+        default_factory=dict, metadata={"help": "domain -> weight of its loss in the objective; default: all alike"}
+    )
+    max_epochs: float = field(default=4.0, metadata={"help": "no domain is repeated more often than this"})
+    design: DesignConfig = field(default_factory=DesignConfig)
+    swarm: SwarmConfig = field(default_factory=SwarmConfig)
+    fit: FitConfig = field(default_factory=FitConfig)
+    search: SearchConfig = field(default_factory=SearchConfig)
+    validate: ValidateConfig = field(default_factory=ValidateConfig)
+
+    def __post_init__(self) -> None:
+        if self.weights is not None and self.proposal is not None:
+            raise RedoneError("weights and proposal are both set; keep one")
+        if self.weights is not None:
+            Mixture.of(self.weights)
+        if self.max_epochs <= 0:
+            raise RedoneError(f"max_epochs: {self.max_epochs}; above 0")
+        if any(weight <= 0 for weight in self.targets.values()):
+            raise RedoneError("targets: weights are above 0; leave a domain out instead")
+
+    @property
+    def needs_swarm(self) -> bool:
+        return self.weights is None and self.proposal is None
+
+    def check_domains(self, domains: tuple[str, ...]) -> None:
+        """Raise RedoneError when a weight or target names a domain that the recipe does not have."""
+        for key, names in (("weights", self.weights or {}), ("targets", self.targets)):
+            for name in names:
+                if name not in domains:
+                    raise RedoneError(f"mix.{key}: '{name}' is not a domain; {did_you_mean(name, domains)}")
+        if self.needs_swarm and len(domains) < 2:
+            raise RedoneError("mix: one domain alone cannot be mixed; add a domain, or set mix.weights")
+
+    def objective(self, domains: tuple[str, ...]) -> dict[str, float]:
+        """Metric -> weight of the search objective."""
+        return dict(sorted(self.targets.items())) or dict.fromkeys(domains, 1.0)

@@ -1,0 +1,364 @@
+"""The main job from left to right: raw files in, a token dataset and a proposal out.
+
+Each stage is a verb of the command line too; a verb runs the stages up to its own, and what is done already is not done
+again. Everything is written below the run's folder: ``steps/`` while it is made, and at the end, by hard link, the
+folders that others build on (docs/run-folder.md).
+"""
+
+import contextlib
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args
+
+from redone_data.corpus import Corpus, folder_of
+from redone_data.curate.groups import ExactStep, IdentifyStep
+from redone_data.curate.keep import KeepStep
+from redone_data.curate.language import model_digest, model_path
+from redone_data.curate.metrics import MetricsStep
+from redone_data.curate.near import NearBandsStep, NearPairsStep, NearVerifyStep
+from redone_data.curate.policy import JudgeStep
+from redone_data.curate.read import ReadStep
+from redone_data.curate.resolve import ResolveStep
+from redone_data.curate.sources import DigestCache, resolve_inputs
+from redone_data.engine import Engine, Output, Progress, Silent
+from redone_data.errors import RedoneError
+from redone_data.manifest import MANIFEST, atomic, digest, link, read_json, write_json
+from redone_data.mix.optimize import (
+    PRIOR,
+    PROPOSAL,
+    UNIFORM,
+    FitStep,
+    Limits,
+    SearchStep,
+    design_runs,
+    fixed_proposal,
+    propose,
+    validation_runs,
+)
+from redone_data.mix.proposal import Proposal
+from redone_data.mix.swarm import ProxyRun, SwarmStep
+from redone_data.mixture import Mixture
+from redone_data.recipe import LoadedRecipe
+from redone_data.rng import stream_seed
+from redone_data.tokens.part import CuratedPart, curated_parts
+from redone_data.tokens.pool import PoolStep, pools
+from redone_data.tokens.sample import Sample, SampleConfig, sample
+from redone_data.tokens.tokenizer import TokenizerStep
+from redone_data.tokens.write import write_dataset
+
+Stage = Literal["read", "curate", "tokenize", "design", "swarm", "fit", "search", "validate", "sample"]
+STAGES: tuple[Stage, ...] = get_args(Stage)
+Emit = Literal["tokens", "text", "both"]
+
+MANIFEST_SCHEMA_VERSION = 1
+TIMINGS = "timings.json"
+T = TypeVar("T")
+LOCK = ".lock"
+
+
+@dataclass
+class Run:
+    """One run of a recipe: what each stage has made so far."""
+
+    loaded: LoadedRecipe
+    root: Path
+    emit: Emit = "tokens"
+    progress: Progress = field(default_factory=Silent)
+
+    reads: list[Output] = field(default_factory=list)
+    corpus: Corpus | None = None
+    metrics: tuple[Output, ...] = ()
+    judged: Output | None = None
+    kept: Output | None = None
+    tokenizer: Output | None = None
+    pool: Output | None = None
+    runs: tuple[ProxyRun, ...] = ()
+    swarm: Output | None = None
+    fitted: Output | None = None
+    searched: Output | None = None
+    validation: Output | None = None
+    proposal: Proposal | None = None
+    samples: dict[str, Sample] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.recipe = self.loaded.recipe
+        self.engine = Engine(self.root, self.recipe.executor, self.progress)
+        self.cache = DigestCache()
+        if (self.root / TIMINGS).is_file():
+            earlier = read_json(self.root / TIMINGS)
+            self.engine.timings.update(earlier.get("steps", {}))
+            self.cache.known.update(earlier.get("input_files", {}))
+
+    # --- Stages ------------------------------------------------------------------------------------------------------
+
+    def execute(self, until: Stage = "sample") -> None:
+        """Run every stage up to `until`; timings are kept even when a stage stops with an error."""
+        with locked(self.root):
+            try:
+                for stage in STAGES[: STAGES.index(until) + 1]:
+                    getattr(self, f"_{stage}")()
+                if until == "sample":
+                    self._publish()
+            finally:
+                self._write_timings()
+
+    def read_steps(self) -> list[ReadStep]:
+        """One step a source. Raises RedoneError when inputs are missing."""
+        steps = []
+        for name, domain in sorted(self.recipe.domains.items()):
+            for i, source in enumerate(domain.sources):
+                where = f"{self.loaded.path}: domains.{name}.sources[{i}].paths"
+                files = tuple(resolve_inputs(source, self.loaded.base, where, self.cache))
+                steps.append(ReadStep(name, source, self.recipe.read, files))
+        return steps
+
+    def _read(self) -> None:
+        steps = self.read_steps()
+        self.reads = self.engine.run_all(steps)
+        for step, output in zip(steps, self.reads, strict=True):
+            self._check_readable(step, output)
+        self.corpus = Corpus.of(self.reads)
+        empty = sorted(set(self.recipe.domains) - set(self.corpus.domains))
+        if empty:
+            raise RedoneError(f"domain '{empty[0]}' has no documents: its files hold no record with text")
+
+    def _check_readable(self, step: ReadStep, output: Output) -> None:
+        bad, good = output.statistics["quarantined"], output.statistics["rows"]
+        if bad > self.recipe.read.max_bad_fraction * (bad + good):
+            raise RedoneError(
+                f"domain '{step.domain}': {bad} of {bad + good} records cannot be read "
+                f"({bad / (bad + good):.2%}, allowed are {self.recipe.read.max_bad_fraction:.2%}); the first is "
+                f"{output.statistics['first_bad']}. All are listed in {output.folder}/*.quarantine.parquet; "
+                f"mend fields or format under domains.{step.domain}.sources, or raise read.max_bad_fraction"
+            )
+
+    def _curate(self) -> None:
+        corpus, recipe, engine = _made(self.corpus), self.recipe, self.engine
+        language, near = recipe.curate.language, recipe.curate.near
+        model = model_digest(model_path(language.model))
+        self.metrics = tuple(engine.run_all([MetricsStep(read, language, model) for read in self.reads]))
+        identified = engine.run(IdentifyStep(corpus))
+        exact = engine.run(ExactStep(corpus))
+        verified = None
+        if near.enabled:
+            bands = engine.run(NearBandsStep(corpus, exact, near))
+            pairs = engine.run(NearPairsStep(bands, sum(task["rows"] for task in bands.tasks) * near.bands))
+            verified = engine.run(NearVerifyStep(corpus, pairs, near))
+        policies = {name: domain.policy() for name, domain in recipe.domains.items()}
+        self.judged = engine.run(JudgeStep(corpus, self.metrics, identified, policies, language))
+        priorities = {name: policy.priority for name, policy in policies.items()}
+        resolved = engine.run(ResolveStep(corpus, self.judged, exact, verified, priorities))
+        keep = KeepStep(corpus, self.metrics, self.judged, resolved, near.threshold, recipe.curate.validation, recipe.seed)
+        self.kept = engine.run(keep)
+        for name, counts in sorted(self.kept.statistics["domains"].items()):
+            if not counts["train"]:
+                worst = max(counts["drops"].items(), key=lambda item: item[1], default=("nothing", 0))
+                raise RedoneError(
+                    f"domain '{name}' has no training documents after curation: {counts['read']} read, most dropped by "
+                    f"{worst[0]} ({worst[1]}); loosen domains.{name}.rules or languages, or leave the domain out"
+                )
+
+    @property
+    def parts(self) -> tuple[CuratedPart, ...]:
+        return curated_parts(_made(self.kept))
+
+    def _tokenize(self) -> None:
+        self.tokenizer = self.engine.run(TokenizerStep(self.parts, self._tokenizer_config(), self.recipe.seed))
+        self.pool = self.engine.run(PoolStep(self.parts, self.tokenizer))
+
+    def _tokenizer_config(self) -> Any:
+        from dataclasses import replace
+
+        config = self.recipe.tokens.tokenizer
+        if config.path is not None and (local := self.loaded.base / config.path).exists():
+            return replace(config, path=str(local))
+        return config
+
+    @property
+    def limits(self) -> Limits:
+        tokens = {name: pool.tokens for name, pool in pools(_made(self.pool)).items()}
+        return Limits(tokens, self.recipe.tokens.budget or sum(tokens.values()), self.recipe.mix.max_epochs)
+
+    def _design(self) -> None:
+        if self.recipe.mix.needs_swarm:
+            without = [name for name, pool in pools(_made(self.pool)).items() if not pool.validation]
+            if without:
+                raise RedoneError(
+                    f"domain '{without[0]}' has no validation documents to measure proxies on; "
+                    "raise curate.validation.fraction or min_documents, or set mix.weights"
+                )
+            self.runs = design_runs(self.limits, self.recipe.mix, self.recipe.seed)
+
+    def _swarm(self) -> None:
+        if self.runs:
+            self.swarm = self.engine.run(self._swarm_step(self.runs))
+
+    def _swarm_step(self, runs: tuple[ProxyRun, ...]) -> SwarmStep:
+        pool, tokenizer = _made(self.pool), _made(self.tokenizer)
+        seed = stream_seed(self.recipe.seed, "swarm") >> 33
+        return SwarmStep(pool, tokenizer, runs, self.recipe.mix.swarm, self.limits.budget, seed)
+
+    def _fit(self) -> None:
+        if self.swarm is not None:
+            self.fitted = self.engine.run(FitStep(self.swarm, self.recipe.mix, self.recipe.seed))
+
+    def _search(self) -> None:
+        if self.swarm is not None:
+            mix, seed = self.recipe.mix, self.recipe.seed
+            self.searched = self.engine.run(SearchStep(self.swarm, _made(self.fitted), self.limits, mix, seed))
+
+    def _validate(self) -> None:
+        recipe, mix = self.recipe, self.recipe.mix
+        if self.searched is None:
+            self.proposal = self._fixed()
+            return
+        found = read_json(self.searched.folder / "search.json")
+        mixtures = self.limits.baselines()
+        if found["found_by"] != "no skill":
+            mixtures = {PROPOSAL: Mixture.of(found["weights"]), **mixtures}
+        runs = validation_runs(mixtures, mix.validate.seeds, recipe.seed)
+        if runs:
+            self.validation = self.engine.run(self._swarm_step(runs))
+        seeds = sorted({run.seed for run in runs})
+        self.proposal = propose(
+            self.limits, mix, recipe.seed, self.searched, _made(self.fitted), self.validation, seeds
+        )
+
+    def _fixed(self) -> Proposal:
+        mix, domains = self.recipe.mix, self.recipe.domain_names
+        if mix.weights is not None:
+            mixture, decision = Mixture.of(mix.weights).on(domains), "Fixed by the recipe (mix.weights)."
+        else:
+            path = self.loaded.base / str(mix.proposal)
+            mixture = Proposal.from_json(path).mixture.on(domains)
+            decision = f"Taken from an earlier proposal ({mix.proposal})."
+        proposal = fixed_proposal(self.limits, mixture, self.recipe.seed, decision)
+        for name, epochs in proposal.epochs.items():
+            if epochs > mix.max_epochs + 1e-9:
+                raise RedoneError(
+                    f"domain '{name}' would be repeated {epochs:.2f} times at weight {proposal.weights[name]:.4g} and a "
+                    f"budget of {self.limits.budget} tokens; mix.max_epochs allows {mix.max_epochs:g}: lower the weight "
+                    "or tokens.budget, or raise mix.max_epochs"
+                )
+        return proposal
+
+    def _sample(self) -> None:
+        proposal, pool = _made(self.proposal), _made(self.pool)
+        settings = SampleConfig(self.limits.budget, self.recipe.tokens.shard_tokens)
+        for kind in ("tokens", "text"):
+            if self.emit in (kind, "both"):
+                parts = self.parts if kind == "text" else ()
+                self.samples[kind] = sample(
+                    self.engine, pool, proposal.mixture, settings, seed=self.recipe.seed, emit=kind, parts=parts
+                )
+
+    # --- What others build on ----------------------------------------------------------------------------------------
+
+    def is_complete(self) -> bool:
+        """Whether this very run is published already: same recipe, same inputs, same steps."""
+        path = self.root / MANIFEST
+        return path.is_file() and not self.engine.ran and digest(read_json(path)) == digest(self._manifest())
+
+    def _publish(self) -> None:
+        if self.is_complete():
+            return
+        (self.root / MANIFEST).unlink(missing_ok=True)  # from here to its return, the folder is not complete
+        kept, pool = _made(self.kept), _made(self.pool)
+        for name in ("corpus", "ledger"):
+            links = {
+                path.relative_to(kept.folder / name): path
+                for path in kept.files(".parquet")
+                if _below(path, kept, name)
+            }
+            _show(self.root / name, links)
+        quarantined = {
+            Path(output.folder.name) / path.name: path
+            for output in self.reads
+            for path in output.files(".quarantine.parquet")
+        }
+        _show(self.root / "quarantine", quarantined)
+        validation = {
+            Path(folder_of(found.domain)) / path.name: path
+            for found in pools(pool).values()
+            for file in found.validation
+            for path in (file.ds, file.index, file.spans)
+        }
+        _show(self.root / "validation", validation)
+        shutil.rmtree(self.root / "tokens", ignore_errors=True)
+        shutil.rmtree(self.root / "text", ignore_errors=True)
+        if "tokens" in self.samples:
+            write_dataset(self.root / "tokens", self.samples["tokens"], _made(self.tokenizer))
+        if "text" in self.samples:
+            shards = self.samples["text"].shards
+            _show(self.root / "text", {Path(path.name): path for path in shards.files(".parquet")})
+        with atomic(self.root / "proposal.json") as aside:
+            aside.write_text(_made(self.proposal).to_json(), encoding="utf-8")
+        write_json(self.root / MANIFEST, self._manifest())
+
+    def _manifest(self) -> dict[str, Any]:
+        outputs = [*self.reads, *self.metrics, self.kept, self.tokenizer, self.pool, self.swarm, self.fitted]
+        outputs += [self.searched, self.validation]
+        outputs += [output for chosen in self.samples.values() for output in (chosen.plan, chosen.shards)]
+        inputs = [
+            {
+                "domain": step.domain,
+                "source": step.source_name,
+                "path": file.label,
+                "bytes": file.num_bytes,
+                "sha256": file.sha256,
+            }
+            for step in self.read_steps()
+            for file in step.files
+        ]
+        return {
+            "schema_version": MANIFEST_SCHEMA_VERSION,
+            "recipe": self.recipe.canonical(),
+            "emit": self.emit,
+            "inputs": inputs,
+            "steps": {output.folder.name: output.fingerprint for output in outputs if output is not None},
+        }
+
+    def _write_timings(self) -> None:
+        values = {"steps": self.engine.timings, "input_files": self.cache.known}
+        with contextlib.suppress(RedoneError):  # a full disk has been reported already
+            write_json(self.root / TIMINGS, values)
+
+
+def _made(value: T | None) -> T:
+    assert value is not None, "an earlier stage has not run"
+    return value
+
+
+def _below(path: Path, output: Output, name: str) -> bool:
+    return path.relative_to(output.folder).parts[0] == name
+
+
+def _show(folder: Path, links: dict[Path, Path]) -> None:
+    """Make `folder` show exactly these finished files (name in the folder -> file)."""
+    shutil.rmtree(folder, ignore_errors=True)
+    for name, source in links.items():
+        link(source, folder / name)
+
+
+@contextlib.contextmanager
+def locked(root: Path) -> Iterator[None]:
+    """One run at a time in a folder; the lock ends with the process, however it ends."""
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        lock = os.open(root / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise RedoneError(f"{root}: cannot be written: {error.strerror}; choose another --out") from None
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise RedoneError(
+                f"{root}: another run is at work in this folder; wait for it, or choose another --out"
+            ) from None
+        yield
+    finally:
+        os.close(lock)

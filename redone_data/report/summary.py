@@ -1,0 +1,150 @@
+"""What a run did, as plain tables: the one source of the terminal's tables, the HTML report and the notebooks' plots."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class DomainRow:
+    """One domain from raw records to training tokens. Sizes in UTF-8 bytes."""
+
+    domain: str
+    quarantined: int
+    documents_read: int
+    bytes_read: int
+    documents_train: int
+    documents_validation: int
+    bytes_kept: int
+    tokens: int | None = None  # training tokens in the pool, end-of-document tokens included
+    pool_bytes: int | None = None  # bytes of those tokens' text
+    prior: float | None = None
+    weight: float | None = None
+    epochs: float | None = None
+    sampled_tokens: int | None = None
+
+    @property
+    def documents_dropped(self) -> int:
+        return self.documents_read - self.documents_train - self.documents_validation
+
+    @property
+    def kept_fraction(self) -> float:
+        return (self.documents_train + self.documents_validation) / max(self.documents_read, 1)
+
+
+@dataclass(frozen=True)
+class DropRow:
+    """Documents of a domain that one rule dropped."""
+
+    domain: str
+    step: str  # identity, language, rules, exact, near
+    rule: str
+    documents: int
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """How a metric is spread over a domain's documents, with the bounds its rule allows."""
+
+    domain: str
+    metric: str
+    meaning: str
+    edges: tuple[float, ...]
+    counts: tuple[int, ...]
+    minimum: float | None
+    maximum: float | None
+
+
+@dataclass(frozen=True)
+class LanguageRow:
+    """Training tokens by domain and language."""
+
+    domain: str
+    language: str
+    documents: int
+    tokens: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class HeldOutPoint:
+    """One proxy run's loss, measured and predicted by a fit that did not see the run. Bits per byte."""
+
+    run_id: str
+    metric: str
+    measured: float
+    predicted: float
+
+
+@dataclass(frozen=True)
+class MeasuredRow:
+    """Loss of one mixture on one metric over the validation seeds, beside its prediction. Bits per byte."""
+
+    metric: str  # a domain, or "objective"
+    mixture: str  # proposal, prior, uniform
+    predicted: float | None
+    low: float | None
+    high: float | None
+    measured: tuple[float, ...]  # one value a seed
+
+
+@dataclass(frozen=True)
+class SkillRow:
+    """How well a surrogate predicts held-out runs of one metric."""
+
+    metric: str
+    surrogate: str
+    chosen: bool
+    spearman: float
+    r2: float
+    rmse: float
+    skilled: bool
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Training loss of one proxy run, nats per token."""
+
+    run_id: str
+    steps: tuple[int, ...]
+    losses: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Example:
+    """A document that was dropped (or kept), to look at. Text is already redacted, and cut."""
+
+    domain: str
+    step: str  # "kept" for kept ones
+    rule: str
+    value: float | None
+    bound: float | None
+    text: str
+    duplicate_of: str | None = None  # the text of the document it duplicates, cut
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Everything a report shows. Parts that a run did not reach are empty."""
+
+    name: str
+    seed: int
+    domains: tuple[DomainRow, ...]
+    drops: tuple[DropRow, ...] = ()
+    redacted: dict[str, int] = field(default_factory=dict)  # kind -> occurrences masked
+    histograms: tuple[Histogram, ...] = ()
+    examples: tuple[Example, ...] = ()
+    languages: tuple[LanguageRow, ...] = ()
+    tokenizer: str = ""
+    vocab_size: int | None = None
+    budget: int | None = None
+    decision: str = ""
+    scale: str = ""  # of the proxies, "0.3m parameters x 0.2M tokens"
+    targets: dict[str, float] = field(default_factory=dict)
+    skill: tuple[SkillRow, ...] = ()
+    held_out: tuple[HeldOutPoint, ...] = ()
+    measured: tuple[MeasuredRow, ...] = ()
+    curves: tuple[Curve, ...] = ()
+    run_weights: dict[str, dict[str, float]] = field(default_factory=dict)  # run id -> domain -> weight
+    uniform: dict[str, float] = field(default_factory=dict)
+    nearest_run_distance: float | None = None
+    binding_caps: tuple[str, ...] = ()
+    seconds: dict[str, float] = field(default_factory=dict)  # step -> wall time

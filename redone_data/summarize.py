@@ -1,0 +1,254 @@
+"""From a run's outputs to the plain tables that people see (report/summary.py)."""
+
+import math
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow.parquet as pq
+
+from redone_data.curate.keep import LEDGER_SCHEMA
+from redone_data.curate.metrics import histograms_of
+from redone_data.curate.policy import verdict_file
+from redone_data.engine import Output
+from redone_data.manifest import read_json
+from redone_data.mix.optimize import OBJECTIVE, PROPOSAL, measured_losses
+from redone_data.pipeline import Run
+from redone_data.report.summary import (
+    Curve,
+    DomainRow,
+    DropRow,
+    Example,
+    HeldOutPoint,
+    Histogram,
+    LanguageRow,
+    MeasuredRow,
+    SkillRow,
+    Summary,
+)
+from redone_data.text.features import METRICS
+from redone_data.tokens.pool import pools
+
+EXAMPLES_PER_RULE = 2
+EXAMPLE_CHARACTERS = 280
+
+
+def summarize(run: Run) -> Summary:
+    """Everything the run has reached so far."""
+    recipe = run.recipe
+    proposal = run.proposal
+    tokenizer = {} if run.tokenizer is None else run.tokenizer.statistics
+    return Summary(
+        name=run.loaded.path.stem,
+        seed=recipe.seed,
+        domains=_domains(run),
+        drops=_drops(run.kept),
+        redacted=_redacted(run.reads),
+        histograms=_histograms(run),
+        examples=_examples(run),
+        languages=_languages(run.pool),
+        tokenizer=tokenizer.get("source", ""),
+        vocab_size=tokenizer.get("vocab_size"),
+        budget=None if run.pool is None else run.limits.budget,
+        decision="" if proposal is None else proposal.decision,
+        scale="" if proposal is None else proposal.scale,
+        targets={} if proposal is None else proposal.objective,
+        skill=_skill(run.fitted),
+        held_out=_held_out(run.fitted),
+        measured=_measured(run),
+        curves=_curves(run.swarm),
+        run_weights={found.run_id: dict(found.mixture) for found in run.runs},
+        uniform={} if proposal is None else proposal.uniform,
+        nearest_run_distance=None if proposal is None else proposal.nearest_run_distance,
+        binding_caps=() if proposal is None else proposal.binding_caps,
+        seconds={name: values["seconds"] for name, values in run.engine.timings.items() if "seconds" in values},
+    )
+
+
+def _domains(run: Run) -> tuple[DomainRow, ...]:
+    counts = {} if run.kept is None else run.kept.statistics["domains"]
+    found = {} if run.pool is None else pools(run.pool)
+    sampled = run.samples["tokens"].shards.statistics["domains"] if "tokens" in run.samples else {}
+    rows = []
+    for name in run.recipe.domain_names:
+        reads = [output for output in run.reads if output.manifest["config"]["domain"] == name]
+        kept = counts.get(name, {})
+        rows.append(
+            DomainRow(
+                domain=name,
+                quarantined=sum(output.statistics["quarantined"] for output in reads),
+                documents_read=sum(output.statistics["rows"] for output in reads),
+                bytes_read=sum(output.statistics["text_bytes"] for output in reads),
+                documents_train=kept.get("train", 0),
+                documents_validation=kept.get("validation", 0),
+                bytes_kept=kept.get("kept_bytes", 0),
+                tokens=found[name].tokens if name in found else None,
+                pool_bytes=found[name].bytes if name in found else None,
+                prior=run.limits.prior[name] if found else None,
+                weight=run.proposal.weights[name] if run.proposal else None,
+                epochs=run.proposal.epochs[name] if run.proposal else None,
+                sampled_tokens=sampled.get(name, {}).get("tokens", 0) if sampled else None,
+            )
+        )
+    return tuple(rows)
+
+
+def _drops(kept: Output | None) -> tuple[DropRow, ...]:
+    if kept is None:
+        return ()
+    return tuple(
+        DropRow(domain, *key.split("/", 1), documents)
+        for domain, counts in sorted(kept.statistics["domains"].items())
+        for key, documents in sorted(counts["drops"].items())
+    )
+
+
+def _redacted(reads: list[Output]) -> dict[str, int]:
+    totals: dict[str, int] = defaultdict(int)
+    for output in reads:
+        for kind, count in output.statistics["redacted"].items():
+            totals[kind] += count
+    return dict(sorted(totals.items()))
+
+
+def _histograms(run: Run) -> tuple[Histogram, ...]:
+    rows = []
+    for name, domain in sorted(run.recipe.domains.items()):
+        outputs = [m for m in run.metrics if _source_of(run, m) == name]
+        for metric, bound in domain.rules.effective().items():
+            if outputs and (bound.min is not None or bound.max is not None):
+                edges, counts = histograms_of(outputs, metric)
+                rows.append(Histogram(name, metric, METRICS[metric], edges, counts, bound.min, bound.max))
+    return tuple(rows)
+
+
+def _source_of(run: Run, metrics: Output) -> str:
+    read = next(output for output in run.reads if output.fingerprint == metrics.manifest["inputs"]["read"])
+    domain: str = read.manifest["config"]["domain"]
+    return domain
+
+
+def _examples(run: Run) -> tuple[Example, ...]:
+    """A few dropped documents a rule and domain, and a few kept ones, with their texts."""
+    if run.kept is None or run.corpus is None:
+        return ()
+    wanted: list[dict[str, Any]] = []
+    seen: dict[tuple[str, str], int] = defaultdict(int)
+    for task in run.kept.tasks:
+        if all(seen[task["domain"], key] >= EXAMPLES_PER_RULE for key in task["drops"]):
+            continue
+        ledger = pq.read_table(run.kept.folder / task["ledger"], schema=LEDGER_SCHEMA)
+        frame = pl.from_arrow(ledger)
+        assert isinstance(frame, pl.DataFrame)
+        frame = frame.with_columns(pl.col("step", "rule").cast(pl.String))
+        for row in frame.group_by("step", "rule", maintain_order=True).head(EXAMPLES_PER_RULE).to_dicts():
+            key = f"{row['step']}/{row['rule']}"
+            if seen[row["domain"], key] < EXAMPLES_PER_RULE:
+                seen[row["domain"], key] += 1
+                wanted.append(row)
+    texts = _texts(run, {row["id"] for row in wanted} | {row["duplicate_of"] for row in wanted if row["duplicate_of"]})
+    dropped = [
+        Example(
+            row["domain"], row["step"], row["rule"], row["value"], row["bound"], texts[row["id"]],
+            texts.get(row["duplicate_of"] or ""),
+        )
+        for row in wanted
+        if row["id"] in texts
+    ]
+    return (*dropped, *_kept_examples(run.kept))
+
+
+def _kept_examples(kept: Output) -> list[Example]:
+    examples, seen = [], set()
+    for task in kept.tasks:
+        if task["rows"] and task["domain"] not in seen:
+            seen.add(task["domain"])
+            with pq.ParquetFile(kept.folder / task["file"]) as file:
+                batch = next(file.iter_batches(batch_size=EXAMPLES_PER_RULE, columns=["text"]))
+            texts = [text[:EXAMPLE_CHARACTERS] for text in batch.column(0).to_pylist()]
+            examples += [Example(task["domain"], "kept", "", None, None, text) for text in texts]
+    return examples
+
+
+def _texts(run: Run, ids: set[str]) -> dict[str, str]:
+    """The texts of some documents by id, cut. Looks through the stored ids, then fetches the rows."""
+    assert run.corpus is not None
+    assert run.judged is not None
+    if not ids:
+        return {}
+    low = np.array(sorted(int(value[16:], 16) for value in ids), dtype=np.uint64)
+    texts: dict[str, str] = {}
+    for part in run.corpus.parts:
+        halves = pq.read_table(verdict_file(run.judged, part.index), columns=["id_hi", "id_lo"])
+        rows = np.flatnonzero(np.isin(halves["id_lo"].to_numpy(), low))
+        if not len(rows):
+            continue
+        column = part.read(["text"])["text"].take(rows.tolist()).to_pylist()
+        for row, text in zip(rows, column, strict=True):
+            identity = f"{halves['id_hi'][int(row)].as_py():016x}{halves['id_lo'][int(row)].as_py():016x}"
+            if identity in ids:
+                texts[identity] = text[:EXAMPLE_CHARACTERS]
+    return texts
+
+
+def _languages(pool: Output | None) -> tuple[LanguageRow, ...]:
+    if pool is None:
+        return ()
+    totals: dict[tuple[str, str], dict[str, int]] = {}
+    for task in pool.tasks:
+        for language, counts in task["langs"]["train"].items():
+            total = totals.setdefault((task["domain"], language), {"documents": 0, "tokens": 0, "bytes": 0})
+            for key in total:
+                total[key] += counts[key]
+    return tuple(LanguageRow(*key, **counts) for key, counts in sorted(totals.items()))
+
+
+def _skill(fitted: Output | None) -> tuple[SkillRow, ...]:
+    if fitted is None:
+        return ()
+    values = read_json(fitted.folder / "fit.json")
+    chosen = {(row["metric"], row["surrogate"]) for row in values["report"]}
+    return tuple(
+        SkillRow(
+            row["metric"], row["surrogate"], (row["metric"], row["surrogate"]) in chosen,
+            row["spearman"], row["r2"], row["rmse"], row["skilled"],
+        )
+        for row in values["compared"]
+    )
+
+
+def _held_out(fitted: Output | None) -> tuple[HeldOutPoint, ...]:
+    if fitted is None:
+        return ()
+    frame = pl.read_parquet(fitted.folder / "held_out.parquet")
+    return tuple(
+        HeldOutPoint(**row) for row in frame.to_dicts() if math.isfinite(row["predicted"])
+    )
+
+
+def _measured(run: Run) -> tuple[MeasuredRow, ...]:
+    if run.searched is None:
+        return ()
+    found = read_json(run.searched.folder / "search.json")
+    wanted = run.recipe.mix.objective(run.recipe.domain_names)
+    measured = {} if run.validation is None else measured_losses(run.validation, wanted)
+    mixtures = [name for name in found["predicted"] if found["found_by"] != "no skill" or name != PROPOSAL]
+    rows = []
+    for metric in (OBJECTIVE, *run.recipe.domain_names):
+        for name in mixtures:
+            predicted = found["predicted"][name][metric]
+            losses = tuple(measured.get(name, {}).get(metric, ()))
+            rows.append(MeasuredRow(metric, name, predicted["predicted"], predicted["low"], predicted["high"], losses))
+    return tuple(rows)
+
+
+def _curves(swarm: Output | None) -> tuple[Curve, ...]:
+    if swarm is None:
+        return ()
+    results = [read_json(Path(path)) for path in sorted((swarm.folder / "results").glob("*.json"))]
+    return tuple(
+        Curve(result["run_id"], tuple(step for step, _ in result["curve"]), tuple(loss for _, loss in result["curve"]))
+        for result in results
+    )

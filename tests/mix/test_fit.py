@@ -1,0 +1,139 @@
+import dataclasses
+
+import numpy as np
+import pytest
+from planted import Planted
+
+from redone_data.errors import RedoneError
+from redone_data.mix.fit import Fit, FitConfig, fit, fold_of_runs
+from redone_data.mix.tables import Swarm
+from redone_data.mixture import Mixture
+from redone_data.rng import stream
+
+FAST = FitConfig(surrogates=("linear", "saturating"))
+
+
+def shuffled_rows(swarm: Swarm, seed: int) -> Swarm:
+    order = stream(seed, "order").permutation(len(swarm.run_ids))
+    run_ids = tuple(swarm.run_ids[r] for r in order)
+    return dataclasses.replace(
+        swarm, run_ids=run_ids, weights_RD=swarm.weights_RD[order], losses_RM=swarm.losses_RM[order]
+    )
+
+
+def test_the_order_of_runs_domains_and_metrics_changes_nothing() -> None:
+    planted = Planted.draw(5, 2, seed=0)
+    swarm = planted.swarm(24, noise=0.01, seed=0)
+    turned = shuffled_rows(swarm, seed=1)
+    turned = dataclasses.replace(
+        turned,
+        domains=turned.domains[::-1],
+        metrics=turned.metrics[::-1],
+        weights_RD=turned.weights_RD[:, ::-1],
+        losses_RM=turned.losses_RM[:, ::-1],
+    )
+    first, second = fit(swarm, FitConfig(), seed=7), fit(turned, FitConfig(), seed=7)
+    assert first.report == second.report
+    mixtures = [planted.prior, Mixture.uniform(planted.prior.names)]
+    for metric, prediction in first.predict(mixtures).items():
+        assert np.array_equal(prediction.prediction_C, second.predict(mixtures)[metric].prediction_C)
+
+
+def test_replicates_of_a_mixture_share_a_fold() -> None:
+    swarm = Planted.draw(5, 1, seed=0).swarm(12, noise=0.01, seed=0)
+    doubled = Swarm(
+        (*swarm.run_ids, *(f"{name}-again" for name in swarm.run_ids)),
+        swarm.domains,
+        swarm.metrics,
+        np.vstack([swarm.weights_RD] * 2),
+        np.vstack([swarm.losses_RM] * 2),
+    )
+    folds = fold_of_runs(doubled, 5, seed=3)
+    assert np.array_equal(folds[:12], folds[12:])
+    assert sorted(np.bincount(folds[:12])) == [2, 2, 2, 3, 3]
+
+
+def test_noise_repeated_over_replicates_is_not_taken_for_skill() -> None:
+    swarm = Planted.draw(5, 1, seed=0).swarm(16, noise=0.0, seed=0)
+    run_ids = (*swarm.run_ids, *(f"{name}-again" for name in swarm.run_ids))
+    ranks = []
+    for seed in range(8):
+        noise = stream(seed, "noise").normal(size=(16, 1))
+        weights, losses = np.vstack([swarm.weights_RD] * 2), np.vstack([noise, noise])
+        doubled = Swarm(run_ids, swarm.domains, swarm.metrics, weights, losses)
+        ranks.append(fit(doubled, FitConfig(surrogate="lightgbm"), seed=0).report[0].spearman)
+    # Trees that had seen the replicate would remember it: a rank correlation near one.
+    assert np.mean(ranks) < 0.2
+
+
+def test_shuffled_labels_leave_no_skill() -> None:
+    swarm = Planted.draw(6, 1, seed=0).swarm(64, noise=0.01, seed=0)
+    ranks, skilled = [], []
+    for seed in range(10):
+        losses = stream(seed, "labels").permutation(swarm.losses_RM)
+        result = fit(dataclasses.replace(swarm, losses_RM=losses), FAST, seed)
+        ranks.append(result.report[0].spearman)
+        skilled.append(result.has_skill(swarm.metrics))
+    # Held-out predictions of noise lean to the negative: what a fold lacks, the mean of the others has too much of.
+    assert -0.3 < np.mean(ranks) < 0.1
+    assert not any(skilled)
+
+
+def test_the_true_kind_of_surface_has_skill_and_the_linear_baseline_loses() -> None:
+    swarm = Planted.draw(6, 2, seed=0).swarm(32, noise=0.005, seed=0)
+    result = fit(swarm, FitConfig(), seed=0)
+    assert result.has_skill(swarm.metrics)
+    assert {row.surrogate for row in result.report} == {"saturating"}
+    assert len(result.compared) == 6
+
+
+def test_the_linear_baseline_is_kept_where_nothing_beats_it_by_the_margin() -> None:
+    swarm = Planted.draw(6, 1, seed=0).swarm(40, noise=0.0, seed=0)
+    slope = np.array([0.3, -0.2, 0.1, 0.4, -0.5, 0.0])
+    noise = stream(0, "noise").normal(scale=0.02, size=(40, 1))
+    straight = dataclasses.replace(swarm, losses_RM=(swarm.weights_RD @ slope)[:, None] + 2 + noise)
+    result = fit(straight, FitConfig(), seed=0)
+    assert result.report[0].surrogate == "linear"
+    assert result.has_skill(swarm.metrics)
+
+
+def test_a_forced_surrogate_is_the_only_one_fitted() -> None:
+    swarm = Planted.draw(5, 2, seed=0).swarm(20, noise=0.01, seed=0)
+    result = fit(swarm, FitConfig(surrogate="lightgbm"), seed=0)
+    assert {row.surrogate for row in result.compared} == {"lightgbm"}
+
+
+def test_intervals_cover_new_mixtures_about_as_often_as_they_say() -> None:
+    covered = []
+    for seed in range(6):
+        planted = Planted.draw(6, 1, seed=seed)
+        result = fit(planted.swarm(40, noise=0.01, seed=seed), FitConfig(surrogate="saturating"), seed)
+        fresh = planted.swarm(200, noise=0.01, seed=seed + 100)
+        mixtures = [Mixture(fresh.domains, tuple(weights / weights.sum())) for weights in fresh.weights_RD]
+        _, low, high = result.predict(mixtures)["loss0"]
+        covered.append(((low <= fresh.losses_RM[:, 0]) & (fresh.losses_RM[:, 0] <= high)).mean())
+    assert 0.88 < np.mean(covered) <= 1.0
+
+
+def test_few_runs_promise_less_coverage() -> None:
+    swarm = Planted.draw(4, 1, seed=0).swarm(12, noise=0.01, seed=0)
+    assert fit(swarm, FAST, seed=0).report[0].coverage == pytest.approx(12 / 13)
+
+
+def test_a_constant_metric_has_no_skill() -> None:
+    swarm = Planted.draw(4, 1, seed=0).swarm(12, noise=0.0, seed=0)
+    flat = dataclasses.replace(swarm, losses_RM=np.full((12, 1), 1.5))
+    result: Fit = fit(flat, FitConfig(), seed=0)
+    assert not result.has_skill(["loss0"])
+    assert result.predict([Mixture.uniform(swarm.domains)])["loss0"].prediction_C == pytest.approx(1.5)
+
+
+def test_too_few_mixtures_and_unknown_metrics_are_refused() -> None:
+    swarm = Planted.draw(5, 1, seed=0).swarm(3, noise=0.0, seed=0)
+    with pytest.raises(RedoneError, match="3 different mixtures; at least 4"):
+        fit(swarm, FAST, seed=0)
+    result = fit(Planted.draw(5, 1, seed=0).swarm(8, noise=0.0, seed=0), FAST, seed=0)
+    with pytest.raises(RedoneError, match="did you mean 'loss0'"):
+        result.has_skill(["loss_0"])
+    with pytest.raises(RedoneError, match="no surrogate 'gp'"):
+        FitConfig(surrogate="gp")

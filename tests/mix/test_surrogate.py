@@ -1,0 +1,85 @@
+import numpy as np
+import pytest
+from planted import SHARED_DATA, Planted
+from scipy.optimize import approx_fprime
+
+from redone_data.errors import RedoneError
+from redone_data.mix.fit import spearman
+from redone_data.mix.surrogate import SURROGATES, LightGBMSurrogate, SaturatingLaw, _Terms, surrogate_named
+from redone_data.mix.tables import Swarm, load_swarm
+from redone_data.rng import stream
+
+
+@pytest.mark.parametrize("name", sorted(SURROGATES))
+def test_the_same_runs_and_stream_give_the_same_model(name: str) -> None:
+    swarm = Planted.draw(6, 1, seed=0).swarm(runs=20, noise=0.01, seed=0)
+    fits = [surrogate_named(name).fit(swarm.weights_RD, swarm.losses_RM[:, 0], stream(0, "fit")) for _ in range(2)]
+    assert np.array_equal(fits[0].predict(swarm.weights_RD), fits[1].predict(swarm.weights_RD))
+
+
+@pytest.mark.parametrize("name", sorted(SURROGATES))
+def test_constant_losses_and_equal_mixtures_are_predicted_as_they_are(name: str) -> None:
+    weights = np.full((8, 3), 1 / 3)
+    model = surrogate_named(name).fit(weights, np.full(8, 2.5), stream(0, "fit"))
+    assert np.allclose(model.predict(np.array([[0.0, 0.0, 1.0]])), 2.5)
+    model = surrogate_named(name).fit(weights, np.arange(8.0), stream(0, "fit"))
+    assert model.predict(weights) == pytest.approx(3.5, abs=0.5)
+
+
+def test_the_law_s_jacobian_is_that_of_its_losses() -> None:
+    rng = stream(0, "jacobian")
+    weights = rng.dirichlet(np.full(4, 0.5), size=3)
+    weights[0, 1] = 0.0
+    terms = _Terms(weights / weights.sum(axis=1, keepdims=True))
+    theta = rng.normal(size=11)
+    numeric = np.array([approx_fprime(theta, lambda t, r=run: terms.loss(t)[r], 1e-7) for run in range(3)])
+    assert np.allclose(terms.jacobian(theta), numeric, atol=1e-5)
+
+
+@pytest.mark.parametrize("domains", [5, 12])
+def test_the_law_recovers_its_own_kind_of_surface_from_few_runs(domains: int) -> None:
+    planted = Planted.draw(domains, 1, seed=1)
+    train, test = planted.swarm(24, noise=0.005, seed=1), planted.swarm(300, noise=0.0, seed=2)
+    model = SaturatingLaw().fit(train.weights_RD, train.losses_RM[:, 0], stream(0, "fit"))
+    assert spearman(model.predict(test.weights_RD), test.losses_RM[:, 0]) > 0.97
+
+
+def test_the_law_stays_finite_where_no_helpful_domain_is_present() -> None:
+    planted = Planted.draw(6, 1, seed=2)
+    train = planted.swarm(20, noise=0.01, seed=2)
+    model = SaturatingLaw().fit(train.weights_RD, train.losses_RM[:, 0], stream(0, "fit"))
+    span = np.ptp(train.losses_RM[:, 0])
+    assert np.abs(model.predict(np.eye(6)) - train.losses_RM[:, 0].mean()).max() < 5 * span
+
+
+@pytest.mark.parametrize("runs", [20, 32, 64])
+def test_the_trees_do_not_predict_a_constant_from_few_runs(runs: int) -> None:
+    swarm = Planted.draw(5, 1, seed=0).swarm(runs, noise=0.005, seed=0)
+    model = LightGBMSurrogate().fit(swarm.weights_RD, swarm.losses_RM[:, 0], stream(0, "fit"))
+    assert len(np.unique(model.predict(swarm.weights_RD))) > 4
+
+
+def test_an_unknown_surrogate_is_named_with_the_known_ones() -> None:
+    with pytest.raises(RedoneError, match="did you mean 'linear'"):
+        surrogate_named("linaer")
+
+
+def regmix() -> tuple[Swarm, Swarm]:
+    folder = SHARED_DATA / "regmix"
+    train = load_swarm(folder / "train_mixture_1m.csv", folder / "train_pile_loss_1m.csv")
+    return train, load_swarm(folder / "test_mixture_1m.csv", folder / "test_pile_loss_1m.csv")
+
+
+@pytest.mark.skipif(
+    not (SHARED_DATA / "regmix").is_dir(), reason="the published RegMix tables are not beside the repository"
+)
+@pytest.mark.parametrize(("runs", "least"), [(32, 0.97), (64, 0.98)])
+def test_the_law_ranks_the_published_regmix_test_mixtures_from_few_runs(runs: int, least: float) -> None:
+    train, test = regmix()
+    metric = next(name for name in train.metrics if "pile_cc" in name)
+    scores = []
+    for subset in range(5):
+        rows = np.random.default_rng(subset).choice(512, runs, replace=False)
+        model = SaturatingLaw().fit(train.weights_RD[rows], train.losses(metric)[rows], stream(subset, "fit"))
+        scores.append(spearman(model.predict(test.weights_RD), test.losses(metric)))
+    assert np.mean(scores) >= least
