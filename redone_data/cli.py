@@ -32,15 +32,23 @@ class Emitted(StrEnum):
 
 
 RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="The recipe, a YAML file.", show_default=False)]
-OutOption = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="The run's folder; overrides the recipe's output.")]
+OutOption = Annotated[
+    Path | None, typer.Option("--out", metavar="DIR", help="The run's folder; overrides the recipe's output.")
+]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override one key of the recipe, for example mix.design.runs=40. Repeatable."),
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Override one key of the recipe, for example mix.design.runs=40. Repeatable."
+    ),
 ]
 SeedOption = Annotated[int | None, typer.Option("--seed", metavar="N", help="Override the recipe's seed.")]
 EmitOption = Annotated[Emitted, typer.Option("--emit", help="What is sampled: a token dataset, Parquet text, or both.")]
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print the plan: steps, inputs with sizes, what is done. Runs nothing.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output; tables go nowhere.")]
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="Print the plan: steps, inputs with sizes, what is done. Runs nothing.")
+]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print the result as JSON on standard output; tables go nowhere.")
+]
 
 
 @app.command()
@@ -108,10 +116,16 @@ def init(
 
 @app.command()
 def inspect(
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="A run, corpus, ledger, token dataset, or one of its files.")],
+    path: Annotated[
+        Path, typer.Argument(metavar="PATH", help="A run, corpus, ledger, token dataset, or one of its files.")
+    ],
     examples: Annotated[int, typer.Option("--examples", "-n", help="How many rows or documents to show.", min=0)] = 3,
-    dropped: Annotated[str | None, typer.Option("--dropped", metavar="RULE", help="Ledger lines of one rule only.")] = None,
-    document: Annotated[str | None, typer.Option("--id", metavar="ID", help="Show one document, and its spans, by id.")] = None,
+    dropped: Annotated[
+        str | None, typer.Option("--dropped", metavar="RULE", help="Ledger lines of one rule only.")
+    ] = None,
+    document: Annotated[
+        str | None, typer.Option("--id", metavar="ID", help="Show one document, and its spans, by id.")
+    ] = None,
 ) -> None:
     """Show anything this project writes: schema, counts, examples, the decoded text of a span."""
     from redone_data.inspection import show

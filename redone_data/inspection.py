@@ -73,7 +73,9 @@ def _show_parquet(path: Path, console: Console, examples: int) -> None:
     size = sum(file.stat().st_size for file in files)
     console.print(f"{rows} rows in {len(files)} Parquet files, {size / 1e6:.2f} MB", highlight=False)
     schema = pq.read_schema(files[0])
-    console.print("columns: " + ", ".join(f"{field.name} ({field.type})" for field in schema), highlight=False, markup=False)
+    console.print(
+        "columns: " + ", ".join(f"{field.name} ({field.type})" for field in schema), highlight=False, markup=False
+    )
     if "domain" in schema.names:
         scan = pl.scan_parquet(files)
         by = ["domain", "step", "rule"] if "rule" in schema.names else ["domain"]

@@ -152,7 +152,9 @@ class Run:
         self.judged = engine.run(JudgeStep(corpus, self.metrics, identified, policies, language))
         priorities = {name: policy.priority for name, policy in policies.items()}
         resolved = engine.run(ResolveStep(corpus, self.judged, exact, verified, priorities))
-        keep = KeepStep(corpus, self.metrics, self.judged, resolved, near.threshold, recipe.curate.validation, recipe.seed)
+        keep = KeepStep(
+            corpus, self.metrics, self.judged, resolved, near.threshold, recipe.curate.validation, recipe.seed
+        )
         self.kept = engine.run(keep)
         for name, counts in sorted(self.kept.statistics["domains"].items()):
             if not counts["train"]:

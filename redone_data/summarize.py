@@ -151,7 +151,12 @@ def _examples(run: Run) -> tuple[Example, ...]:
     texts = _texts(run, {row["id"] for row in wanted} | {row["duplicate_of"] for row in wanted if row["duplicate_of"]})
     dropped = [
         Example(
-            row["domain"], row["step"], row["rule"], row["value"], row["bound"], texts[row["id"]],
+            row["domain"],
+            row["step"],
+            row["rule"],
+            row["value"],
+            row["bound"],
+            texts[row["id"]],
             texts.get(row["duplicate_of"] or ""),
         )
         for row in wanted
@@ -212,8 +217,13 @@ def _skill(fitted: Output | None) -> tuple[SkillRow, ...]:
     chosen = {(row["metric"], row["surrogate"]) for row in values["report"]}
     return tuple(
         SkillRow(
-            row["metric"], row["surrogate"], (row["metric"], row["surrogate"]) in chosen,
-            row["spearman"], row["r2"], row["rmse"], row["skilled"],
+            row["metric"],
+            row["surrogate"],
+            (row["metric"], row["surrogate"]) in chosen,
+            row["spearman"],
+            row["r2"],
+            row["rmse"],
+            row["skilled"],
         )
         for row in values["compared"]
     )
@@ -223,9 +233,7 @@ def _held_out(fitted: Output | None) -> tuple[HeldOutPoint, ...]:
     if fitted is None:
         return ()
     frame = pl.read_parquet(fitted.folder / "held_out.parquet")
-    return tuple(
-        HeldOutPoint(**row) for row in frame.to_dicts() if math.isfinite(row["predicted"])
-    )
+    return tuple(HeldOutPoint(**row) for row in frame.to_dicts() if math.isfinite(row["predicted"]))
 
 
 def _measured(run: Run) -> tuple[MeasuredRow, ...]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional as F  # noqa: N812 - its name everywhere
 
 from redone_data.rng import stream_seed
 from redone_train.proxy_shape import WEIGHT_DECAY, ProxyShape, embedding_learning_rate
@@ -38,12 +38,15 @@ class ProxyModel(nn.Module):
         head_width = shape.width // shape.heads
         frequency = ROTARY_BASE ** (-torch.arange(0, head_width, 2) / head_width)
         angle_LD = (torch.arange(context)[:, None] * frequency).repeat(1, 2)
+        self.cos_LD: Tensor
+        self.sin_LD: Tensor
         self.register_buffer("cos_LD", angle_LD.cos(), persistent=False)
         self.register_buffer("sin_LD", angle_LD.sin(), persistent=False)
 
     def loss(self, tokens_BL: Tensor, targets_BL: Tensor) -> Tensor:
         """Mean cross-entropy in nats per token, to be differentiated."""
-        loss: Tensor = _ChunkedCrossEntropy.apply(self._hidden(tokens_BL), self.embedding, targets_BL.reshape(-1))
+        hidden_TC, targets_T = self._hidden(tokens_BL), targets_BL.reshape(-1)
+        loss: Tensor = _ChunkedCrossEntropy.apply(hidden_TC, self.embedding, targets_T)  # type: ignore[no-untyped-call]
         return loss
 
     @torch.no_grad()
@@ -51,8 +54,9 @@ class ProxyModel(nn.Module):
         """The sum of the cross-entropies of all targets, in nats."""
         hidden_TC, targets_T = self._hidden(tokens_BL), targets_BL.reshape(-1)
         total = 0.0
-        for hidden, targets in zip(hidden_TC.split(LOSS_CHUNK_TOKENS), targets_T.split(LOSS_CHUNK_TOKENS), strict=True):
-            total += float(F.cross_entropy(hidden @ self.embedding.T, targets, reduction="sum"))
+        for start in range(0, len(targets_T), LOSS_CHUNK_TOKENS):
+            chunk = slice(start, start + LOSS_CHUNK_TOKENS)
+            total += float(F.cross_entropy(hidden_TC[chunk] @ self.embedding.T, targets_T[chunk], reduction="sum"))
         return total
 
     def parameter_groups(self, rate: float) -> list[dict[str, Any]]:
@@ -67,7 +71,6 @@ class ProxyModel(nn.Module):
 
     def _hidden(self, tokens_BL: Tensor) -> Tensor:
         length = tokens_BL.shape[1]
-        assert isinstance(self.cos_LD, Tensor) and isinstance(self.sin_LD, Tensor)
         x_BLC = F.rms_norm(F.embedding(tokens_BL, self.embedding), (self.shape.width,), eps=EPSILON)
         for block in self.blocks:
             x_BLC = block(x_BLC, self.cos_LD[:length], self.sin_LD[:length])

@@ -1,8 +1,8 @@
 """Training and evaluating one proxy: the loop, its checkpoint and its result.
 
 A run is a pure function of (swarm, run) on a given machine and thread count: stopping it at any step and going on gives
-the same bytes. A checkpoint (weights, Adam's moments, step; 12 bytes a parameter) is written every `checkpoint_seconds`,
-10 by default, which costs about 0.1 % of the time, and whenever the run is told to stop.
+the same bytes. A checkpoint (weights, Adam's moments, step; 12 bytes a parameter) is written every
+`checkpoint_seconds` (by default 10, for about 0.1 % of the time), and whenever the run is told to stop.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ EVALUATION_TOKENS = 2048
 OnStep = Callable[[int], bool]
 
 
-class Stopped(Exception):
+class Stopped(Exception):  # noqa: N818 - no error
     """The run was told to stop; its checkpoint is written."""
 
 

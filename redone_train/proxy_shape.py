@@ -39,7 +39,7 @@ class ProxyShape:
 
     @property
     def mlp_width(self) -> int:
-        """8/3 of the width, in eights: the SwiGLU MLP then has the parameters of a plain one of four times the width."""
+        """8/3 of the width, in eights: SwiGLU then has the parameters of a plain MLP of four times the width."""
         return int(8 * self.width / 3) // 8 * 8
 
     def num_parameters(self, vocab_size: int) -> int:
@@ -84,7 +84,7 @@ def learning_rate(shape: ProxyShape, batch_tokens: int) -> float:
 
 
 def embedding_learning_rate(shape: ProxyShape, rate: float) -> float:
-    """The embedding's peak rate beside the matrices' `rate`: eight times as much at width 64, in proportion to width."""
+    """The embedding's peak rate beside the matrices' `rate`: eight times as much at width 64, in proportion to it."""
     return rate * EMBEDDING_RATE_RATIO * shape.width / BASE_WIDTH
 
 

@@ -12,17 +12,18 @@ even by SIGKILL, the same command goes on where it stopped and gives the same by
   ``domains``: by name, ``train`` and ``validation`` (lists of .ds files, relative to the folder), ``validation_bytes``
   (UTF-8 bytes of all validation documents), ``train_limit_tokens`` (null, or how many of the domain's train tokens
   proxies may see, the same ones in every run, so that they repeat them as the real run will).
-- ``runs.csv``: ``run_id`` (letters, digits, ``_.-``), ``seed``, one column a domain; a row's weights sum to one (+- 0.001).
+- ``runs.csv``: ``run_id`` (letters, digits, ``_.-``), ``seed``, one column a domain; a row's weights sum to 1.
 - ``X.ds``: raw little-endian tokens, each document ended by ``eos_token_id``; ``X.ds.index``: u64 ends of documents.
 
 Written, each file by atomic rename:
 
 - ``results/<run_id>.json``: ``run_id``, ``status`` ("ok", "diverged"), ``loss_bpb`` and ``loss_nats_per_token`` by
   domain (empty when diverged), ``tokens``, ``parameters``, ``curve`` (about 20 [step, mean train loss in nats since
-  the point before]), ``fingerprint`` (a hash of weights, seed, proxy and pools: another one means the run is trained again).
+  the point before]), ``fingerprint`` (a hash of weights, seed, proxy and pools' sizes: a result with
+  another one is of another run, and the run is trained again).
 - ``timings/<run_id>.json``: ``seconds``, ``tokens_per_second`` (of training). The only file with times in it.
 - ``checkpoints/<run_id>.pt``: while the run is under way.
-- ``metrics.csv``: when all runs are finished; ``run_id`` and one column a domain, its bits per byte; diverged runs left out.
+- ``metrics.csv``: when all runs are finished; ``run_id``, and each domain's bits per byte; diverged runs left out.
 """
 
 import contextlib

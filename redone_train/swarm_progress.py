@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 
 class SwarmProgress:
@@ -15,19 +15,17 @@ class SwarmProgress:
 
     def __init__(self, num_runs: int, tokens_per_run: int) -> None:
         self.num_runs, self.tokens_per_run = num_runs, tokens_per_run
-        self.num_finished = self.num_at_start = 0
-        self._first: dict[str, int] = {}  # tokens a resumed run had already, as far as reported
+        self.num_finished = 0
         self._now: dict[str, int] = {}
         self._trained = 0
         self._started = time.monotonic()
 
     def start(self, num_finished: int) -> None:
-        self.num_finished = self.num_at_start = num_finished
+        self.num_finished = num_finished
         self._started = time.monotonic()
         self.say(f"{self.num_runs - num_finished} of {self.num_runs} runs to train")
 
     def tokens(self, run_id: str, tokens: int) -> None:
-        self._first.setdefault(run_id, min(tokens, 0) if run_id not in self._now else tokens)
         self._now[run_id] = tokens
         self.show()
 
@@ -42,7 +40,10 @@ class SwarmProgress:
         self.show()
 
     def speed(self) -> str:
-        """All that this command has trained over its wall time, evaluation and start-up included."""
+        """All that this command has trained over its wall time, evaluation and start-up included.
+
+        A resumed run counts as a whole one, so the first figures after a resume are a little high.
+        """
         seconds = max(time.monotonic() - self._started, 1e-9)
         rate = (self._trained + sum(self._now.values())) / seconds
         left = (self.num_runs - self.num_finished) * self.tokens_per_run - sum(self._now.values())

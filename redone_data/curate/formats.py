@@ -273,6 +273,7 @@ def _read_json(file: InputFile, source: SourceConfig, max_record_bytes: int) -> 
 def _read_warc(file: InputFile, source: SourceConfig, max_record_bytes: int) -> Iterator[Records]:
     """WARC and WET through datatrove's reader; pages are reduced to their main text by trafilatura."""
     try:
+        import pylibmagic  # noqa: F401 - brings libmagic where the system has none
         import trafilatura
         from datatrove.pipeline.readers import WarcReader
 

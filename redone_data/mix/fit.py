@@ -7,10 +7,10 @@ residuals (split conformal style); with n runs it cannot promise more than n / (
 
 A fold is drawn from the seed and the run ids, so the order of rows means nothing, and runs of the same mixture
 (replicates over seeds) share a fold: else a surrogate would be praised for remembering noise. The winner's own score is
-the best of three and so slightly flattering; nested folds would remove that at five times the cost. With shuffled
-labels 15 % of swarms of 12 runs still pass as skilled, 8 % of 20 runs, 2 % of 32 and none of 64. One metric takes 0.08 s at
-6 domains x 20 runs and 1.2 s at 17 x 512. Trained on 20-64 runs of the RegMix tables, the 95 % intervals cover 97-98 %
-of the held-out test mixtures.
+the best of three and so slightly flattering; nested folds would remove that at five times the cost. Chance passes too:
+of 100 swarms with shuffled losses each, 18 % counted as skilled at 12 runs, 9 % at 20, 2 % at 32 and at 64. One metric
+takes 0.08 s at 6 domains x 20 runs and 1.1 s at 17 x 512. Trained on 20-64 runs of the RegMix tables, the 95 %
+intervals cover 97-98 % of the held-out test mixtures.
 
 Shapes: R runs, C candidates, D domains, M metrics.
 """

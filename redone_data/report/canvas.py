@@ -107,7 +107,7 @@ def name_axes(axes: Axes, *, x: str = "", y: str = "") -> None:
 def tick_format(axes: Axes, axis: str, show: Callable[[float], str], *, bins: int = 5) -> None:
     """Few ticks, written by `show`."""
     which = axes.xaxis if axis == "x" else axes.yaxis
-    which.set_major_locator(MaxNLocator(nbins=bins, min_n_ticks=2))
+    which.set_major_locator(MaxNLocator(nbins=bins, steps=[1, 2, 2.5, 5, 10], min_n_ticks=2))
     which.set_major_formatter(FuncFormatter(lambda value, _: show(value)))
 
 
@@ -173,7 +173,13 @@ def row_chart(
 
 
 def grid_chart(
-    count: int, *, columns: int, panel: tuple[float, float], gap: tuple[float, float], left: float, legend: Sequence[Entry] = ()
+    count: int,
+    *,
+    columns: int,
+    panel: tuple[float, float],
+    gap: tuple[float, float],
+    left: float,
+    legend: Sequence[Entry] = (),
 ) -> tuple[Figure, list[Axes]]:
     """Small multiples: `panel` and `gap` are (width, height), titles and ticks live in the gaps."""
     lines = -(-count // columns)
@@ -183,7 +189,7 @@ def grid_chart(
     axes = []
     for i in range(count):
         x, y = left + (i % columns) * (panel[0] + gap[0]), head + (i // columns) * (panel[1] + gap[1])
-        axes.append(place(figure, x, y + 0.3, *panel))
+        axes.append(place(figure, x, y + 0.2, *panel))
     return figure, axes
 
 

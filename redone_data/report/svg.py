@@ -2,7 +2,7 @@
 
 Text stays text: the browser draws it, in its own fonts, and can select it. Colours of the palette become CSS variables
 (with themselves as fallback), so a page may show them lighter on dark. Ids are prefixed with the figure's name: several
-figures can share a page. matplotlib escapes what it writes; the tree is parsed and written again, so only elements leave.
+figures can share a page. matplotlib escapes what it writes; the tree is parsed and serialised again.
 """
 
 import io

@@ -1,7 +1,7 @@
-"""Does the found mixture beat prior and uniform weights, as measured? Differences of the objective, beside their noise.
+"""Does the found mixture beat prior and uniform weights, as measured? Differences of the objective, and their noise.
 
-The noise is two standard errors of the difference of two means over seeds, from the pooled spread: the rule by which the
-proposal was decided. The decision itself is told in the words of the run; this only puts figures beside it.
+The noise is two standard errors of the difference of two means over seeds, from the pooled spread: the rule by which
+the proposal was decided. The decision itself is told in the words of the run; this only puts figures beside it.
 """
 
 import math

@@ -1,7 +1,7 @@
 """One spelling for one text: Unicode NFC, one kind of line break, no invisible control characters, no outer space.
 
 A single kernel pass; only rows holding a code point that NFC might touch visit polars' normaliser, so clean Chinese
-or English costs no Unicode work (MB/s in benchmarks/text.md). Zero-width joiner and non-joiner stay: emoji, Indic and
+or English costs no Unicode work. Zero-width joiner and non-joiner stay: emoji, Indic and
 Persian spelling need them. NFC: https://www.unicode.org/reports/tr15/
 """
 

@@ -3,7 +3,7 @@
 A given tokenizer is copied and known by its file's SHA-256. A trained one reads about equal bytes of every domain,
 chosen by a hash of the document id; it holds all 256 bytes, so every text survives encoding, and it splits Chinese and
 Japanese runs from other letters and numbers into digits. Training is a function of the chosen documents: one thread or
-many, and any order of files, give the same bytes. It costs about 10 s for 20 MB on two cores.
+many, and any order of files, give the same bytes. 20 MB take 14 s on two cores and 1 GB of memory.
 
 Text of users is text: ``<|endoftext|>`` in a post is encoded letter by letter, never as the end of a document.
 """
