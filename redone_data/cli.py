@@ -6,13 +6,16 @@ import sys
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
 from redone_data.errors import USER_ERROR_EXIT_CODE, RedoneError
 from redone_data.processes import children_die_with_us
+
+if TYPE_CHECKING:
+    from redone_data.pipeline import Stage
 
 app = typer.Typer(
     name="redone-data",
@@ -68,7 +71,7 @@ def mix(
     _execute("sample", recipe, out, set_, seed, emit, dry_run=dry_run, as_json=as_json)
 
 
-def _add_stage(verb: str, until: str, summary: str) -> None:
+def _add_stage(verb: str, until: "Stage", summary: str) -> None:
     """A verb that runs the stages of `mix` up to its own, on the same code path."""
 
     def command(
@@ -134,7 +137,7 @@ def inspect(
 
 
 def _execute(
-    until: str,
+    until: "Stage",
     recipe_path: Path,
     out: Path | None,
     assignments: list[str] | None,
@@ -162,7 +165,7 @@ def _execute(
 
     with Bars(console) as bars:
         run = Run(loaded, root, emit.value, bars)
-        run.execute(until)  # type: ignore[arg-type]
+        run.execute(until)
     summary = summarize(run)
     complete = until == "sample"
     if complete and (run.engine.ran or not (root / "report.html").exists() or recipe_command() == "report"):

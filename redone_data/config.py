@@ -1,8 +1,7 @@
 """Strict YAML -> frozen dataclasses.
 
 Every key and type is checked against the dataclass that owns it; an error names the file, the path of the key, the
-nearest known key and what is allowed. Field metadata ``{"help": ...}`` documents a key where it is defined; ``init`` and
-the docs read it from there.
+nearest known key and what is allowed. Field metadata ``{"help": ...}`` documents a key where it is defined.
 """
 
 import dataclasses
@@ -41,7 +40,7 @@ _StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _m
 def parse_yaml(text: str, *, where: str) -> Any:
     """YAML as plain values; a syntax error becomes a one-line :class:`RedoneError` with its line."""
     try:
-        return yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader
+        return yaml.load(text, Loader=_StrictLoader)  # a SafeLoader
     except yaml.MarkedYAMLError as error:
         line = f" line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise RedoneError(f"{where}{line}: not valid YAML: {error.problem}") from None

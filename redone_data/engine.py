@@ -2,8 +2,8 @@
 
 A :class:`Step` turns the files of earlier steps into files of its own, task by task. Its folder is
 ``steps/NAME-HASH``, where the hash covers its configuration, its ``VERSION`` and the manifests of its inputs: the same
-step is never computed twice, and a changed one never meets the old one's files. A task's record appears after its files,
-the step's manifest after all its tasks; what lacks its record is computed again. So a kill at any moment costs at most
+step is never computed twice, and a changed one never meets the old one's files. A task's record appears after its
+files, the step's manifest after all its tasks; what lacks its record is computed again. So a kill at any moment costs at most
 the tasks that were under way, and never shows.
 
 The executors are datatrove's own (local, Slurm, Ray); there is no other parallel code path. A task that fails leaves
@@ -279,7 +279,7 @@ class Job:
         try:
             result = self.step.run(self.payloads[index], index, self.folder)
             write_json(self.record(index), result)
-        except Exception as error:  # noqa: BLE001 - it crosses process and machine borders as a file
+        except Exception as error:  # it crosses process and machine borders as a file
             message = {"user": isinstance(error, RedoneError), "message": str(error), "trace": traceback.format_exc()}
             try:
                 write_json(self.record(index).with_suffix(".error.json"), message)
@@ -306,7 +306,7 @@ class Job:
         return {"tasks": timings} if timings else {}
 
 
-class EngineFailure(RuntimeError):
+class StepError(RuntimeError):
     """A task failed for a reason that is not the user's: its own traceback is in the message."""
 
 
@@ -316,12 +316,10 @@ def _raise_first_error(jobs: Sequence[Job]) -> None:
             error = read_json(path)
             if error["user"]:
                 raise RedoneError(error["message"])
-            raise EngineFailure(f"a task of step '{job.step.name}' failed:\n{error['trace']}")
+            raise StepError(f"a task of step '{job.step.name}' failed:\n{error['trace']}")
         missing = sum(1 for i in range(len(job.payloads)) if not job.record(i).exists())
         if missing:
-            raise EngineFailure(
-                f"{missing} tasks of step '{job.step.name}' ended without a record; see {job.folder}/logs"
-            )
+            raise StepError(f"{missing} tasks of step '{job.step.name}' ended without a record; see {job.folder}/logs")
 
 
 @functools.lru_cache(maxsize=2)

@@ -6,7 +6,9 @@ linear and memory is bounded by the largest slice.
 """
 
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +19,7 @@ from redone_data.manifest import atomic
 # Slices of a hash space: fine enough for a billion rows (4 million a slice); a task takes a run of neighbouring slices.
 NUM_BUCKETS = 256
 
-Column = npt.NDArray[np.generic] | pa.Array
+Column: TypeAlias = npt.NDArray[np.generic] | Any
 
 
 def bucket_of(hashes: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
@@ -39,7 +41,7 @@ def bucket_ranges(num_rows: int, rows_per_task: int = 4_000_000) -> list[tuple[i
     """
     num_tasks = min(NUM_BUCKETS, max(1, -(-num_rows // rows_per_task)))
     edges = [NUM_BUCKETS * i // num_tasks for i in range(num_tasks + 1)]
-    return list(zip(edges, edges[1:], strict=False))
+    return list(pairwise(edges))
 
 
 def write_slices(path: Path, slice_ids: npt.NDArray[np.int64], num_slices: int, columns: Mapping[str, Column]) -> None:
@@ -52,7 +54,7 @@ def write_slices(path: Path, slice_ids: npt.NDArray[np.int64], num_slices: int, 
     order_arrow = pa.array(order)
     table = pa.table({name: pa.array(column) for name, column in columns.items()}).take(order_arrow).combine_chunks()
     with atomic(path) as aside, pa.OSFile(str(aside), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
-        for start, end in zip(edges, edges[1:], strict=False):
+        for start, end in pairwise(edges):
             batches = table.slice(start, end - start).to_batches()
             writer.write_batch(batches[0] if batches else pa.RecordBatch.from_pylist([], schema=table.schema))
 

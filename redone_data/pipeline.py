@@ -28,9 +28,7 @@ from redone_data.engine import Engine, Output, Progress, Silent
 from redone_data.errors import RedoneError
 from redone_data.manifest import MANIFEST, atomic, digest, link, read_json, write_json
 from redone_data.mix.optimize import (
-    PRIOR,
     PROPOSAL,
-    UNIFORM,
     FitStep,
     Limits,
     SearchStep,

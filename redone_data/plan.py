@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from redone_data.engine import Engine, Output, Step
-from redone_data.pipeline import STAGES, Run
+from redone_data.pipeline import STAGES, Run, Stage
 from redone_data.recipe import LoadedRecipe
 
 # Stage -> its steps, in order; what a person sees of a plan.
@@ -26,7 +26,7 @@ STEPS_OF_STAGE: dict[str, tuple[str, ...]] = {
 }
 
 
-class _NotDone(Exception):
+class _NotDoneError(Exception):
     """The first step that a run would have to compute."""
 
 
@@ -38,22 +38,22 @@ class _Looker(Engine):
 
     def run_all(self, steps: Sequence[Step]) -> list[Output]:
         if not all(self.is_done(step) for step in steps):
-            raise _NotDone
+            raise _NotDoneError
         name = "validation" if steps[0].name in self.found else steps[0].name
         self.found.append(name)
         return [Output.open(self.folder(step)) for step in steps]
 
 
-def plan(loaded: LoadedRecipe, root: Path, until: str) -> tuple[Run, list[tuple[str, str, bool]]]:
+def plan(loaded: LoadedRecipe, root: Path, until: Stage) -> tuple[Run, list[tuple[Stage, str, bool]]]:
     """The run, and (stage, step, is done) for every step it needs. Raises RedoneError as the run itself would."""
     run = Run(loaded, root)
     looker = _Looker(root)
     run.engine = looker
-    stages = STAGES[: STAGES.index(until) + 1]  # type: ignore[arg-type]
+    stages = STAGES[: STAGES.index(until) + 1]
     try:
         for stage in stages:
             getattr(run, f"_{stage}")()
-    except _NotDone:
+    except _NotDoneError:
         pass
     skipped = set() if loaded.recipe.mix.needs_swarm else {"swarm", "fit", "search", "validation"}
     if not loaded.recipe.mix.validate.seeds:
@@ -66,7 +66,7 @@ def plan(loaded: LoadedRecipe, root: Path, until: str) -> tuple[Run, list[tuple[
     return run, rows
 
 
-def print_plan(loaded: LoadedRecipe, root: Path, until: str, console: Console, *, as_json: bool) -> None:
+def print_plan(loaded: LoadedRecipe, root: Path, until: Stage, console: Console, *, as_json: bool) -> None:
     """Show inputs with sizes, then steps with what is done."""
     run, steps = plan(loaded, root, until)
     sources = run.read_steps()

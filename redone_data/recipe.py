@@ -1,7 +1,7 @@
 """A recipe: one YAML file that describes a run from raw posts to tokens.
 
-It only assembles the configurations that curate/, tokens/ and mix/ own; reading is strict (config.py). Paths in a recipe
-are relative to the recipe's folder.
+It only assembles the configurations that curate/, tokens/ and mix/ own; reading is strict (config.py). Paths in a
+recipe are relative to the recipe's folder.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The recipe that ``redone-data init`` writes: every key a newcomer needs, with its default and why one would change it."""
+"""The recipe that ``redone-data init`` writes: the keys a newcomer needs, and why one would change them."""
 
 STARTER_RECIPE = """\
 # A recipe for redone-data. Try it with:  redone-data mix THIS_FILE --dry-run

@@ -99,7 +99,7 @@ def _drops(kept: Output | None) -> tuple[DropRow, ...]:
     if kept is None:
         return ()
     return tuple(
-        DropRow(domain, *key.split("/", 1), documents)
+        DropRow(domain, key.partition("/")[0], key.partition("/")[2], documents)
         for domain, counts in sorted(kept.statistics["domains"].items())
         for key, documents in sorted(counts["drops"].items())
     )
@@ -207,7 +207,7 @@ def _languages(pool: Output | None) -> tuple[LanguageRow, ...]:
             total = totals.setdefault((task["domain"], language), {"documents": 0, "tokens": 0, "bytes": 0})
             for key in total:
                 total[key] += counts[key]
-    return tuple(LanguageRow(*key, **counts) for key, counts in sorted(totals.items()))
+    return tuple(LanguageRow(key[0], key[1], **counts) for key, counts in sorted(totals.items()))
 
 
 def _skill(fitted: Output | None) -> tuple[SkillRow, ...]:

@@ -91,8 +91,8 @@ def embedding_learning_rate(shape: ProxyShape, rate: float) -> float:
 def rate_at(step: int, num_steps: int) -> float:
     """The schedule as a share of the peak: linear warm-up over 5 % of the steps, then a cosine down to 10 %.
 
-    >>> [round(rate_at(step, 100), 2) for step in (0, 4, 52, 99)]
-    [0.2, 1.0, 0.55, 0.1]
+    >>> [round(rate_at(step, 100), 2) for step in (0, 4, 50, 99)]
+    [0.2, 1.0, 0.57, 0.1]
     """
     warmup = max(1, round(WARMUP_SHARE * num_steps))
     if step < warmup:

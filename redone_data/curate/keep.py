@@ -1,8 +1,8 @@
 """The keep policy: curated parts, and a ledger with a line for every document that is not among them.
 
 Every document read is either kept (as training or validation text) or has exactly one line in the ledger: its id, the
-step and rule that dropped it, the value and the bound, and, for a duplicate, the document it duplicates. The step checks
-that sum for every part.
+step and rule that dropped it, the value and the bound, and, for a duplicate, the document it duplicates. The step
+checks that sum for every part.
 
 Validation documents are drawn by a hash of their id from those that stay; since no kept document is a duplicate or
 verified near-duplicate of another, none has a twin in the training text.

@@ -24,7 +24,8 @@ from redone_data.exchange import NUM_BUCKETS, bucket_of, write_slices
 from redone_data.manifest import atomic
 from redone_data.text.hashing import hash128
 from redone_data.text.normalize import normalize
-from redone_data.text.redact import ALL, redact
+from redone_data.text.personal_data import ALL
+from redone_data.text.redact import redact
 
 # Small files share a task until they reach this size; a larger file is a task of its own.
 TASK_BYTES = 64 << 20

@@ -1,7 +1,7 @@
 """From a trained swarm to a proposal: fit, search, validate, and what is recommended in the end.
 
 The proposal is honest by construction: what is recommended was measured beside the prior and the uniform mixture, over
-fresh seeds; when one of those measured better by more than the noise, it is recommended instead, and the decision says so.
+fresh seeds; when one of those measured better by more than the noise, it is recommended instead, and it says so.
 """
 
 import math
@@ -268,7 +268,7 @@ def _decide(found: dict[str, Any], measured: Mapping[str, Mapping[str, Sequence[
     """Which mixture is recommended, and why, in a sentence or two."""
     if found["found_by"] == "no skill":
         return PRIOR, (
-            "No surrogate predicts held-out runs: the prior is proposed. More or larger proxy runs may show a difference."
+            "No surrogate predicts held-out runs: the prior is proposed. More or larger proxy runs may tell."
         )
     note = f" Not predictable, so not searched for: {', '.join(found['unskilled'])}." if found["unskilled"] else ""
     objective = {name: losses[OBJECTIVE] for name, losses in measured.items()}

@@ -1,4 +1,4 @@
-"""What a run did, as plain tables: the one source of the terminal's tables, the HTML report and the notebooks' plots."""
+"""What a run did, as plain tables: the source of the terminal's tables, the HTML report and the notebooks' plots."""
 
 from dataclasses import dataclass, field
 

@@ -245,11 +245,11 @@ def _eos_of(config_file: Path) -> str:
 
 
 def _token_id(tokenizer: Tokenizer, eos: str, where: str) -> int:
-    found = tokenizer.token_to_id(eos) if eos else None
-    if found is not None:
-        return int(found)
-    special = [token.content for token in tokenizer.get_added_tokens_decoder().values() if token.special]
-    problem = f"no token '{eos}'" if eos else "it does not say which token ends a document"
+    special = {token.content: key for key, token in tokenizer.get_added_tokens_decoder().items() if token.special}
+    if eos in special:
+        return int(special[eos])
+    # An ordinary token of that name will not do: the text of a document may hold it.
+    problem = f"no special token '{eos}'" if eos else "it does not say which token ends a document"
     raise RedoneError(
         f"{where}: {problem}; set tokenizer.eos to one of its special tokens; {did_you_mean(eos, special)}"
     )

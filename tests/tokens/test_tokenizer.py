@@ -119,7 +119,7 @@ def test_a_given_tokenizer_neither_truncates_nor_pads(tmp_path: Path) -> None:
     assert len(ids[1]) == 1
 
 
-@pytest.mark.parametrize("eos", [None, "</s>"])
+@pytest.mark.parametrize("eos", [None, "</s>", "a"])  # "a" is an ordinary token, which text may hold
 def test_an_unknown_end_token_names_the_key_and_the_tokens_there_are(tmp_path: Path, eos: str | None) -> None:
     folder = given_tokenizer(tmp_path / "given")
     with pytest.raises(RedoneError, match=r"set tokenizer\.eos .*known: <end>"):

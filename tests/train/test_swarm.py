@@ -64,7 +64,7 @@ def add_runs(folder) -> None:  # type: ignore[no-untyped-def]
 
 
 def test_killed_and_stopped_and_resumed_gives_the_bytes_of_an_uninterrupted_swarm(folder, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    folder.config["proxy"]["tokens"] = 393_216
+    folder.config["proxy"]["tokens"] = 196_608
     add_runs(folder)
     shutil.copytree(folder.directory, tmp_path / "whole")
     assert run_command(tmp_path / "whole", "--processes", "2").returncode == 0
@@ -77,7 +77,7 @@ def test_killed_and_stopped_and_resumed_gives_the_bytes_of_an_uninterrupted_swar
         parent.wait()
         wait_for(lambda: workers and not any(map(alive, workers)))
     killed_at = torch.load(checkpoint, weights_only=True)["step"]
-    assert 0 < killed_at < 1536
+    assert 0 < killed_at < 768
 
     with started(folder.directory, "--processes", "1", "--checkpoint-seconds", "0.05") as parent:
         before = checkpoint.stat().st_mtime_ns
@@ -164,10 +164,10 @@ def test_evaluation_predicts_every_token_once(tmp_path: Path, num_tokens: int) -
 
 def test_a_defect_names_its_run_and_exits_with_1(folder) -> None:  # type: ignore[no-untyped-def]
     folder.add_run("unlucky", {"notes": 1.0})
-    (folder.directory / "results" / "unlucky.json").mkdir(parents=True)
+    (folder.directory / "timings" / "unlucky.json").mkdir(parents=True)
     failed = run_command(folder.directory)
     assert failed.returncode == 1
-    assert "unlucky" in failed.stderr
+    assert "run 'unlucky' failed" in failed.stderr
     assert "Traceback" in failed.stderr
 
 
