@@ -71,7 +71,7 @@ def mix(
     _execute("sample", recipe, out, set_, seed, emit, dry_run=dry_run, as_json=as_json)
 
 
-def _add_stage(verb: str, until: "Stage", summary: str) -> None:
+def _add_stage(verb: str, until: "Stage", summary: str, *, redraw: bool = False) -> None:
     """A verb that runs the stages of `mix` up to its own, on the same code path."""
 
     def command(
@@ -83,7 +83,7 @@ def _add_stage(verb: str, until: "Stage", summary: str) -> None:
         dry_run: DryRunOption = False,
         as_json: JsonOption = False,
     ) -> None:
-        _execute(until, recipe, out, set_, seed, emit, dry_run=dry_run, as_json=as_json)
+        _execute(until, recipe, out, set_, seed, emit, dry_run=dry_run, as_json=as_json, redraw=redraw)
 
     app.command(name=verb, help=summary)(command)
 
@@ -97,7 +97,9 @@ _add_stage("fit", "fit", "Fit loss on weights and judge it on held-out runs (aft
 _add_stage("search", "search", "Search the best weights under the repetition cap (after fit).")
 _add_stage("validate", "validate", "Measure the found weights beside prior and uniform (after search).")
 _add_stage("sample", "sample", "Sample spans by weight and epochs into a token dataset; the same as mix.")
-_add_stage("report", "sample", "Write report.html again from what is stored; runs what is missing, as mix does.")
+_add_stage(
+    "report", "sample", "Draw report.html again from what is stored; runs what is missing, as mix does.", redraw=True
+)
 
 
 @app.command()
@@ -146,6 +148,7 @@ def _execute(
     *,
     dry_run: bool,
     as_json: bool,
+    redraw: bool = False,
 ) -> None:
     # Imported late: --help answers at once.
     from redone_data.recipe import load_recipe
@@ -168,7 +171,7 @@ def _execute(
         run.execute(until)
     summary = summarize(run)
     complete = until == "sample"
-    if complete and (run.engine.ran or not (root / "report.html").exists() or recipe_command() == "report"):
+    if complete and (redraw or run.engine.ran or not (root / "report.html").exists()):
         write_report(summary, root / "report.html")
     if as_json:
         typer.echo(json.dumps(_result(run, root, complete=complete), ensure_ascii=False, indent=1, sort_keys=True))
@@ -193,11 +196,6 @@ _OUTPUTS = {
     "validation/": "held-out token pools by domain",
     "report.html": "the report: open it in a browser",
 }
-
-
-def recipe_command() -> str:
-    """The verb that was called."""
-    return next((argument for argument in sys.argv[1:] if not argument.startswith("-")), "")
 
 
 def _result(run: Any, root: Path, *, complete: bool) -> dict[str, Any]:

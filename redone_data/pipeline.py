@@ -38,7 +38,7 @@ from redone_data.mix.optimize import (
     validation_runs,
 )
 from redone_data.mix.proposal import Proposal
-from redone_data.mix.swarm import ProxyRun, SwarmStep
+from redone_data.mix.swarm import ProxyRun, SwarmStep, ValidationStep
 from redone_data.mixture import Mixture
 from redone_data.recipe import LoadedRecipe
 from redone_data.rng import stream_seed
@@ -195,12 +195,12 @@ class Run:
 
     def _swarm(self) -> None:
         if self.runs:
-            self.swarm = self.engine.run(self._swarm_step(self.runs))
+            self.swarm = self.engine.run(self._swarm_step(SwarmStep, self.runs))
 
-    def _swarm_step(self, runs: tuple[ProxyRun, ...]) -> SwarmStep:
+    def _swarm_step(self, kind: type[SwarmStep], runs: tuple[ProxyRun, ...]) -> SwarmStep:
         pool, tokenizer = _made(self.pool), _made(self.tokenizer)
         seed = stream_seed(self.recipe.seed, "swarm") >> 33
-        return SwarmStep(pool, tokenizer, runs, self.recipe.mix.swarm, self.limits.budget, seed)
+        return kind(pool, tokenizer, runs, self.recipe.mix.swarm, self.limits.budget, seed)
 
     def _fit(self) -> None:
         if self.swarm is not None:
@@ -222,7 +222,7 @@ class Run:
             mixtures = {PROPOSAL: Mixture.of(found["weights"]), **mixtures}
         runs = validation_runs(mixtures, mix.validate.seeds, recipe.seed)
         if runs:
-            self.validation = self.engine.run(self._swarm_step(runs))
+            self.validation = self.engine.run(self._swarm_step(ValidationStep, runs))
         seeds = sorted({run.seed for run in runs})
         self.proposal = propose(
             self.limits, mix, recipe.seed, self.searched, _made(self.fitted), self.validation, seeds

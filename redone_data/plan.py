@@ -39,8 +39,7 @@ class _Looker(Engine):
     def run_all(self, steps: Sequence[Step]) -> list[Output]:
         if not all(self.is_done(step) for step in steps):
             raise _NotDoneError
-        name = "validation" if steps[0].name in self.found else steps[0].name
-        self.found.append(name)
+        self.found.append(steps[0].name)
         return [Output.open(self.folder(step)) for step in steps]
 
 

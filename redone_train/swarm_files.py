@@ -192,7 +192,7 @@ def _read_swarm_json(path: Path) -> SwarmConfig:
     try:
         values = json.loads(path.read_bytes())
     except FileNotFoundError:
-        raise RedoneError(f"{path}: not found; give the folder that `redone-data mix design` wrote") from None
+        raise RedoneError(f"{path}: not found; give a swarm folder, as redone-data writes it") from None
     except OSError as error:
         raise RedoneError(f"{path}: cannot be read: {error.strerror}") from None
     except ValueError as error:

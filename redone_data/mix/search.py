@@ -73,19 +73,15 @@ class SearchConfig:
     candidates: simulated mixtures.
     top: so many of the best are averaged.
     refine: improve the average by moving weight between domains.
-    diversity: least total-variation distance between two finalists.
     """
 
     candidates: int = 20000
     top: int = 64
     refine: bool = True
-    diversity: float = 0.1
 
     def __post_init__(self) -> None:
         if not 1 <= self.top <= self.candidates:
             raise RedoneError(f"search.top is {self.top} of {self.candidates} candidates; it lies between 1 and that")
-        if not 0 < self.diversity <= 1:
-            raise RedoneError(f"search.diversity is {self.diversity}; a total-variation distance lies between 0 and 1")
 
 
 @dataclass(frozen=True)
@@ -148,38 +144,6 @@ def search(
         found_by=found_by,  # type: ignore[arg-type]
         skilled=fit.has_skill(objective.metrics),
     )
-
-
-def finalists(
-    fit: Fit,
-    objective: Objective,
-    prior: Mixture,
-    max_weights: Mapping[str, float],
-    config: SearchConfig,
-    design_config: DesignConfig,
-    seed: int,
-    near: Floats | None = None,
-    *,
-    count: int = 3,
-) -> list[Mixture]:
-    """Mixtures to train and measure: the search's own, then the best candidates that differ from those before.
-
-    "Differ" is a total-variation distance of `config.diversity`, halved while too few are found; fewer than `count`
-    come back only if no more candidates are different at all.
-    """
-    found = search(fit, objective, prior, max_weights, config, design_config, seed, near)
-    space = _Space.of(fit, objective, prior, max_weights, fit.swarm.weights_RD if near is None else near)
-    candidates_CD = _ranked_candidates(space, config, design_config, seed)
-    chosen_KD = fit.weights_of([found.mixture])
-    distance = config.diversity
-    while len(chosen_KD) < count and distance > BINDING_TOLERANCE:
-        nearest_C = _total_variation(candidates_CD, chosen_KD).min(axis=1)
-        while len(chosen_KD) < count and (far_C := np.flatnonzero(nearest_C >= distance)).size:
-            pick_D = candidates_CD[far_C[0]]
-            chosen_KD = np.vstack([chosen_KD, pick_D])
-            nearest_C = np.minimum(nearest_C, _total_variation(candidates_CD, pick_D[None])[:, 0])
-        distance /= 2
-    return [mixture_of(fit.domains, weights_D) for weights_D in chosen_KD[:count]]
 
 
 @dataclass(frozen=True, eq=False)

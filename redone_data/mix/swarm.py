@@ -138,6 +138,13 @@ class SwarmStep(Step):
         }
 
 
+@dataclass(frozen=True)
+class ValidationStep(SwarmStep):
+    """The same for the found mixture and the baselines, over fresh seeds."""
+
+    name = "validation"
+
+
 def _relative(path: Path) -> str:
     # Swarm and pool are neighbours below steps/, so the run's folder can be moved or shipped as a whole.
     return f"../{path.parent.name}/{path.name}"

@@ -6,7 +6,7 @@ from scipy.optimize import minimize
 from redone_data.errors import RedoneError
 from redone_data.mix.design import DesignConfig, capped
 from redone_data.mix.fit import Fit, FitConfig, fit
-from redone_data.mix.search import Objective, SearchConfig, SearchResult, finalists, search
+from redone_data.mix.search import Objective, SearchConfig, SearchResult, search
 from redone_data.mixture import Mixture
 
 QUICK = SearchConfig(candidates=4000, top=32)
@@ -99,18 +99,6 @@ def test_the_same_seed_gives_the_same_proposal() -> None:
     planted = Planted.draw(5, 1, seed=0)
     first, second = (searched(planted, {}, runs=16, noise=0.01, seed=2)[1] for _ in range(2))
     assert first == second
-
-
-def test_finalists_differ_and_the_search_s_own_comes_first() -> None:
-    planted = Planted.draw(6, 2, seed=5)
-    fitted = fit(planted.swarm(24, 0.01, 5), LAW, 5)
-    objective = Objective(dict.fromkeys(planted.metrics, 1.0))
-    chosen = finalists(fitted, objective, planted.prior, {}, QUICK, DesignConfig(), 5, count=4)
-    assert chosen[0] == search(fitted, objective, planted.prior, {}, QUICK, DesignConfig(), 5).mixture
-    shares = np.array([mixture.shares for mixture in chosen])
-    distances = np.abs(shares[:, None] - shares[None]).sum(axis=2) / 2
-    assert len(chosen) == 4
-    assert distances[~np.eye(4, dtype=bool)].min() >= QUICK.diversity / 2
 
 
 def test_an_objective_is_a_weighted_mean_and_refuses_weights_that_mean_nothing() -> None:
