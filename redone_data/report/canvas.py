@@ -6,6 +6,7 @@ every common kind of colour blindness. Names come from data: `$` is no formula h
 """
 
 import functools
+import re
 from collections.abc import Callable, Iterator, Sequence
 
 from matplotlib import font_manager
@@ -41,6 +42,7 @@ _FALLBACK = (
 )
 
 Entry = tuple[str, str]  # label, colour
+_ZEROS = re.compile(r"(\.\d*?[1-9])0+(?!\d)|\.0+(?!\d)")
 
 
 @functools.cache
@@ -108,7 +110,8 @@ def tick_format(axes: Axes, axis: str, show: Callable[[float], str], *, bins: in
     """Few ticks, written by `show`."""
     which = axes.xaxis if axis == "x" else axes.yaxis
     which.set_major_locator(MaxNLocator(nbins=bins, steps=[1, 2, 2.5, 5, 10], min_n_ticks=2))
-    which.set_major_formatter(FuncFormatter(lambda value, _: show(value)))
+    # Ticks are round: "10k", not "10.0k".
+    which.set_major_formatter(FuncFormatter(lambda value, _: _ZEROS.sub(r"\1", show(value))))
 
 
 def _flow(entries: Sequence[Entry], wide: float) -> Iterator[tuple[int, float, Entry]]:

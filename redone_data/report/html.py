@@ -1,9 +1,9 @@
 """The report: one HTML page that needs nothing but itself.
 
 No script, no font, no image and no address outside it; a content security policy holds the browser to that. Names and
-texts come from a platform's users: Jinja escapes them, as matplotlib does in the plots. Plots are inline SVG, coloured by
-CSS variables, so the page follows the reader's light or dark setting, and prints light. Six domains give 0.4 MB in 2 s,
-sixty domains and 500 proxy runs 2.4 MB in 9 s; examples and histograms are capped so that it stays readable.
+texts come from a platform's users: Jinja escapes them, as matplotlib does in the plots. Plots are inline SVG, coloured
+by CSS variables, so the page follows the reader's light or dark setting, and prints light. Six domains give 0.4 MB in
+2 s, sixty domains and 500 proxy runs 2.4 MB in 9 s; examples and histograms are capped so that it stays readable.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,10 +16,10 @@ from matplotlib.figure import Figure
 
 from redone_data.manifest import atomic
 from redone_data.report import human, plots
-from redone_data.report.summary import Example, Histogram, Summary
+from redone_data.report.summary import DomainRow, Example, Histogram, Summary
 from redone_data.report.svg import to_svg
 from redone_data.report.tables import drops_by_rule, drops_by_step, losses, weight_rows
-from redone_data.report.verdict import fell_back, verdict
+from redone_data.report.verdict import caps_that_bind, fell_back, verdict
 
 TEMPLATE = "report.html.j2"
 KEPT = "kept"
@@ -27,6 +27,7 @@ _MAX_EXAMPLES = 6  # of one rule
 _MAX_KEPT = 24
 _MAX_PANELS = 15  # histograms of one metric
 _LONG_TABLE = 40
+_MANY_DOMAINS, _HEAVIEST = 24, 20  # above so many, the overview shows the heaviest
 
 
 def write_report(summary: Summary, path: Path) -> None:
@@ -48,6 +49,7 @@ def render(summary: Summary) -> str:
     )
     for show in (human.count, human.size, human.share, human.duration, human.loss, human.signed, human.printable):
         environment.filters[show.__name__] = show
+    environment.filters["decimals"] = human.decimals
     environment.filters["label"] = lambda name: human.label(name, 48)
     environment.filters["rule"] = plots.rule_name
     duplicates = [example for example in summary.examples if example.duplicate_of is not None]
@@ -57,6 +59,8 @@ def render(summary: Summary) -> str:
         domains=summary.domains,
         verdict=verdict(summary),
         fell_back=fell_back(summary),
+        caps=caps_that_bind(summary),
+        heaviest=_HEAVIEST if len(summary.domains) > _MANY_DOMAINS else None,
         by_rule=drops_by_rule(summary),
         by_step=drops_by_step(summary),
         losses=losses(summary),
@@ -79,7 +83,7 @@ def _plotter(summary: Summary) -> Callable[[str], Markup]:
             "Share of documents dropped, by domain and rule",
         ),
         "weights": (
-            lambda: plots.weights(summary.domains, summary.uniform, summary.binding_caps),
+            lambda: plots.weights(_heaviest(summary.domains), summary.uniform, caps_that_bind(summary)),
             "Recommended, prior and uniform weights, by domain",
         ),
         "swarm": (lambda: plots.swarm(summary.run_weights, summary.domains), "Weights that proxy runs tried"),
@@ -98,6 +102,12 @@ def _plotter(summary: Summary) -> Callable[[str], Markup]:
         return _inline(figure(), name.replace("_", "-"), description)
 
     return plot
+
+
+def _heaviest(domains: Sequence[DomainRow]) -> Sequence[DomainRow]:
+    if len(domains) <= _MANY_DOMAINS:
+        return domains
+    return sorted(domains, key=lambda row: -(row.weight or 0.0))[:_HEAVIEST]
 
 
 def _inline(figure: Figure, name: str, description: str) -> Markup:

@@ -76,6 +76,11 @@ def loss(value: float | None) -> str:
     return ABSENT if value is None else f"{value:.4f}"
 
 
+def decimals(value: float | None, digits: int = 3) -> str:
+    """A plain number; a dash where it does not exist, as a correlation without variation."""
+    return ABSENT if value is None or value != value else f"{value:.{digits}f}".replace("-", "−")
+
+
 def signed(value: float | None, digits: int = 4) -> str:
     """A difference, with its sign and a true minus.
 

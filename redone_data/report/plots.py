@@ -25,6 +25,7 @@ from redone_data.report.canvas import (
     VERMILION,
     WIDTH,
     Entry,
+    fonts,
     grid_chart,
     name_axes,
     note,
@@ -134,14 +135,24 @@ def histograms(rows: Sequence[Histogram]) -> Figure:
     wide = (WIDTH - 2 * left - gap * (most - 1)) / most
     columns = -(-len(rows) // -(-len(rows) // most))
     figure, panels = grid_chart(len(rows), columns=columns, panel=(wide, 0.62), gap=(gap, 0.52), left=left)
+    shown = {metric: _shown(rows, metric) for metric in {row.metric for row in rows}}
     for axes, row in zip(panels, rows, strict=True):
         outside = outside_bounds(row)
         total = max(sum(row.counts), 1)
         dropped = sum(number for number, out in zip(row.counts, outside, strict=True) if out) / total
         name = row.domain if one_metric else f"{row.metric} · {row.domain}"
         panel_title(axes, label(name, 14), f"{share(dropped)} out" if dropped else "")
-        _bars(axes, row, outside, total)
+        _bars(axes, row, outside, shown[row.metric])
     return figure
+
+
+def _shown(rows: Sequence[Histogram], metric: str) -> tuple[float, float]:
+    """The part of an axis that any domain's documents or bounds reach; shares, from 0 to 1, whole."""
+    rows = [row for row in rows if row.metric == metric]
+    low, high = min(row.edges[0] for row in rows), max(row.edges[-1] for row in rows)
+    filled = [edge for row in rows for edge, number in zip(row.edges[1:], row.counts, strict=True) if number]
+    bounds = [bound for row in rows for bound in (row.minimum, row.maximum) if bound is not None]
+    return low, high if high <= 1 or not filled else min(high, max(filled + [1.5 * bound for bound in bounds]))
 
 
 def outside_bounds(row: Histogram) -> list[bool]:
@@ -152,7 +163,7 @@ def outside_bounds(row: Histogram) -> list[bool]:
     return [not low <= middle <= high for middle in middles]
 
 
-def _bars(axes: Axes, row: Histogram, outside: Sequence[bool], total: int) -> None:
+def _bars(axes: Axes, row: Histogram, outside: Sequence[bool], shown: tuple[float, float]) -> None:
     edges = np.asarray(row.edges, dtype=float)
     widths = np.diff(edges)
     ticks: list[float] = []
@@ -160,13 +171,13 @@ def _bars(axes: Axes, row: Histogram, outside: Sequence[bool], total: int) -> No
         smallest = float(min(edges[edges > 0], default=1.0))
         axes.set_xscale("symlog", linthresh=smallest)
         axes.xaxis.set_minor_locator(NullLocator())
-        ticks = _log_ticks(float(edges[0]), float(edges[-1]), smallest)
-    axes.set_xlim(edges[0], edges[-1])
-    for bound, end in ((row.minimum, edges[0]), (row.maximum, edges[-1])):
-        if bound is not None and edges[0] <= bound <= edges[-1]:
+        ticks = _log_ticks(*shown, smallest)
+    axes.set_xlim(*shown)
+    for bound, end in zip((row.minimum, row.maximum), shown, strict=True):
+        if bound is not None and shown[0] <= bound <= shown[1]:
             axes.axvspan(min(bound, end), max(bound, end), color=VERMILION, alpha=0.1, linewidth=0)
             axes.axvline(bound, color=VERMILION, linewidth=1.0)
-    heights = np.asarray(row.counts, dtype=float) / total
+    heights = np.asarray(row.counts, dtype=float) / max(sum(row.counts), 1)
     for chosen, colour in ((False, BLUE), (True, VERMILION)):
         inside = np.asarray(outside) == chosen
         if inside.any():
@@ -183,12 +194,12 @@ def _bars(axes: Axes, row: Histogram, outside: Sequence[bool], total: int) -> No
 
 
 def _bin_edge(value: float) -> str:
-    return f"{value:g}" if abs(value) < 10_000 else count(value)
+    return f"{value:g}" if abs(value) < 1000 else count(value / 1000).replace(",", "") + "k"
 
 
 def _log_ticks(low: float, high: float, smallest: float) -> list[float]:
     powers = [10.0**power for power in range(-9, 16) if max(low, smallest) <= 10.0**power <= high]
-    powers = powers[:: -(-len(powers) // 4)] if powers else [high]
+    powers = powers[:: -(-len(powers) // 4)] if powers else [smallest]
     return [0.0, *powers] if low <= 0 else powers
 
 
@@ -258,7 +269,7 @@ def held_out(points: Sequence[HeldOutPoint], skill: Sequence[SkillRow] = ()) -> 
         pairs = [(p.measured, p.predicted) for p in points if p.metric == metric]
         measured, predicted = _columns(pairs)
         row = stated.get(metric)
-        rank = row.spearman if row else spearman(measured, predicted)
+        rank = row.spearman if row and row.spearman is not None else spearman(measured, predicted)
         skilled = row.skilled if row else True
         aside = f"Spearman {rank:.2f}" if np.isfinite(rank) else "no rank correlation"
         panel_title(axes, label(metric, 14), aside if skilled else f"{aside}, no skill")
@@ -360,7 +371,7 @@ def curves(rows: Sequence[Curve]) -> Figure:
     axes = place(figure, left, 0.15, WIDTH - left - right, 2.7)
     axes.grid(axis="both", color=FAINT, linewidth=0.6)
     crowded = len(rows) * _CURVE_POINTS > 20_000
-    ends = sorted(rows, key=lambda row: row.losses[-1])
+    ends = sorted(rows, key=lambda row: row.losses[-1] if np.isfinite(row.losses[-1]) else np.inf)
     marked = {ends[0].run_id: BLUE, ends[-1].run_id: VERMILION}
     for row in rows:
         every = max(1, len(row.steps) // _CURVE_POINTS)
@@ -376,8 +387,8 @@ def curves(rows: Sequence[Curve]) -> Figure:
             zorder=3 if named else 2,
             rasterized=crowded and not named,
         )
-    low, high = ends[0].losses[-1], ends[-1].losses[-1]
     bottom, top = axes.get_ylim()
+    low, high = (row.losses[-1] if np.isfinite(row.losses[-1]) else top for row in (ends[0], ends[-1]))
     apart = (top - bottom) * 0.07
     for row, y in ((ends[0], min(low, (low + high - apart) / 2)), (ends[-1], max(high, (low + high + apart) / 2))):
         if row is ends[0] or len(ends) > 1:
@@ -389,6 +400,7 @@ def curves(rows: Sequence[Curve]) -> Figure:
                 va="center",
                 size=SMALL + 0.5,
                 color=marked[row.run_id],
+                family=fonts(),
                 parse_math=False,
             )
     tick_format(axes, "x", count)
@@ -438,11 +450,12 @@ def bytes_per_token(rows: Sequence[LanguageRow], *, languages: int = len(SERIES)
 
 
 def timings(seconds: Mapping[str, float]) -> Figure:
-    """Wall time of each step, in the order in which they ran."""
+    """Wall time of each step, the longest first."""
     if not seconds:
         return nothing("no step ran")
-    figure, (axes,) = row_chart(list(seconds), right=1.3)
-    values = list(seconds.values())
+    names = sorted(seconds, key=lambda name: -seconds[name])
+    figure, (axes,) = row_chart(names, right=1.3)
+    values = [seconds[name] for name in names]
     axes.barh(range(len(values)), values, height=0.62, color=BLUE)
     for i, value in enumerate(values):
         note(axes, 1.02, i, duration(value))

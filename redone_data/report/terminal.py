@@ -18,7 +18,7 @@ from redone_data.report.human import ABSENT, count, duration, label, loss, print
 from redone_data.report.plots import rule_name
 from redone_data.report.summary import Summary
 from redone_data.report.tables import drops_by_rule, losses, weight_rows
-from redone_data.report.verdict import OBJECTIVE, PRIOR, PROPOSAL, UNIFORM, verdict
+from redone_data.report.verdict import OBJECTIVE, PRIOR, PROPOSAL, UNIFORM, caps_that_bind, verdict
 
 _NAME_COLUMN = 15
 # Rates come from all of a step: one proxy run may take minutes.
@@ -163,9 +163,10 @@ def _weights(summary: Summary) -> Table | None:
     if not rows:
         return None
     table = _table("Weights", ["domain"], ["prior", "uniform", "recommended", "epochs", ""])
+    caps = caps_that_bind(summary)
     for row, uniform in rows:
         epochs = ABSENT if row.epochs is None else f"{row.epochs:.2f}"
-        at_cap = "at cap" if row.domain in summary.binding_caps else ""
+        at_cap = "at cap" if row.domain in caps else ""
         _row(table, [label(row.domain), share(row.prior), share(uniform), share(row.weight), epochs, at_cap])
     return table
 
@@ -191,7 +192,7 @@ def _timings(summary: Summary) -> Table | None:
     if not summary.seconds:
         return None
     table = _table("Time", ["step"], ["wall time"])
-    for name, seconds in summary.seconds.items():
+    for name, seconds in sorted(summary.seconds.items(), key=lambda item: -item[1]):
         _row(table, [label(name), duration(seconds)])
     if len(summary.seconds) > 1:
         table.add_section()

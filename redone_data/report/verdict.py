@@ -35,9 +35,13 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What measurement says. `hardest` is the comparison with the better baseline, which decides."""
+    """What measurement says. `hardest` is the comparison with the better baseline, which decides.
+
+    found: a mixture was found to be measured; where no surrogate has skill, there is none.
+    """
 
     comparisons: tuple[Comparison, ...]
+    found: bool = True
 
     @property
     def hardest(self) -> Comparison | None:
@@ -47,7 +51,7 @@ class Verdict:
     def headline(self) -> str:
         hardest = self.hardest
         if hardest is None:
-            return "Not measured"
+            return "Not measured" if self.found else "No mixture was found"
         return {
             "better": f"Measured better than {' and '.join(item.baseline for item in self.comparisons)}",
             "worse": f"Measured worse than {hardest.baseline}",
@@ -60,7 +64,8 @@ def verdict(summary: Summary) -> Verdict:
     """Compare what was measured of the objective; nothing where it was not measured."""
     losses = {row.mixture: row.measured for row in summary.measured if row.metric == OBJECTIVE and row.measured}
     found = losses.get(PROPOSAL)
-    return Verdict(tuple(_compare(found, losses[name], name) for name in (PRIOR, UNIFORM) if found and name in losses))
+    compared = tuple(_compare(found, losses[name], name) for name in (PRIOR, UNIFORM) if found and name in losses)
+    return Verdict(compared, any(row.mixture == PROPOSAL for row in summary.measured) or not summary.measured)
 
 
 def _compare(found: tuple[float, ...], baseline: tuple[float, ...], name: str) -> Comparison:
@@ -84,9 +89,14 @@ def fell_back(summary: Summary) -> str | None:
     """The baseline whose weights are recommended although a mixture was searched for and measured, if that is so."""
     weights = {row.domain: row.weight for row in summary.domains if row.weight is not None}
     prior = {row.domain: row.prior for row in summary.domains if row.prior is not None}
-    if not weights or not summary.measured:
+    if not weights or not any(row.mixture == PROPOSAL and row.measured for row in summary.measured):
         return None
     return next((name for name, other in ((PRIOR, prior), (UNIFORM, summary.uniform)) if _same(weights, other)), None)
+
+
+def caps_that_bind(summary: Summary) -> tuple[str, ...]:
+    """Domains whose recommended weight is at its cap; what bound a mixture that is not recommended is of no account."""
+    return () if fell_back(summary) else summary.binding_caps
 
 
 def _same(left: dict[str, float], right: dict[str, float]) -> bool:
