@@ -18,13 +18,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+import pyarrow.parquet as pq
+
 from redone_data.config import plain
 from redone_data.engine import Output, Step
 from redone_data.errors import USER_ERROR_EXIT_CODE, RedoneError
 from redone_data.manifest import atomic, read_json, write_json
 from redone_data.mixture import Mixture
 from redone_data.processes import die_with_parent
-from redone_data.tokens.pool import pools
+from redone_data.rng import keyed_uniform
+from redone_data.text.hashing import from_hex
+from redone_data.tokens.pool import Pool, pools
 
 SCHEMA_VERSION = 1
 LOG = "swarm.log"
@@ -53,11 +59,17 @@ class SwarmConfig:
     matched_repetition: bool = field(
         default=True, metadata={"help": "proxies see each domain as often as the real run will (subsampled pools)"}
     )
+    validation_tokens: int = field(
+        default=50_000,
+        metadata={"help": "held-out tokens a domain that proxies are measured on, about; the same for all"},
+    )
     command: str | None = field(
         default=None, metadata={"help": "trains the swarm in {dir}; default: redone-train swarm {dir}"}
     )
 
     def __post_init__(self) -> None:
+        if self.validation_tokens < 1:
+            raise RedoneError(f"validation_tokens: {self.validation_tokens}; at least 1 is needed")
         if self.command is not None and "{dir}" not in self.command:
             raise RedoneError(
                 f"command: {self.command!r} does not say where the swarm's folder goes; put {{dir}} in it"
@@ -102,7 +114,7 @@ class SwarmStep(Step):
         return len(list((folder / "results").glob("[!.]*.json"))), len(self.runs)
 
     def run(self, task: None, index: int, folder: Path) -> dict[str, Any]:
-        write_json(folder / "swarm.json", self._description())
+        write_json(folder / "swarm.json", self._description(folder))
         with atomic(folder / "runs.csv") as aside:
             aside.write_text(_runs_csv(self.runs), encoding="utf-8")
         _launch(self.swarm.command, folder)
@@ -114,17 +126,18 @@ class SwarmStep(Step):
         (folder / LOG).unlink(missing_ok=True)
         return {"runs": len(self.runs), "timings": timings}
 
-    def _description(self) -> dict[str, Any]:
+    def _description(self, folder: Path) -> dict[str, Any]:
         meta = self.tokenizer.statistics
         domains: dict[str, Any] = {}
-        for name, pool in pools(self.pool).items():
+        for i, (name, pool) in enumerate(pools(self.pool).items()):
+            held_out = folder / f"validation-{i:03d}.ds"
             limit = None
             if self.swarm.matched_repetition:
                 limit = max(1, round(pool.tokens * min(1.0, self.swarm.proxy.tokens / self.budget)))
             domains[name] = {
                 "train": [_relative(file.ds) for file in pool.train],
-                "validation": [_relative(file.ds) for file in pool.validation],
-                "validation_bytes": sum(file.bytes for file in pool.validation),
+                "validation": [held_out.name],
+                "validation_bytes": self._write_held_out(pool, held_out),
                 "train_limit_tokens": limit,
             }
         return {
@@ -136,6 +149,33 @@ class SwarmStep(Step):
             "proxy": plain(self.swarm.proxy),
             "domains": domains,
         }
+
+    def _write_held_out(self, pool: Pool, path: Path) -> int:
+        """Write the held-out documents that proxies are measured on; their bytes of text.
+
+        Drawn by a hash of their ids, so that every swarm of the run is measured on the same ones.
+        """
+        total = sum(file.tokens for file in pool.validation)
+        dtype = "<u2" if self.pool.statistics["token_bytes"] == 2 else "<u4"
+        tokens: list[npt.NDArray[Any]] = []
+        ends: list[npt.NDArray[Any]] = []
+        num_bytes = 0
+        # Where the documents are so long that none is drawn, all of them stand for the domain.
+        for share in (self.swarm.validation_tokens / total, 1.0):
+            for file in pool.validation:
+                spans = pq.read_table(file.spans, columns=["id", "num_tokens", "num_bytes"])
+                chosen = keyed_uniform(self.seed, "held out", from_hex(spans["id"])[1]) < share
+                lengths = spans["num_tokens"].to_numpy()
+                tokens.append(np.fromfile(file.ds, dtype=dtype)[np.repeat(chosen, lengths)])
+                ends.append(lengths[chosen])
+                num_bytes += int(spans["num_bytes"].to_numpy()[chosen].sum())
+            if num_bytes:
+                break
+        with atomic(path) as aside:
+            np.concatenate(tokens).tofile(aside)
+        with atomic(path.with_name(path.name + ".index")) as aside:
+            np.cumsum(np.concatenate(ends)).astype("<u8").tofile(aside)
+        return num_bytes
 
 
 @dataclass(frozen=True)

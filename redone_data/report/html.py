@@ -23,9 +23,9 @@ from redone_data.report.verdict import caps_that_bind, fell_back, verdict
 
 TEMPLATE = "report.html.j2"
 KEPT = "kept"
-_MAX_EXAMPLES = 6  # of one rule
+_MAX_EXAMPLES = 4  # of one rule
 _MAX_KEPT = 24
-_MAX_PANELS = 15  # histograms of one metric
+_MAX_PANELS = 18  # histograms of one metric
 _LONG_TABLE = 40
 _MANY_DOMAINS, _HEAVIEST = 24, 20  # above so many, the overview shows the heaviest
 
@@ -134,6 +134,7 @@ def _metrics(summary: Summary) -> list[dict[str, Any]]:
                 "plot": _inline(figure, f"histogram-{i}", f"Histograms of a metric, by domain, {i + 1}"),
                 "shown": len(shown),
                 "total": len(rows),
+                "broken": any(_lost(row) for row in rows),
             }
         )
     return found
@@ -146,8 +147,12 @@ def _lost(row: Histogram) -> float:
 
 def _by_rule(examples: Sequence[Example], limit: int) -> list[dict[str, Any]]:
     groups: dict[tuple[str, str], list[Example]] = {}
+    seen = set()
     for example in examples:
-        groups.setdefault((example.step, example.rule), []).append(example)
+        key = (example.step, example.rule, example.domain, example.text, example.duplicate_of)
+        if key not in seen:
+            groups.setdefault((example.step, example.rule), []).append(example)
+        seen.add(key)
     return [
         {"step": step, "rule": rule, "examples": _spread(group, limit), "total": len(group)}
         for (step, rule), group in groups.items()

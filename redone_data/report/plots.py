@@ -51,6 +51,7 @@ from redone_data.report.verdict import MIXTURES, OBJECTIVE, PRIOR, PROPOSAL, UNI
 COLOURS = {PROPOSAL: BLUE, PRIOR: GREY, UNIFORM: ORANGE}
 _MANY_MARKS = 3000  # above it marks are drawn as one image, so that a page stays small
 _CURVE_POINTS = 120
+_LEAST_SHARE = 0.002
 
 
 def documents(domains: Sequence[DomainRow]) -> Figure:
@@ -126,7 +127,10 @@ def rule_name(step: str, rule: str) -> str:
 
 
 def histograms(rows: Sequence[Histogram]) -> Figure:
-    """How a metric is spread over each domain's documents; what lies outside the rule's bounds is marked."""
+    """How a metric is spread over each domain's documents; what lies outside the rule's bounds is marked.
+
+    Bar heights are square roots of shares: what a rule drops is a thin tail beside a tall peak.
+    """
     rows = [row for row in rows if row.counts]
     if not rows:
         return nothing()
@@ -177,7 +181,7 @@ def _bars(axes: Axes, row: Histogram, outside: Sequence[bool], shown: tuple[floa
         if bound is not None and shown[0] <= bound <= shown[1]:
             axes.axvspan(min(bound, end), max(bound, end), color=VERMILION, alpha=0.1, linewidth=0)
             axes.axvline(bound, color=VERMILION, linewidth=1.0)
-    heights = np.asarray(row.counts, dtype=float) / max(sum(row.counts), 1)
+    heights = np.sqrt(np.asarray(row.counts, dtype=float) / max(sum(row.counts), 1))
     for chosen, colour in ((False, BLUE), (True, VERMILION)):
         inside = np.asarray(outside) == chosen
         if inside.any():
@@ -410,10 +414,19 @@ def curves(rows: Sequence[Curve]) -> Figure:
 
 
 def bytes_per_token(rows: Sequence[LanguageRow], *, languages: int = len(SERIES)) -> Figure:
-    """Bytes of text a token, by domain and language; a mark's area is the language's share of the domain's tokens."""
+    """Bytes of text a token, by domain and language; a mark's area is the language's share of the domain's tokens.
+
+    Languages below 0.2 % of a domain's tokens have no mark; the domain's own line counts them.
+    """
     rows = [row for row in rows if row.tokens]
     if not rows:
         return nothing("no tokens")
+    of_domain: dict[str, list[LanguageRow]] = {}
+    for row in rows:
+        of_domain.setdefault(row.domain, []).append(row)
+    tokens = {name: sum(row.tokens for row in found) for name, found in of_domain.items()}
+    # A few words of a language say nothing of its rate.
+    rows = [row for row in rows if row.tokens >= _LEAST_SHARE * tokens[row.domain]]
     totals: dict[str, int] = {}
     for row in rows:
         totals[row.language] = totals.get(row.language, 0) + row.tokens
@@ -422,19 +435,16 @@ def bytes_per_token(rows: Sequence[LanguageRow], *, languages: int = len(SERIES)
     legend: list[Entry] = [(label(name, 12), colour) for name, colour in colours.items()]
     if len(ranked) > len(colours):
         legend.append((f"{len(ranked) - len(colours)} more", GREY))
-    names = list(dict.fromkeys(row.domain for row in rows))
-    figure, (axes,) = row_chart(names, legend=legend, right=1.3, row=0.3)
-    for i, name in enumerate(names):
-        of_domain = [row for row in rows if row.domain == name]
-        tokens = sum(row.tokens for row in of_domain)
-        overall = sum(row.bytes for row in of_domain) / tokens
+    figure, (axes,) = row_chart(list(of_domain), legend=legend, right=1.3, row=0.3)
+    for i, name in enumerate(of_domain):
+        overall = sum(row.bytes for row in of_domain[name]) / tokens[name]
         axes.plot((overall, overall), (i - 0.36, i + 0.36), color=INK, linewidth=1.4, zorder=1)
-        note(axes, 1.02, i, f"{overall:.2f} · {count(tokens)}", points=SMALL + 0.5)
-        for row in sorted(of_domain, key=lambda row: -row.tokens):
+        note(axes, 1.02, i, f"{overall:.2f} · {count(tokens[name])}", points=SMALL + 0.5)
+        for row in sorted((row for row in rows if row.domain == name), key=lambda row: -row.tokens):
             axes.scatter(
                 [row.bytes / row.tokens],
                 [i],
-                s=14 + 130 * row.tokens / tokens,
+                s=14 + 130 * row.tokens / tokens[name],
                 color=colours.get(row.language, GREY),
                 alpha=0.85,
                 edgecolor=SURFACE,

@@ -1,5 +1,6 @@
 """Summaries made by hand: a realistic run of six domains, a large one, and one whose names are an attack."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -157,7 +158,7 @@ def make(
         },
         uniform=dict.fromkeys(names, 1 / len(names)),
         nearest_run_distance=0.083,
-        binding_caps=(names[1],),
+        binding_caps=names[1:2],
         seconds={
             "read": 3.4,
             "annotate": 12.9,
@@ -202,3 +203,32 @@ def measured(names: tuple[str, ...], seeds: int, random: np.random.Generator) ->
             losses = tuple(float(value) for value in random.normal(level, 0.004, seeds))
             rows.append(MeasuredRow(metric, mixture, level + 0.003, level - 0.02, level + 0.026, losses))
     return tuple(rows)
+
+
+ATTACK = "<script>alert(1)</script>"
+ATTACKS = (ATTACK, '"><img src=x onerror=alert(2)>', "$\\frac{a$ {{ 7 * 7 }}", "]]></svg><b>\x1b[31m\x00")
+
+
+def hostile() -> Summary:
+    """Every string that comes from data tries to leave its place."""
+    summary = make(ATTACKS, (0.4, 0.3, 0.2, 0.1), (0.1, 0.2, 0.3, 0.4), runs=8, seeds=2)
+    example = Example(ATTACK, ATTACK, ATTACK, 1.0, 2.0, ATTACK, ATTACK)
+    kept = Example(ATTACK, "kept", "", None, None, ATTACK)
+    return dataclasses.replace(
+        summary,
+        name=ATTACK,
+        decision=ATTACK,
+        tokenizer=ATTACK,
+        scale=ATTACK,
+        examples=(example, dataclasses.replace(example, duplicate_of=None), kept),
+        drops=(*summary.drops, DropRow(ATTACK, ATTACK, ATTACK, 5)),
+        histograms=tuple(dataclasses.replace(row, metric=ATTACK, meaning=ATTACK) for row in summary.histograms),
+        languages=(*summary.languages, LanguageRow(ATTACK, ATTACK, 1, 10, 30)),
+        curves=tuple(dataclasses.replace(row, run_id=ATTACK) for row in summary.curves),
+        redacted={ATTACK: 1},
+        seconds={ATTACK: 1.0},
+        targets={ATTACK: 1.0},
+    )
+
+
+EMPTY = Summary(name="empty", seed=0, domains=())
