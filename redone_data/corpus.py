@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from redone_data.engine import Output
 from redone_data.errors import RedoneError
 
-# The parts that `read` writes. key_*: hash of (source, native id or text), from which ids are made; text_*: of the text.
+# The parts that `read` writes. key_*: hash of (source, native id or text), of which ids are made; text_*: of the text.
 CORPUS_SCHEMA = pa.schema(
     [
         ("key_hi", pa.uint64()),
@@ -141,5 +141,6 @@ def check_domain_name(domain: str) -> None:
         or '"' in domain
     ):
         raise RedoneError(
-            f"the domain name {domain!r} is not allowed: 1 to 80 printable characters, no comma or quote, not starting with . or -"
+            f"the domain name {domain!r} is not allowed: 1 to 80 printable characters, no comma or quote, "
+            "not starting with . or -"
         )

@@ -3,8 +3,8 @@
 A :class:`Step` turns the files of earlier steps into files of its own, task by task. Its folder is
 ``steps/NAME-HASH``, where the hash covers its configuration, its ``VERSION`` and the manifests of its inputs: the same
 step is never computed twice, and a changed one never meets the old one's files. A task's record appears after its
-files, the step's manifest after all its tasks; what lacks its record is computed again. So a kill at any moment costs at most
-the tasks that were under way, and never shows.
+files, the step's manifest after all its tasks; what lacks its record is computed again. So a kill at any moment costs
+at most the tasks that were under way, and never shows.
 
 The executors are datatrove's own (local, Slurm, Ray); there is no other parallel code path. A task that fails leaves
 its error beside the records, on any executor, and the run stops with it.
@@ -27,7 +27,7 @@ from typing import Any, ClassVar, Literal
 from loguru import logger as _loguru
 
 from redone_data.errors import RedoneError
-from redone_data.manifest import MANIFEST, digest, file_digest, read_json, write_json
+from redone_data.manifest import MANIFEST, atomic, digest, file_digest, read_json, write_json
 
 # datatrove logs every task to the terminal; our progress and error records say the same once.
 _loguru.disable("datatrove")
@@ -193,6 +193,9 @@ class Engine:
 
     def run_all(self, steps: Sequence[Step]) -> list[Output]:
         """Run steps that do not depend on each other (the same verb for several sources) as one set of tasks."""
+        for step in steps:
+            if self.is_done(step):  # a kill between the manifest and the end of its cleaning leaves the records
+                shutil.rmtree(self.folder(step) / _TASKS, ignore_errors=True)
         waiting = [step for step in steps if not self.is_done(step)]
         name = steps[0].name if steps else ""
         started = time.monotonic()
@@ -215,7 +218,8 @@ class Engine:
         if pending:
             scratch = jobs[0].folder
             plan = scratch / _PLAN
-            plan.write_bytes(pickle.dumps((jobs, pending)))
+            with atomic(plan) as aside:
+                aside.write_bytes(pickle.dumps((jobs, pending)))
             with self._watch(jobs):
                 _run_on_executor(self.executor, RunTask(plan), len(pending), scratch / _LOGS, steps[0].name)
             _raise_first_error(jobs)

@@ -96,6 +96,8 @@ class Run:
     def execute(self, until: Stage = "sample") -> None:
         """Run every stage up to `until`; timings are kept even when a stage stops with an error."""
         with locked(self.root):
+            for leftover in self.root.glob(".*.tmp-*"):
+                leftover.unlink(missing_ok=True)
             try:
                 for stage in STAGES[: STAGES.index(until) + 1]:
                     getattr(self, f"_{stage}")()
@@ -240,9 +242,9 @@ class Run:
         for name, epochs in proposal.epochs.items():
             if epochs > mix.max_epochs + 1e-9:
                 raise RedoneError(
-                    f"domain '{name}' would be repeated {epochs:.2f} times at weight {proposal.weights[name]:.4g} and a "
-                    f"budget of {self.limits.budget} tokens; mix.max_epochs allows {mix.max_epochs:g}: lower the weight "
-                    "or tokens.budget, or raise mix.max_epochs"
+                    f"domain '{name}' would be repeated {epochs:.2f} times at weight {proposal.weights[name]:.4g} "
+                    f"and a budget of {self.limits.budget} tokens; mix.max_epochs allows {mix.max_epochs:g}: "
+                    "lower the weight or tokens.budget, or raise mix.max_epochs"
                 )
         return proposal
 

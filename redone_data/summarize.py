@@ -31,7 +31,7 @@ from redone_data.report.summary import (
 from redone_data.text.features import METRICS
 from redone_data.tokens.pool import pools
 
-EXAMPLES_PER_RULE = 2
+EXAMPLES_PER_RULE = 3
 EXAMPLE_CHARACTERS = 280
 
 
@@ -86,7 +86,7 @@ def _domains(run: Run) -> tuple[DomainRow, ...]:
                 bytes_kept=kept.get("kept_bytes", 0),
                 tokens=found[name].tokens if name in found else None,
                 pool_bytes=found[name].bytes if name in found else None,
-                prior=run.limits.prior[name] if found else None,
+                prior=run.proposal.prior[name] if run.proposal else run.limits.prior[name] if found else None,
                 weight=run.proposal.weights[name] if run.proposal else None,
                 epochs=run.proposal.epochs[name] if run.proposal else None,
                 sampled_tokens=sampled.get(name, {}).get("tokens", 0) if sampled else None,
@@ -172,9 +172,13 @@ def _kept_examples(kept: Output) -> list[Example]:
             seen.add(task["domain"])
             with pq.ParquetFile(kept.folder / task["file"]) as file:
                 batch = next(file.iter_batches(batch_size=EXAMPLES_PER_RULE, columns=["text"]))
-            texts = [text[:EXAMPLE_CHARACTERS] for text in batch.column(0).to_pylist()]
+            texts = [_cut(text) for text in batch.column(0).to_pylist()]
             examples += [Example(task["domain"], "kept", "", None, None, text) for text in texts]
     return examples
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= EXAMPLE_CHARACTERS else text[:EXAMPLE_CHARACTERS] + "…"
 
 
 def _texts(run: Run, ids: set[str]) -> dict[str, str]:
@@ -194,7 +198,7 @@ def _texts(run: Run, ids: set[str]) -> dict[str, str]:
         for row, text in zip(rows, column, strict=True):
             identity = f"{halves['id_hi'][int(row)].as_py():016x}{halves['id_lo'][int(row)].as_py():016x}"
             if identity in ids:
-                texts[identity] = text[:EXAMPLE_CHARACTERS]
+                texts[identity] = _cut(text)
     return texts
 
 

@@ -257,7 +257,7 @@ def _from_objects(
 
 
 def _read_json(file: InputFile, source: SourceConfig, max_record_bytes: int) -> Iterator[Records]:
-    """One JSON document: an array of records, or an object whose values are records. Held in memory: for small files."""
+    """One JSON document: an array of records, or an object whose values are records. Held in memory."""
     with _open(file.path) as stream:
         data = stream.read()
     try:

