@@ -154,7 +154,8 @@ def _execute(
     from redone_data.recipe import load_recipe
 
     loaded = load_recipe(recipe_path, assignments or (), seed)
-    console = Console(stderr=True) if as_json else Console()
+    # Not a terminal (a log, CI): wide enough for the tables.
+    console = Console(stderr=as_json, width=None if sys.stdout.isatty() else 110)
     root = loaded.output(out)
     if dry_run:
         from redone_data.plan import print_plan
@@ -171,13 +172,13 @@ def _execute(
         run.execute(until)
     summary = summarize(run)
     complete = until == "sample"
-    if complete and (redraw or run.engine.ran or not (root / "report.html").exists()):
+    if complete and (redraw or not (root / "report.html").exists()):
         write_report(summary, root / "report.html")
     if as_json:
         typer.echo(json.dumps(_result(run, root, complete=complete), ensure_ascii=False, indent=1, sort_keys=True))
         return
     print_summary(summary, console)
-    if not run.engine.ran:
+    if not run.engine.ran and not run.published:
         console.print("Nothing to do: everything was already done.")
     if complete:
         console.print(f"\nDone: {root}", highlight=False)

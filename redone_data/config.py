@@ -4,7 +4,9 @@ Every key and type is checked against the dataclass that owns it; an error names
 nearest known key and what is allowed. Field metadata ``{"help": ...}`` documents a key where it is defined.
 """
 
+import contextlib
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -19,7 +21,12 @@ T = TypeVar("T")
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """Safe YAML in which a key given twice is an error, not a silent override."""
+    """Safe YAML in which a key given twice is an error, not a silent override, and a date is text."""
+
+    yaml_implicit_resolvers: typing.ClassVar[dict[str, list[tuple[str, Any]]]] = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
 
 def _mapping_without_duplicates(loader: _StrictLoader, node: yaml.MappingNode) -> dict[Any, Any]:
@@ -69,7 +76,7 @@ def set_key(values: dict[str, Any], assignment: str) -> None:
     if not equals or not all(keys):
         raise RedoneError(f"--set {assignment}: expected key.path=value, for example --set mix.swarm.runs=40")
     for key in keys[:-1]:
-        inner = values.setdefault(key, {})
+        inner = values[key] = {} if values.get(key) is None else values[key]
         if not isinstance(inner, dict):
             raise RedoneError(f"--set {assignment}: '{key}' is {_kind(inner)} and has no keys")
         values = inner
@@ -164,13 +171,11 @@ def _read_union(arguments: tuple[Any, ...], value: Any, where: str, path: str) -
 def _read_scalar(kind: Any, value: Any, where: str, path: str) -> Any:
     if kind is Any:
         return value
-    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    if kind is float and isinstance(value, str):  # YAML 1.1 reads 1e-4 (no dot) as text
-        try:
-            return float(value)
-        except ValueError:
-            pass
+    # Text too: YAML 1.1 reads 1e-4 (no dot) as text. Infinities have no JSON, so no manifest could hold them.
+    if kind is float and isinstance(value, int | float | str) and not isinstance(value, bool):
+        with contextlib.suppress(ValueError, OverflowError):
+            if math.isfinite(number := float(value)):
+                return number
     if kind is int and isinstance(value, float) and value.is_integer():
         return int(value)
     if type(value) is kind:

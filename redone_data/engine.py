@@ -15,6 +15,8 @@ import functools
 import os
 import pickle
 import shutil
+import signal
+import subprocess
 import threading
 import time
 import traceback
@@ -27,13 +29,15 @@ from typing import Any, ClassVar, Literal
 from loguru import logger as _loguru
 
 from redone_data.errors import RedoneError
-from redone_data.manifest import MANIFEST, atomic, digest, file_digest, read_json, write_json
+from redone_data.manifest import ASIDES, MANIFEST, atomic, digest, file_digest, read_json, write_json
+from redone_data.processes import die_with_parent, is_alive
 
 # datatrove logs every task to the terminal; our progress and error records say the same once.
 _loguru.disable("datatrove")
 
 HASH_DIGITS = 12
-_TASKS, _LOGS, _PLAN = "tasks", "logs", "plan.pickle"
+_SLURM_POLL_SECONDS = 10.0
+_TASKS, _LOGS, _PLAN, _RUNNING = "tasks", "logs", "plan.pickle", ".running-"
 
 
 @dataclass(frozen=True)
@@ -209,6 +213,7 @@ class Engine:
 
     def _execute(self, steps: Sequence[Step]) -> None:
         jobs = [Job(step, self.folder(step), list(step.tasks())) for step in steps]
+        assert len({job.folder for job in jobs}) == len(jobs), "the same step is given twice"
         for job in jobs:
             job.prepare()
         pending = [(j, i) for j, job in enumerate(jobs) for i in range(len(job.payloads)) if not job.record(i).exists()]
@@ -220,8 +225,9 @@ class Engine:
             plan = scratch / _PLAN
             with atomic(plan) as aside:
                 aside.write_bytes(pickle.dumps((jobs, pending)))
+            run_task = RunTask(plan, os.getpid() if self.executor.kind == "local" else None)
             with self._watch(jobs):
-                _run_on_executor(self.executor, RunTask(plan), len(pending), scratch / _LOGS, steps[0].name)
+                _run_on_executor(self.executor, run_task, len(pending), scratch / _LOGS, steps[0].name)
             _raise_first_error(jobs)
         for job in jobs:
             timings = job.complete()
@@ -230,17 +236,29 @@ class Engine:
 
     @contextlib.contextmanager
     def _watch(self, jobs: "Sequence[Job]") -> Iterator[None]:
-        """Report finished tasks while the executor, wherever it is, works on them."""
+        """Report finished tasks while the executor, wherever it is, works on them; notice a worker that was killed."""
         stop = threading.Event()
+        # A pool waits for ever for the task of a killed worker; only a signal wakes its main thread.
+        wakes = self.executor.kind == "local" and threading.current_thread() is threading.main_thread()
+
+        def wake(*_: object) -> None:
+            raise RedoneError(
+                f"step '{jobs[0].step.name}': a worker process was killed, most likely because memory ran out; "
+                "lower executor.workers, then run the same command again: finished tasks are kept"
+            )
 
         def poll() -> None:
             while not stop.wait(0.2):
+                if wakes and any(job.lost_worker() for job in jobs):
+                    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+                    return
                 units = jobs[0].step.units(jobs[0].folder)
                 if units is None:
                     self.progress.update(sum(job.num_done() for job in jobs))
                 else:
                     self.progress.update(units[0])
 
+        before = signal.signal(signal.SIGUSR1, wake) if wakes else None
         thread = threading.Thread(target=poll, daemon=True)
         thread.start()
         try:
@@ -248,6 +266,8 @@ class Engine:
         finally:
             stop.set()
             thread.join()
+            if wakes:
+                signal.signal(signal.SIGUSR1, before)
 
 
 @dataclass
@@ -263,7 +283,8 @@ class Job:
             (self.folder / _TASKS).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RedoneError(f"{self.folder}: cannot be created: {error.strerror}; choose another --out") from None
-        for leftover in [*self.folder.rglob(".*.tmp-*"), *(self.folder / _TASKS).glob("*.error.json")]:
+        records = self.folder / _TASKS
+        for leftover in [*self.folder.rglob(ASIDES), *records.glob("*.error.json"), *records.glob(f"{_RUNNING}*")]:
             leftover.unlink(missing_ok=True)
         shutil.rmtree(self.folder / _LOGS, ignore_errors=True)
 
@@ -277,6 +298,23 @@ class Job:
     def has_failed(self) -> bool:
         with os.scandir(self.folder / _TASKS) as entries:
             return any(entry.name.endswith(".error.json") for entry in entries)
+
+    def lost_worker(self) -> bool:
+        """Whether a worker process of ours has ended in the middle of a task."""
+        for mark in (self.folder / _TASKS).glob(f"{_RUNNING}*"):
+            if not is_alive(int(mark.name.removeprefix(_RUNNING))) and mark.exists():
+                return True
+        return False
+
+    @contextlib.contextmanager
+    def marked(self) -> Iterator[None]:
+        """In a worker process: a mark that stays when the process is killed in the block."""
+        mark = self.folder / _TASKS / f"{_RUNNING}{os.getpid()}"
+        mark.touch()
+        try:
+            yield
+        finally:
+            mark.unlink(missing_ok=True)
 
     def run(self, index: int) -> None:
         """Run one task; its record, or its error, is what remains."""
@@ -295,9 +333,9 @@ class Job:
         results = [read_json(self.record(i)) for i in range(len(self.payloads))]
         timings = {str(i): result.pop("timings") for i, result in enumerate(results) if "timings" in result}
         statistics = self.step.finish(self.folder, results)
-        for scratch in (_LOGS,):
-            shutil.rmtree(self.folder / scratch, ignore_errors=True)
-        (self.folder / _PLAN).unlink(missing_ok=True)
+        shutil.rmtree(self.folder / _LOGS, ignore_errors=True)
+        for leftover in [self.folder / _PLAN, *self.folder.rglob(ASIDES)]:
+            leftover.unlink(missing_ok=True)
         working = {self.folder / _TASKS}
         files = {}
         for path in sorted(self.folder.rglob("*")):
@@ -335,23 +373,37 @@ def _load_plan(path: Path, written_at: int) -> tuple[list[Job], list[tuple[int, 
 
 @dataclass(frozen=True)
 class RunTask:
-    """What the executor calls: a datatrove pipeline of one callable. Small, because it is pickled once a task."""
+    """What the executor calls: a datatrove pipeline of one callable. Small, because it is pickled once a task.
+
+    `owner`: the process whose workers end with it; None where tasks run on other machines.
+    """
 
     plan: Path
+    owner: int | None = None
 
     def __call__(self, data: object, rank: int, world_size: int) -> None:
         jobs, pending = _load_plan(self.plan, self.plan.stat().st_mtime_ns)
         if any(job.has_failed() for job in jobs):
             return  # another task has failed: stop soon, finished work stays
-        job, index = pending[rank]
-        jobs[job].run(index)
+        number, index = pending[rank]
+        job = jobs[number]
+        if self.owner in (None, os.getpid()):
+            job.run(index)
+        else:
+            die_with_parent(signal.SIGKILL)
+            with job.marked():
+                job.run(index)
 
 
 def _run_on_executor(config: ExecutorConfig, run_task: Callable[..., None], tasks: int, logs: Path, name: str) -> None:
     if config.kind == "local":
         from datatrove.executor import LocalPipelineExecutor
 
-        LocalPipelineExecutor([run_task], tasks=tasks, workers=min(config.workers, tasks), logging_dir=str(logs)).run()
+        workers = min(config.workers, tasks)
+        try:
+            LocalPipelineExecutor([run_task], tasks=tasks, workers=workers, logging_dir=str(logs)).run()
+        except OSError as error:  # of its logs: what a task raises is kept as its record
+            raise RedoneError(f"{logs}: cannot be written: {error.strerror or error}") from error
     elif config.kind == "ray":
         _run_on_ray(config, run_task, tasks, logs)
     else:
@@ -365,7 +417,10 @@ def _run_on_ray(config: ExecutorConfig, run_task: Callable[..., None], tasks: in
     except ImportError:
         raise RedoneError("executor.kind: ray needs Ray; install it with: pip install 'redone[ray]'") from None
     if not ray.is_initialized():
-        ray.init(address=config.ray.address, log_to_driver=False)
+        try:
+            ray.init(address=config.ray.address, log_to_driver=False)
+        except (ConnectionError, ValueError) as error:
+            raise RedoneError(f"executor.ray.address: {config.ray.address}: {error}") from None
     RayPipelineExecutor(
         [run_task],
         tasks=tasks,
@@ -397,17 +452,29 @@ def _run_on_slurm(config: ExecutorConfig, run_task: Callable[..., None], tasks: 
         logging_dir=str(logs),
         slurm_logs_folder=str(logs / "slurm"),
     )
-    executor.run()
-    _wait_for_slurm(str(executor.job_id), lambda: len(executor.get_incomplete_ranks(skip_completed=True)))
+    try:
+        executor.run()
+    except subprocess.CalledProcessError as error:
+        raise RedoneError(
+            f"executor.kind: slurm: sbatch refused the job (exit code {error.returncode}; its message is above); "
+            "mend executor.slurm"
+        ) from None
+    try:
+        _wait_for_slurm(str(executor.job_id), lambda: len(executor.get_incomplete_ranks(skip_completed=True)))
+    except BaseException:  # interrupted: nobody would wait for the tasks in the queue
+        with contextlib.suppress(OSError):
+            subprocess.run(["scancel", str(executor.job_id)], check=False)
+        raise
 
 
-def _wait_for_slurm(job_id: str, num_incomplete: Callable[[], int], poll_seconds: float = 5.0) -> None:
+def _wait_for_slurm(job_id: str, num_incomplete: Callable[[], int]) -> None:
     """Return when every task is marked complete, or when Slurm no longer knows the job (it failed or was cancelled)."""
-    import subprocess
-
+    pause = 0.5
     while num_incomplete():
-        time.sleep(poll_seconds)
+        time.sleep(pause)
+        pause = min(2 * pause, _SLURM_POLL_SECONDS)
         queue = subprocess.run(["squeue", "-h", "-j", job_id], capture_output=True, text=True, check=False)
-        if not queue.stdout.strip():
-            time.sleep(poll_seconds)  # completion marks may lag on a network file system
+        # Any other failure of squeue says nothing about the job: a busy controller is asked again.
+        if (queue.returncode == 0 and not queue.stdout.strip()) or "Invalid job id" in queue.stderr:
+            time.sleep(pause)  # completion marks may lag on a network file system
             return

@@ -16,6 +16,7 @@ from typing import Any
 from redone_data.errors import RedoneError
 
 MANIFEST = "manifest.json"
+ASIDES = ".*.tmp-*"  # what a killed writer leaves, as a glob
 _HASH_BLOCK = 1 << 20
 
 

@@ -26,7 +26,7 @@ from redone_data.curate.resolve import ResolveStep
 from redone_data.curate.sources import DigestCache, resolve_inputs
 from redone_data.engine import Engine, Output, Progress, Silent
 from redone_data.errors import RedoneError
-from redone_data.manifest import MANIFEST, atomic, digest, link, read_json, write_json
+from redone_data.manifest import ASIDES, MANIFEST, atomic, digest, link, read_json, write_json
 from redone_data.mix.optimize import (
     PROPOSAL,
     FitStep,
@@ -54,6 +54,7 @@ Emit = Literal["tokens", "text", "both"]
 
 MANIFEST_SCHEMA_VERSION = 1
 TIMINGS = "timings.json"
+REPORT = "report.html"
 T = TypeVar("T")
 LOCK = ".lock"
 
@@ -81,6 +82,7 @@ class Run:
     validation: Output | None = None
     proposal: Proposal | None = None
     samples: dict[str, Sample] = field(default_factory=dict)
+    published: bool = False
 
     def __post_init__(self) -> None:
         self.recipe = self.loaded.recipe
@@ -96,7 +98,7 @@ class Run:
     def execute(self, until: Stage = "sample") -> None:
         """Run every stage up to `until`; timings are kept even when a stage stops with an error."""
         with locked(self.root):
-            for leftover in self.root.glob(".*.tmp-*"):
+            for leftover in self.root.glob(ASIDES):
                 leftover.unlink(missing_ok=True)
             try:
                 for stage in STAGES[: STAGES.index(until) + 1]:
@@ -268,7 +270,9 @@ class Run:
     def _publish(self) -> None:
         if self.is_complete():
             return
-        (self.root / MANIFEST).unlink(missing_ok=True)  # from here to its return, the folder is not complete
+        self.published = True
+        for name in (MANIFEST, REPORT):  # from here to the manifest's return, the folder is not complete
+            (self.root / name).unlink(missing_ok=True)
         kept, pool = _made(self.kept), _made(self.pool)
         for name in ("corpus", "ledger"):
             links = {

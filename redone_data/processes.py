@@ -7,15 +7,38 @@ import signal
 import sys
 
 _PR_SET_PDEATHSIG = 1
+_forking = 0
 
 
-def die_with_parent() -> None:
-    """Ask the kernel (Linux) to end this process when its parent ends, however that ends. Elsewhere it does nothing."""
+def die_with_parent(number: int = signal.SIGTERM) -> None:
+    """Ask the kernel (Linux) to signal this process when its parent ends, however that ends. Elsewhere it does nothing."""
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):
-            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
 
 
 def children_die_with_us() -> None:
-    """Every process that is forked from this one ends with it: a kill -9 leaves nobody behind."""
-    os.register_at_fork(after_in_child=die_with_parent)
+    """Every process that is forked from this one ends with it, at once: a kill -9 leaves nobody behind."""
+    os.register_at_fork(before=_before_fork, after_in_child=_after_fork)
+
+
+def _before_fork() -> None:
+    global _forking
+    _forking = os.getpid()
+
+
+def _after_fork() -> None:
+    die_with_parent(signal.SIGKILL)
+    if os.getppid() != _forking:  # it ended before the kernel was asked
+        os._exit(1)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether there is such a process."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True

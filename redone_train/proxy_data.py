@@ -2,8 +2,8 @@
 
 A plan is a pure function of (swarm, run): a checkpoint keeps a step number and nothing of the data. Each domain gets
 its share of the rows to within one row, spread evenly over the run, so realised shares are the weights and early
-losses mean what late ones do. Windows have context + 1 tokens and ignore document boundaries: a proxy this small gains
-nothing from a mask, and the end-of-document token tells it where a document begins.
+losses mean what late ones do. Windows have context + 1 tokens and ignore document boundaries: masks are left out
+for speed, and the end-of-document token tells the proxy where a document begins.
 """
 
 from collections.abc import Mapping, Sequence

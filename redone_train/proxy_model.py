@@ -2,8 +2,8 @@
 
 Pre-norm blocks (RMSNorm, rotary positions, causal SDPA, SwiGLU), normalised tied embeddings. With a vocabulary of 4,096
 most of the arithmetic is the output layer, so the models are wide and shallow, and the loss is computed 128 tokens at a
-time, which keeps the logits in the cache and leaves their gradient behind: 30k tokens/s on one core of an AMD EPYC
-for the 0.3m proxy, 23k with all logits at once (docs/swarm.md has the table).
+time, which keeps the logits in the cache and leaves their gradient behind: 24-27k tokens/s on one core of an AMD EPYC
+for the 0.3m proxy, 20k with all logits at once (training alone, 1,024 tokens a step).
 
 Shapes in names: B rows, L positions, T = B x L tokens, C width, V vocabulary, H heads, D width of a head.
 """

@@ -1,8 +1,8 @@
 """Train a swarm: every run of a folder, in processes of one thread side by side, resumable, the same numbers each time.
 
-Two single-thread processes beat one of two threads, and stacking models gains nothing on a CPU (docs/swarm.md), so a
-swarm is a queue of independent runs; results do not depend on how many processes take from it. Killed at any moment,
-even by SIGKILL, the same command goes on where it stopped and gives the same bytes (same machine, same `threads`).
+A swarm is a queue of independent runs, each in one thread: no time goes into waiting for other threads, and results do
+not depend on how many processes take from it. Killed at any moment, even by SIGKILL, the same command goes on where it
+stopped and gives the same bytes (same machine, same `threads`).
 
 **The folder, schema_version 1.** Given:
 

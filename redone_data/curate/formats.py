@@ -7,11 +7,15 @@ formats that have no columns. Cost: 150 MB/s a core for JSON lines, 1 GB/s for P
 
 import datetime
 import json
+import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -22,6 +26,12 @@ from redone_data.curate.sources import COMPRESSION_OF_SUFFIX, FieldsConfig, Inpu
 from redone_data.errors import RedoneError, did_you_mean
 
 BLOCK_BYTES = 8 << 20
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+# Floats below it are exact whole numbers; an id that reached us as a larger one is another document's id as well.
+EXACT_FLOAT = 2.0**53
+NUMBER = r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?"
+MOMENT = re.compile(r"-?[0-9]{9,}(?:\.[0-9]+)?")
+PAGE = re.compile(r"<\s*(?:!doctype|html|head|body|title|meta|div|p)\b", re.IGNORECASE)
 
 SCHEMA = pa.schema(
     [
@@ -63,7 +73,7 @@ def read_file(file: InputFile, source: SourceConfig, max_record_bytes: int) -> I
     try:
         yield from readers[file.format](file, source, max_record_bytes)
     except (OSError, EOFError, pa.ArrowInvalid) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise RedoneError(
             f"{file.label}: cannot be read as {file.format}: {reason}; replace the file or leave it out"
         ) from None
@@ -80,21 +90,23 @@ def _open(path: str) -> pa.NativeFile:
 def _lines(path: str, max_bytes: int) -> Iterator[tuple[int, list[bytes | None]]]:
     """Blocks of lines with the number of their first line; a line over `max_bytes` is None, and never held whole.
 
-    A line ends at ``\\n`` only: U+2028 and its kin occur inside posts.
+    A line ends at ``\\n`` only: U+2028 and its kin occur inside posts. A byte order mark is no part of the first line.
     """
     first, rest, too_long = 1, b"", False
     with _open(path) as stream:
-        while block := stream.read(BLOCK_BYTES):
+        block = stream.read(BLOCK_BYTES).removeprefix(BYTE_ORDER_MARK)
+        while block:
             pieces: list[bytes] = block.split(b"\n")
             if len(pieces) == 1:
                 rest = b"" if too_long else rest + block
                 too_long = too_long or len(rest) > max_bytes
-                continue
-            lines: list[bytes | None] = [None if too_long else rest + pieces[0], *pieces[1:-1]]
-            rest, too_long = pieces[-1], False
-            lines = [None if line is None or len(line) > max_bytes else line for line in lines]
-            yield first, lines
-            first += len(lines)
+            else:
+                lines: list[bytes | None] = [None if too_long else rest + pieces[0], *pieces[1:-1]]
+                rest, too_long = pieces[-1], False
+                lines = [None if line is None or len(line) > max_bytes else line for line in lines]
+                yield first, lines
+                first += len(lines)
+            block = stream.read(BLOCK_BYTES)
     if rest or too_long:
         yield first, [None if too_long or len(rest) > max_bytes else rest]
 
@@ -104,7 +116,7 @@ def _read_jsonl(file: InputFile, source: SourceConfig, max_record_bytes: int) ->
         rows, bad = _Rows(source.fields), []
         for number, line in enumerate(lines, first):
             if line is None:
-                bad.append((number, f"longer than read.max_record_bytes ({max_record_bytes})"))
+                bad.append((number, _too_long(max_record_bytes)))
             elif line.strip():
                 try:
                     reason = rows.add(orjson.loads(line))
@@ -127,7 +139,8 @@ def _read_text(file: InputFile, source: SourceConfig, max_record_bytes: int) -> 
     if source.unit == "file":
         with _open(file.path) as stream:
             data = stream.read(max_record_bytes + 1)
-        yield _texts([(1, data if len(data) <= max_record_bytes else None)], max_record_bytes)
+        if data.strip():
+            yield _texts([(1, data if len(data) <= max_record_bytes else None)], max_record_bytes)
         return
     for first, lines in (
         _lines(file.path, max_record_bytes) if source.unit == "line" else _paragraphs(file.path, max_record_bytes)
@@ -161,7 +174,7 @@ def _texts(numbered: list[tuple[int, bytes | None]], max_bytes: int) -> Records:
     texts, bad = [], []
     for number, line in numbered:
         if line is None:
-            bad.append((number, f"longer than read.max_record_bytes ({max_bytes})"))
+            bad.append((number, _too_long(max_bytes)))
             continue
         try:
             texts.append(line.decode("utf-8"))
@@ -192,16 +205,16 @@ class _Rows:
             return f"field '{self.fields.text}' is not text"
         native = None
         if self.fields.id is not None:
-            native = _lookup(record, self.fields.id)
-            if native is None or isinstance(native, dict | list | bool):
-                return f"field '{self.fields.id}' (id) is missing or not text or number"
-        counts = [_lookup(record, name) for name in self.fields.engagement]
-        numbers = [count for count in counts if isinstance(count, int | float) and not isinstance(count, bool)]
+            native = _id_text(_lookup(record, self.fields.id))
+            if native is None:
+                return NO_ID.format(self.fields.id)
+        counts = [_count(_lookup(record, name)) for name in self.fields.engagement]
+        numbers = [count for count in counts if count is not None]
         meta = {name: value for name in self.fields.meta if (value := _lookup(record, name)) is not None}
         self.columns["text"].append(text)
-        self.columns["native_id"].append(None if native is None else str(native))
+        self.columns["native_id"].append(native)
         self.columns["created_at"].append(_timestamp(_lookup(record, self.fields.created_at)))
-        self.columns["engagement"].append(float(sum(numbers)) if numbers else None)
+        self.columns["engagement"].append(_count(sum(numbers)) if numbers else None)
         self.columns["meta"].append(json.dumps(meta, ensure_ascii=False, sort_keys=True, default=str) if meta else None)
         return None
 
@@ -221,15 +234,44 @@ def _lookup(record: Any, path: str | None) -> Any:
     return record
 
 
+NO_ID = "field '{}' (id) is missing, empty, or neither text nor an exact whole number"
+
+
+def _id_text(value: Any) -> str | None:
+    """An id as text, the same for 7, 7.0 (a number column with gaps) and "7"; None when it is no id."""
+    if isinstance(value, float):
+        value = int(value) if value.is_integer() and abs(value) < EXACT_FLOAT else None
+    if value is None or isinstance(value, dict | list | bool):
+        return None
+    return str(value) or None
+
+
+def _count(value: Any) -> float | None:
+    """A finite number, given as one or as text; None when it is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    if isinstance(value, str) and not re.fullmatch(NUMBER, value):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
+
+
 def _timestamp(value: Any) -> datetime.datetime | None:
     """A moment in UTC from ISO text or from (milli)seconds since 1970; None when it is neither."""
     try:
+        if isinstance(value, str) and MOMENT.fullmatch(value):
+            value = float(value)
         if isinstance(value, datetime.datetime):
             moment = value
+        elif isinstance(value, datetime.date):
+            moment = datetime.datetime.combine(value, datetime.time())
         elif isinstance(value, str):
             moment = datetime.datetime.fromisoformat(value)
         elif isinstance(value, int | float) and not isinstance(value, bool):
-            moment = datetime.datetime.fromtimestamp(value / 1000 if value > 1e11 else value, datetime.UTC)
+            moment = datetime.datetime.fromtimestamp(value / 1000 if abs(value) > 1e11 else value, datetime.UTC)
         else:
             return None
         return moment.replace(tzinfo=datetime.UTC) if moment.tzinfo is None else moment.astimezone(datetime.UTC)
@@ -243,23 +285,31 @@ def _table(columns: dict[str, Any], num_rows: int) -> pa.Table:
 
 
 def _from_objects(
-    numbered: Iterator[tuple[int, Any]], source: SourceConfig, batch_rows: int = 10_000
+    numbered: Iterator[tuple[int, Any]], source: SourceConfig, max_record_bytes: int, batch_rows: int = 10_000
 ) -> Iterator[Records]:
-    rows, bad = _Rows(source.fields), list[tuple[int, str]]()
+    rows, bad, held = _Rows(source.fields), list[tuple[int, str]](), 0
     for number, record in numbered:
-        reason = rows.add(record)
+        text = _lookup(record, source.fields.text)
+        size = len(text.encode("utf-8", "replace")) if isinstance(text, str) else 0
+        reason = _too_long(max_record_bytes) if size > max_record_bytes else rows.add(record)
         if reason:
             bad.append((number, reason))
-        if len(rows.columns["text"]) + len(bad) >= batch_rows:
+        else:
+            held += size
+        if held >= BLOCK_BYTES or len(rows.columns["text"]) + len(bad) >= batch_rows:
             yield Records(rows.table(), bad)
-            rows, bad = _Rows(source.fields), []
+            rows, bad, held = _Rows(source.fields), [], 0
     yield Records(rows.table(), bad)
+
+
+def _too_long(max_record_bytes: int) -> str:
+    return f"longer than read.max_record_bytes ({max_record_bytes})"
 
 
 def _read_json(file: InputFile, source: SourceConfig, max_record_bytes: int) -> Iterator[Records]:
     """One JSON document: an array of records, or an object whose values are records. Held in memory."""
     with _open(file.path) as stream:
-        data = stream.read()
+        data = stream.read().removeprefix(BYTE_ORDER_MARK)
     try:
         values = orjson.loads(data)
     except orjson.JSONDecodeError as error:
@@ -267,7 +317,7 @@ def _read_json(file: InputFile, source: SourceConfig, max_record_bytes: int) -> 
     records = list(values.values()) if isinstance(values, dict) else values
     if not isinstance(records, list):
         raise RedoneError(f"{file.label}: expected an array or an object of records")
-    yield from _from_objects(iter(enumerate(records, 1)), source)
+    yield from _from_objects(iter(enumerate(records, 1)), source, max_record_bytes)
 
 
 def _read_warc(file: InputFile, source: SourceConfig, max_record_bytes: int) -> Iterator[Records]:
@@ -276,6 +326,7 @@ def _read_warc(file: InputFile, source: SourceConfig, max_record_bytes: int) -> 
         import pylibmagic  # noqa: F401 - brings libmagic where the system has none
         import trafilatura
         from datatrove.pipeline.readers import WarcReader
+        from warcio.exceptions import ArchiveLoadFailed
 
         path = Path(file.path)
         reader = WarcReader(str(path.parent))
@@ -284,11 +335,15 @@ def _read_warc(file: InputFile, source: SourceConfig, max_record_bytes: int) -> 
 
     def records() -> Iterator[tuple[int, Any]]:
         for number, document in enumerate(reader.read_file(path.name), 1):
-            is_page = "<" in document.text[:1000]
-            text = trafilatura.extract(document.text, include_comments=False) if is_page else document.text
+            is_page = PAGE.search(document.text[:2000])
+            # A page without a main text is an empty document, which the rules drop; nothing about it is unreadable.
+            text = trafilatura.extract(document.text, include_comments=False) or "" if is_page else document.text
             yield number, {"text": text, "id": document.id, **document.metadata}
 
-    yield from _from_objects(records(), source)
+    try:
+        yield from _from_objects(records(), source, max_record_bytes)
+    except (ArchiveLoadFailed, KeyError) as error:
+        raise RedoneError(f"{file.label}: cannot be read as warc: {str(error).strip()}; replace the file") from None
 
 
 def _read_dataset(file: InputFile, source: SourceConfig, max_record_bytes: int) -> Iterator[Records]:
@@ -304,7 +359,9 @@ def _read_dataset(file: InputFile, source: SourceConfig, max_record_bytes: int) 
         reader = HuggingFaceDatasetReader(file.path, dataset_options=options, streaming=True, adapter=keep_raw)
         documents = reader.run()
         yield from _from_objects(
-            ((number, document.metadata["record"]) for number, document in enumerate(documents, 1)), source
+            ((number, document.metadata["record"]) for number, document in enumerate(documents, 1)),
+            source,
+            max_record_bytes,
         )
     except ImportError as error:
         raise RedoneError(
@@ -327,39 +384,56 @@ def _read_parquet(file: InputFile, source: SourceConfig, max_record_bytes: int) 
         roots = sorted({name if name in names else name.split(".")[0] for name in _wanted_names(wanted)} & set(names))
         first = 1
         for batch in parquet.iter_batches(batch_size=16_384, columns=roots):
-            yield _from_columns(pa.table(batch), first, wanted, max_record_bytes)
+            rows = np.arange(first, first + batch.num_rows)
+            yield _from_columns(file, pa.table(batch), rows, wanted, max_record_bytes)
             first += batch.num_rows
 
 
 def _read_csv(file: InputFile, source: SourceConfig, max_record_bytes: int) -> Iterator[Records]:
+    """Rows are numbered as lines are: the header is row 1, and a row with line breaks in quotes is one row."""
     bad: list[tuple[int, str]] = []
 
     def skip(row: Any) -> str:
         bad.append((row.number or 0, f"{row.actual_columns} columns where the header has {row.expected_columns}"))
         return "skip"
 
+    with _open(file.path) as stream:
+        if not stream.read(1):
+            return
     delimiter = source.delimiter or ("\t" if ".tsv" in Path(file.path).suffixes else ",")
     parse = pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=skip)
     # One thread: only then does pyarrow give the number of a bad row.
     read = pyarrow.csv.ReadOptions(block_size=BLOCK_BYTES, use_threads=False)
     with _open(file.path) as stream, pyarrow.csv.open_csv(stream, read_options=read, parse_options=parse) as reader:
-        names = reader.schema.names
+        try:
+            names = reader.schema.names
+        except UnicodeDecodeError:
+            raise RedoneError(f"{file.label}: its header is not UTF-8; convert it: iconv -f GB18030 -t UTF-8") from None
     _check_names(file, source.fields, names)
     bad.clear()
     # Every column as text: an id 007 stays 007, and one odd value spoils no column.
     convert = pyarrow.csv.ConvertOptions(
         column_types=dict.fromkeys(names, pa.binary()), strings_can_be_null=True, null_values=[""]
     )
+    num_good = num_told = 0
     with (
         _open(file.path) as stream,
         pyarrow.csv.open_csv(stream, read_options=read, parse_options=parse, convert_options=convert) as reader,
     ):
-        first = 1
         for batch in reader:
-            records = _from_columns(pa.table(batch), first, source.fields, max_record_bytes)
-            first += batch.num_rows
-            yield Records(records.table, records.bad + bad)
-            bad.clear()
+            rows = _row_numbers(num_good, batch.num_rows, [number for number, _ in bad])
+            records = _from_columns(file, pa.table(batch), rows, source.fields, max_record_bytes)
+            yield Records(records.table, sorted(records.bad + bad[num_told:]))
+            num_good, num_told = num_good + batch.num_rows, len(bad)
+    if bad[num_told:]:
+        yield Records(_table({}, 0), bad[num_told:])
+
+
+def _row_numbers(first: int, count: int, skipped: list[int]) -> npt.NDArray[np.int64]:
+    """Numbers of the rows `first`, `first` + 1, ... of those that were not skipped, where the header is row 1."""
+    good_before = np.array(skipped, dtype=np.int64) - 2 - np.arange(len(skipped))
+    good = np.arange(first, first + count)
+    return good + 2 + np.searchsorted(good_before, good, side="right")
 
 
 def _wanted_names(fields: FieldsConfig) -> list[str]:
@@ -374,56 +448,64 @@ def _check_names(file: InputFile, fields: FieldsConfig, names: list[str]) -> Non
                 f"{file.label}: there is no column '{name}'; put the name of the {key} column under fields.{key} "
                 f"({did_you_mean(name, names)})"
             )
+    for name in _wanted_names(fields):
+        if names.count(name) > 1:
+            raise RedoneError(f"{file.label}: {names.count(name)} columns are named '{name}'; rename all but one")
 
 
 def _column(table: pa.Table, path: str | None) -> pa.ChunkedArray | None:
+    """A column, plain: neither dictionary-encoded nor a view."""
     if path is None:
         return None
     if path in table.column_names:
-        return table[path]
-    root, *inner = path.split(".")
-    if root not in table.column_names or not pa.types.is_struct(table.schema.field(root).type):
-        return None
-    try:
-        return pc.struct_field(table[root], inner)
-    except (pa.ArrowInvalid, KeyError):
-        return None
+        column = table[path]
+    else:
+        root, *inner = path.split(".")
+        if root not in table.column_names or not pa.types.is_struct(table.schema.field(root).type):
+            return None
+        try:
+            column = pc.struct_field(table[root], inner)
+        except (pa.ArrowInvalid, KeyError):
+            return None
+    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
 
 
-def _from_columns(table: pa.Table, first: int, fields: FieldsConfig, max_record_bytes: int) -> Records:
-    """The wanted columns of a table, and its rows that lack a readable text or id. Rows are numbered from `first`."""
-    text, native = _column(table, fields.text), _column(table, fields.id)
-    if text is None:
-        raise RedoneError(f"there is no column '{fields.text}' for the text")
-    reasons: dict[int, str] = {}
-    if not _is_textual(text.type):
-        raise RedoneError(
-            f"column '{fields.text}' holds {text.type}, not text; put the name of your text field under fields.text"
-        )
-    for row in _rows_where(pc.is_null(text)):
-        reasons[row] = f"field '{fields.text}' is missing"
-    for row in _rows_where(pc.fill_null(pc.greater(pc.binary_length(text), max_record_bytes), fill_value=False)):
-        reasons[row] = f"longer than read.max_record_bytes ({max_record_bytes})"
-    for row in _invalid_utf8(text):
-        reasons[row] = "not valid UTF-8"
+def _from_columns(
+    file: InputFile, table: pa.Table, numbers: npt.NDArray[np.int64], fields: FieldsConfig, max_record_bytes: int
+) -> Records:
+    """The wanted columns of a table, and its rows that lack a readable text or id. numbers: int64[rows], of the rows."""
+    text, spoilt = _texts_of(_needed(file, table, "text", fields.text, _is_textual))
+    reasons = dict.fromkeys(_rows_where(pc.is_null(text)), f"field '{fields.text}' is missing")
+    reasons |= dict.fromkeys(spoilt, "not valid UTF-8")
+    too_long = pc.fill_null(pc.greater(pc.binary_length(text), max_record_bytes), fill_value=False)
+    reasons |= dict.fromkeys(_rows_where(too_long), _too_long(max_record_bytes))
+    native: pa.Array | pa.ChunkedArray = pa.nulls(table.num_rows, pa.large_string())
     if fields.id is not None:
-        if native is None:
-            raise RedoneError(f"there is no column '{fields.id}' for the id")
-        for row in _rows_where(pc.is_null(native)):
-            reasons.setdefault(row, f"field '{fields.id}' (id) is missing")
-    keep = [row for row in range(table.num_rows) if row not in reasons] if reasons else None
-    table = table if keep is None else table.take(pa.array(keep, pa.int64()))
+        native = _ids(_needed(file, table, "id", fields.id, _is_scalar))
+        reasons = dict.fromkeys(_rows_where(pc.is_null(native)), NO_ID.format(fields.id)) | reasons
     columns = {
-        "text": _column(table, fields.text).cast(pa.large_string()),
-        "native_id": _text_column(_column(table, fields.id), table.num_rows),
+        "text": text,
+        "native_id": native,
         "created_at": _moments(_column(table, fields.created_at), table.num_rows),
         "engagement": _sum([_column(table, name) for name in fields.engagement], table.num_rows),
         "meta": _meta({name: _column(table, name) for name in fields.meta}, table.num_rows),
     }
-    arrays = [columns[f.name] for f in SCHEMA]
-    return Records(
-        pa.Table.from_arrays(arrays, schema=SCHEMA), sorted((first + row, why) for row, why in reasons.items())
-    )
+    result = pa.Table.from_arrays([columns[f.name] for f in SCHEMA], schema=SCHEMA)
+    if reasons:
+        result = result.take(pa.array([row for row in range(table.num_rows) if row not in reasons], pa.int64()))
+    return Records(result, sorted((int(numbers[row]), why) for row, why in reasons.items()))
+
+
+def _needed(
+    file: InputFile, table: pa.Table, key: str, name: str, fits: Callable[[pa.DataType], bool]
+) -> pa.ChunkedArray:
+    column = _column(table, name)
+    remedy = f"put the name of your {key} column under fields.{key}"
+    if column is None:
+        raise RedoneError(f"{file.label}: there is no column '{name}'; {remedy}")
+    if not fits(column.type):
+        raise RedoneError(f"{file.label}: column '{name}' holds {column.type}, which cannot be the {key}; {remedy}")
+    return column
 
 
 def _is_textual(kind: pa.DataType) -> bool:
@@ -434,9 +516,11 @@ def _is_textual(kind: pa.DataType) -> bool:
         pa.types.is_binary,
         pa.types.is_large_binary,
     )
-    if pa.types.is_dictionary(kind):
-        return _is_textual(kind.value_type)
     return any(check(kind) for check in checks)
+
+
+def _is_scalar(kind: pa.DataType) -> bool:
+    return not (pa.types.is_nested(kind) or pa.types.is_boolean(kind))
 
 
 def _rows_where(mask: pa.ChunkedArray) -> list[int]:
@@ -444,17 +528,19 @@ def _rows_where(mask: pa.ChunkedArray) -> list[int]:
     return rows
 
 
-def _invalid_utf8(text: pa.ChunkedArray) -> list[int]:
-    """Rows that are not UTF-8. Arrow checks a whole column at once; rows are looked at only when it complains."""
+def _texts_of(column: pa.ChunkedArray) -> tuple[pa.ChunkedArray, list[int]]:
+    """A textual column as large_string, and its rows that are not UTF-8, which become null.
+
+    Arrow checks a whole column at once; rows are looked at only when it complains.
+    """
+    data = column.cast(pa.large_binary())
     try:
-        text.cast(pa.large_binary()).cast(pa.large_string()).validate(full=True)
+        return data.cast(pa.large_string()), []
     except pa.ArrowInvalid:
-        return [
-            row
-            for row, value in enumerate(text.cast(pa.large_binary()))
-            if value.is_valid and not _is_utf8(value.as_py())
-        ]
-    return []
+        spoilt = [row for row, value in enumerate(data) if value.is_valid and not _is_utf8(value.as_py())]
+        mask = np.zeros(len(data), dtype=bool)
+        mask[spoilt] = True
+        return pc.if_else(pa.array(mask), None, data).cast(pa.large_string()), spoilt
 
 
 def _is_utf8(data: bytes) -> bool:
@@ -465,30 +551,50 @@ def _is_utf8(data: bytes) -> bool:
     return True
 
 
-def _text_column(column: pa.ChunkedArray | None, num_rows: int) -> pa.Array | pa.ChunkedArray:
-    return pa.nulls(num_rows, pa.large_string()) if column is None else column.cast(pa.large_string())
+def _ids(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A column of ids as text; null where it holds none."""
+    if _is_textual(column.type):
+        text, _ = _texts_of(column)
+        return pc.if_else(pc.equal(text, ""), None, text)
+    if pa.types.is_floating(column.type):
+        column = column.cast(pa.float64())
+        exact = pc.and_(pc.less(pc.abs(column), EXACT_FLOAT), pc.equal(pc.round(column), column))
+        column = pc.if_else(exact, column, None).cast(pa.int64())
+    return column.cast(pa.large_string())
 
 
-def _moments(column: pa.ChunkedArray | None, num_rows: int) -> pa.Array:
+def _moments(column: pa.ChunkedArray | None, num_rows: int) -> pa.Array | pa.ChunkedArray:
     kind = SCHEMA.field("created_at").type
     if column is None:
         return pa.nulls(num_rows, kind)
-    if pa.types.is_binary(column.type):
-        column = column.cast(pa.string())
+    if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
+        return pc.cast(column, options=pc.CastOptions(target_type=kind, allow_time_truncate=True))
+    if _is_textual(column.type):
+        column, _ = _texts_of(column)
     return pa.array([_timestamp(value) for value in column.to_pylist()], kind)
 
 
 def _sum(columns: list[pa.ChunkedArray | None], num_rows: int) -> pa.Array | pa.ChunkedArray:
+    """The sum of what is a finite number in each row; null where nothing is."""
     total: Any = pa.nulls(num_rows, pa.float64())
     for column in columns:
-        if column is None:
-            continue
-        if _is_textual(column.type):
-            column = pc.replace_substring_regex(column.cast(pa.string()), "^$|.*[^0-9.eE+-].*", "nan")
-        numbers = pc.cast(column, pa.float64(), safe=False)
-        numbers = pc.if_else(pc.is_nan(numbers), None, numbers)
-        total = pc.if_else(pc.is_null(total), numbers, pc.add(total, pc.fill_null(numbers, 0.0)))
-    return total
+        numbers = None if column is None else _numbers(column)
+        if numbers is not None:
+            total = pc.if_else(pc.is_null(total), numbers, pc.add(total, pc.fill_null(numbers, 0.0)))
+    return pc.if_else(pc.is_finite(total), total, None)
+
+
+def _numbers(column: pa.ChunkedArray) -> pa.ChunkedArray | None:
+    """A column as numbers, null where it holds none; None when its type has none."""
+    if _is_textual(column.type):
+        text, _ = _texts_of(column)
+        column = pc.if_else(pc.match_substring_regex(text, rf"\A(?:{NUMBER})\z"), text, None)
+    elif not (
+        pa.types.is_integer(column.type) or pa.types.is_floating(column.type) or pa.types.is_decimal(column.type)
+    ):
+        return None
+    numbers = pc.cast(column, pa.float64(), safe=False)
+    return pc.if_else(pc.is_finite(numbers), numbers, None)
 
 
 def _meta(columns: dict[str, pa.ChunkedArray | None], num_rows: int) -> pa.Array:
