@@ -11,7 +11,7 @@ _forking = 0
 
 
 def die_with_parent(number: int = signal.SIGTERM) -> None:
-    """Ask the kernel (Linux) to signal this process when its parent ends, however that ends. Elsewhere it does nothing."""
+    """Ask the kernel to signal this process when its parent ends, however that ends; does nothing but on Linux."""
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)

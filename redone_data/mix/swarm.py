@@ -6,6 +6,7 @@ unless the recipe names another) and reads ``metrics.csv``. A folder that was le
 
 import contextlib
 import csv
+import fcntl
 import importlib.util
 import io
 import shlex
@@ -13,6 +14,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +36,7 @@ from redone_data.tokens.pool import Pool, pools
 
 SCHEMA_VERSION = 1
 LOG = "swarm.log"
+STOP_SECONDS = 45.0  # how long a trainer may take to save its runs and end
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class ProxyConfig:
     size: str = field(default="0.3m", metadata={"help": "a name of redone-train's table of sizes"})
     tokens: int = field(default=200_000, metadata={"help": "training tokens a proxy"})
     context: int = field(default=128, metadata={"help": "tokens a window"})
-    batch_tokens: int = field(default=2048, metadata={"help": "tokens a step"})
+    batch_tokens: int = field(default=1024, metadata={"help": "tokens a step"})
     learning_rate: float | None = field(default=None, metadata={"help": "default: by the size's rule"})
 
     def __post_init__(self) -> None:
@@ -211,6 +214,7 @@ def _launch(command: str | None, folder: Path) -> None:
     else:
         arguments = [part.replace("{dir}", str(folder)) for part in shlex.split(command)]
     with (folder / LOG).open("ab") as log:
+        _wait_for_earlier(log.fileno(), folder)
         try:
             process = subprocess.Popen(
                 arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=die_with_parent
@@ -222,7 +226,7 @@ def _launch(command: str | None, folder: Path) -> None:
         except BaseException:
             process.send_signal(signal.SIGTERM)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(timeout=20)
+                process.wait(timeout=STOP_SECONDS)
             process.kill()
             raise
     if status:
@@ -230,3 +234,18 @@ def _launch(command: str | None, folder: Path) -> None:
         if status == USER_ERROR_EXIT_CODE:
             raise RedoneError(f"the swarm command stopped: {tail[-1] if tail else 'no message'}")
         raise RuntimeError(f"{shlex.join(arguments)} exited with {status}:\n" + "\n".join(tail))
+
+
+def _wait_for_earlier(log: int, folder: Path) -> None:
+    """Wait for the trainer of a run that was killed: it may still be saving its work.
+
+    It holds the log's lock, which it inherited with its standard output, until it ends.
+    """
+    deadline = time.monotonic() + STOP_SECONDS
+    while True:
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        if time.monotonic() > deadline:
+            raise RedoneError(f"{folder}: an earlier swarm command is still at work here; wait for it, or stop it")
+        time.sleep(0.2)
