@@ -135,7 +135,12 @@ def inspect(
     """Show anything this project writes: schema, counts, examples, the decoded text of a span."""
     from redone_data.inspection import show
 
-    show(path, Console(), examples=examples, dropped=dropped, document=document)
+    show(path, _console(), examples=examples, dropped=dropped, document=document)
+
+
+def _console(*, stderr: bool = False) -> Console:
+    # Not a terminal (a log, CI): wide enough for the tables.
+    return Console(stderr=stderr, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
 
 
 def _execute(
@@ -154,8 +159,7 @@ def _execute(
     from redone_data.recipe import load_recipe
 
     loaded = load_recipe(recipe_path, assignments or (), seed)
-    # Not a terminal (a log, CI): wide enough for the tables.
-    console = Console(stderr=as_json, width=None if sys.stdout.isatty() else 110)
+    console = _console(stderr=as_json)
     root = loaded.output(out)
     if dry_run:
         from redone_data.plan import print_plan

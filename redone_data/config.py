@@ -23,11 +23,6 @@ T = TypeVar("T")
 class _StrictLoader(yaml.SafeLoader):
     """Safe YAML in which a key given twice is an error, not a silent override, and a date is text."""
 
-    yaml_implicit_resolvers: typing.ClassVar[dict[str, list[tuple[str, Any]]]] = {
-        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
 
 def _mapping_without_duplicates(loader: _StrictLoader, node: yaml.MappingNode) -> dict[Any, Any]:
     seen: dict[Any, Any] = {}
@@ -42,6 +37,10 @@ def _mapping_without_duplicates(loader: _StrictLoader, node: yaml.MappingNode) -
 
 
 _StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping_without_duplicates)
+_StrictLoader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 
 
 def parse_yaml(text: str, *, where: str) -> Any:
@@ -178,7 +177,7 @@ def _read_scalar(kind: Any, value: Any, where: str, path: str) -> Any:
                 return number
     if kind is int and isinstance(value, float) and value.is_integer():
         return int(value)
-    if type(value) is kind:
+    if type(value) is kind and kind is not float:
         return value
     hint = "; put it in quotes" if kind is str and isinstance(value, int | float | bool) else ""
     raise RedoneError(f"{where}: {path}: expected {_name(kind)}, got {_kind(value)}{hint}")

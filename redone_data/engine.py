@@ -30,7 +30,7 @@ from loguru import logger as _loguru
 
 from redone_data.errors import RedoneError
 from redone_data.manifest import ASIDES, MANIFEST, atomic, digest, file_digest, read_json, write_json
-from redone_data.processes import die_with_parent, is_alive
+from redone_data.processes import end_with, is_alive
 
 # datatrove logs every task to the terminal; our progress and error records say the same once.
 _loguru.disable("datatrove")
@@ -390,7 +390,7 @@ class RunTask:
         if self.owner in (None, os.getpid()):
             job.run(index)
         else:
-            die_with_parent(signal.SIGKILL)
+            end_with(self.owner)
             with job.marked():
                 job.run(index)
 

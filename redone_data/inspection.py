@@ -4,8 +4,10 @@ import json
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from redone_data.errors import RedoneError
@@ -19,6 +21,13 @@ def show(path: Path, console: Console, *, examples: int, dropped: str | None, do
     """Print what lies at `path`. Raises RedoneError when it is nothing that can be shown."""
     if not path.exists():
         raise RedoneError(f"{path}: there is nothing here")
+    try:
+        _show(_unfinished(path) or path, console, examples=examples, dropped=dropped, document=document)
+    except (OSError, pa.ArrowInvalid, pl.exceptions.ComputeError) as error:
+        raise RedoneError(f"{path}: cannot be read: {str(error).strip().splitlines()[0]}") from None
+
+
+def _show(path: Path, console: Console, *, examples: int, dropped: str | None, document: str | None) -> None:
     if dropped is not None:
         _show_dropped(path, console, dropped, examples)
     elif document is not None:
@@ -35,6 +44,16 @@ def show(path: Path, console: Console, *, examples: int, dropped: str | None, do
         _show_parquet(path, console, examples)
 
 
+def _unfinished(path: Path) -> Path | None:
+    """The curated documents and the ledger of a run that has not come further: its latest keep step."""
+    if (path / MANIFEST).exists() or not (path / "steps").is_dir():
+        return None
+    kept = [folder for folder in (path / "steps").glob("keep-*") if (folder / MANIFEST).is_file()]
+    if not kept:
+        raise RedoneError(f"{path}: this run is not curated yet; its finished steps are in {path}/steps")
+    return max(kept, key=lambda folder: (folder / MANIFEST).stat().st_mtime_ns)
+
+
 def _is_run(path: Path) -> bool:
     return (path / "proposal.json").is_file()
 
@@ -49,9 +68,9 @@ def _show_run(path: Path, console: Console, examples: int) -> None:
     table = Table("domain", "weight", "prior", "epochs", box=None)
     for name in proposal["domains"]:
         values = (proposal[key][name] for key in ("weights", "prior", "epochs"))
-        table.add_row(name, *(f"{value:.4f}" for value in values))
+        table.add_row(escape(name), *(f"{value:.4f}" for value in values))
     console.print(table)
-    console.print(proposal["decision"], highlight=False)
+    console.print(proposal["decision"], highlight=False, markup=False)
     for name in ("corpus", "ledger", "quarantine", "text"):
         if (path / name).is_dir():
             console.rule(name, align="left")
@@ -66,6 +85,12 @@ def _parquet_files(path: Path) -> list[Path]:
 
 
 def _show_parquet(path: Path, console: Console, examples: int) -> None:
+    for name in ("corpus", "ledger"):
+        if (path / name).is_dir():
+            console.rule(name, align="left")
+            _show_parquet(path / name, console, examples)
+    if (path / "corpus").is_dir():
+        return
     files = _parquet_files(path)
     if not files:
         raise RedoneError(f"{path}: nothing that redone-data writes: no Parquet files, proposal.json or token shards")
@@ -82,10 +107,10 @@ def _show_parquet(path: Path, console: Console, examples: int) -> None:
         counts = scan.with_columns(pl.col(by).cast(pl.String)).group_by(by).len().sort(by).collect()
         table = Table(*by, "rows", box=None)
         for row in counts.rows():
-            table.add_row(*map(str, row))
+            table.add_row(*(escape(str(value)) for value in row))
         console.print(table)
     for record in pl.scan_parquet(files).head(examples).collect().to_dicts():
-        console.print(json.dumps(_cut(record), ensure_ascii=False, default=str), markup=False)
+        console.print(json.dumps(_cut(record), ensure_ascii=False, default=str), markup=False, emoji=False)
 
 
 def _cut(record: dict[str, object]) -> dict[str, object]:
@@ -108,34 +133,39 @@ def _show_dataset(dataset: TokenDataset, console: Console, examples: int) -> Non
         rate = counts["bytes"] / counts["tokens"] if counts["tokens"] else 0.0
         weight, epochs = manifest["weights"].get(name, 0.0), manifest["epochs"].get(name, 0.0)
         cells = f"{weight:.4f}", f"{epochs:.3f}", str(counts["tokens"]), str(counts["documents"]), f"{rate:.2f}"
-        table.add_row(name, *cells)
+        table.add_row(escape(name), *cells)
     console.print(table)
     for row in dataset.spans().head(examples).collect().to_dicts():
         tokens = dataset.tokens(row["start"], row["start"] + row["num_tokens"])
         console.print(f"[{row['domain']}] {row['id']}: {row['num_tokens']} tokens", markup=False, highlight=False)
-        console.print(f"  {dataset.decode(tokens)[:CUT]!r}", markup=False, highlight=False)
+        console.print(f"  {dataset.decode(tokens)[:CUT]!r}", markup=False, highlight=False, emoji=False)
 
 
 def _show_dropped(path: Path, console: Console, rule: str, examples: int) -> None:
     """Ledger lines of one rule; in a run's folder, with the texts of duplicate and kept document side by side."""
     ledger = path / "ledger" if (path / "ledger").is_dir() else path
-    scan = pl.scan_parquet(_parquet_files(ledger)).with_columns(pl.col("step", "rule").cast(pl.String))
+    files = _parquet_files(ledger)
+    if not files or "rule" not in pq.read_schema(files[0]).names:
+        raise RedoneError(f"{path}: there is no ledger here; --dropped needs a run's folder, or its ledger")
+    scan = pl.scan_parquet(files).with_columns(pl.col("step", "rule").cast(pl.String))
     rules = scan.group_by("rule").len().sort("rule").collect()
     if rule not in rules["rule"]:
         raise RedoneError(f"{path}: no document was dropped by '{rule}'; the rules are: {', '.join(rules['rule'])}")
     rows = scan.filter(pl.col("rule") == rule).head(examples).collect()
     console.print(f"{rules.filter(pl.col('rule') == rule)['len'][0]} documents were dropped by {rule}", highlight=False)
-    table = Table("id", "domain", "value", "bound", "duplicate of", box=None)
+    table = Table(box=None)
+    for name in ("id", "domain", "value", "bound", "duplicate of"):
+        table.add_column(name, overflow="fold")
     for row in rows.to_dicts():
         bound = "" if row["bound"] is None else f"{row['bound']:.4g}"
         value = "" if row["value"] is None else f"{row['value']:.4g}"
-        table.add_row(row["id"], row["domain"], value, bound, row["duplicate_of"] or "")
+        table.add_row(row["id"], escape(row["domain"]), value, bound, row["duplicate_of"] or "")
     console.print(table)
     kept = [row for row in rows["duplicate_of"] if row is not None]
     if kept and (path / "corpus").is_dir():
         texts = pl.scan_parquet(_parquet_files(path / "corpus")).filter(pl.col("id").is_in(kept)).collect()
         for row in texts.to_dicts():
-            console.print(f"{row['id']}: {row['text'][:CUT]!r}", markup=False, highlight=False)
+            console.print(f"{row['id']}: {row['text'][:CUT]!r}", markup=False, highlight=False, emoji=False)
 
 
 def _show_document(path: Path, console: Console, identity: str) -> None:

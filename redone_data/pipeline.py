@@ -110,13 +110,15 @@ class Run:
 
     def read_steps(self) -> list[ReadStep]:
         """One step a source. Raises RedoneError when inputs are missing."""
-        steps = []
+        steps: dict[str, ReadStep] = {}
         for name, domain in sorted(self.recipe.domains.items()):
             for i, source in enumerate(domain.sources):
                 where = f"{self.loaded.path}: domains.{name}.sources[{i}].paths"
                 files = tuple(resolve_inputs(source, self.loaded.base, where, self.cache))
-                steps.append(ReadStep(name, source, self.recipe.read, files))
-        return steps
+                step = ReadStep(name, source, self.recipe.read, files)
+                if steps.setdefault(step.folder_name(), step) is not step:
+                    raise RedoneError(f"{where}: the same files as an earlier source of this domain; name them once")
+        return list(steps.values())
 
     def _read(self) -> None:
         steps = self.read_steps()

@@ -2,9 +2,13 @@
 
 import contextlib
 import ctypes
+import functools
 import os
+import select
 import signal
 import sys
+import threading
+import time
 
 _PR_SET_PDEATHSIG = 1
 _forking = 0
@@ -31,6 +35,23 @@ def _after_fork() -> None:
     die_with_parent(signal.SIGKILL)
     if os.getppid() != _forking:  # it ended before the kernel was asked
         os._exit(1)
+
+
+@functools.cache
+def end_with(owner: int) -> None:
+    """End this process when that one has ended, however it did: for a pool's workers, whose parent is a fork server."""
+    threading.Thread(target=_end_after, args=(owner,), daemon=True).start()
+
+
+def _end_after(owner: int) -> None:
+    try:
+        select.select([os.pidfd_open(owner)], [], [])
+    except ProcessLookupError:
+        pass
+    except (OSError, AttributeError):  # not Linux, or an old one
+        while is_alive(owner):
+            time.sleep(0.5)
+    os._exit(1)
 
 
 def is_alive(pid: int) -> bool:

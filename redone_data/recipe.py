@@ -38,10 +38,6 @@ class DomainConfig:
     def __post_init__(self) -> None:
         if not self.sources:
             raise RedoneError("sources: at least one source is needed")
-        names = [(source.name, tuple(sorted(source.paths))) for source in self.sources]
-        for i, name in enumerate(names):
-            if name in names[:i]:
-                raise RedoneError(f"sources[{i}]: the same paths as sources[{names.index(name)}]; keep one of them")
         self.policy()  # checks itself
 
     def policy(self) -> DomainPolicy:

@@ -53,7 +53,7 @@ class Records:
 
     @property
     def num_seen(self) -> int:
-        return self.table.num_rows + len(self.bad)
+        return int(self.table.num_rows) + len(self.bad)
 
 
 def read_file(file: InputFile, source: SourceConfig, max_record_bytes: int) -> Iterator[Records]:
@@ -74,6 +74,8 @@ def read_file(file: InputFile, source: SourceConfig, max_record_bytes: int) -> I
         yield from readers[file.format](file, source, max_record_bytes)
     except (OSError, EOFError, pa.ArrowInvalid) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        if "straddles two block boundaries" in reason:
+            reason = f"a row is longer than {BLOCK_BYTES >> 20} MB, or a quote is never closed"
         raise RedoneError(
             f"{file.label}: cannot be read as {file.format}: {reason}; replace the file or leave it out"
         ) from None
@@ -326,7 +328,7 @@ def _read_warc(file: InputFile, source: SourceConfig, max_record_bytes: int) -> 
         import pylibmagic  # noqa: F401 - brings libmagic where the system has none
         import trafilatura
         from datatrove.pipeline.readers import WarcReader
-        from warcio.exceptions import ArchiveLoadFailed
+        from warcio.exceptions import ArchiveLoadFailed  # type: ignore[import-untyped]
 
         path = Path(file.path)
         reader = WarcReader(str(path.parent))
@@ -473,7 +475,7 @@ def _column(table: pa.Table, path: str | None) -> pa.ChunkedArray | None:
 def _from_columns(
     file: InputFile, table: pa.Table, numbers: npt.NDArray[np.int64], fields: FieldsConfig, max_record_bytes: int
 ) -> Records:
-    """The wanted columns of a table, and its rows that lack a readable text or id. numbers: int64[rows], of the rows."""
+    """The wanted columns of a table, and its rows that lack a readable text or id. numbers: int64[rows], places."""
     text, spoilt = _texts_of(_needed(file, table, "text", fields.text, _is_textual))
     reasons = dict.fromkeys(_rows_where(pc.is_null(text)), f"field '{fields.text}' is missing")
     reasons |= dict.fromkeys(spoilt, "not valid UTF-8")

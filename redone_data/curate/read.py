@@ -5,6 +5,9 @@ Reading is the only step that sees raw text, and it keeps none of it: what is wr
 place and reason, never its text. A part holds at most `part_bytes` of text, so later steps work in bounded memory.
 """
 
+import json
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,13 +28,14 @@ from redone_data.manifest import atomic
 from redone_data.text.hashing import hash128
 from redone_data.text.normalize import normalize
 from redone_data.text.personal_data import ALL
-from redone_data.text.redact import redact
+from redone_data.text.redact import redact, redact_text
 
 # Small files share a task until they reach this size; a larger file is a task of its own.
 TASK_BYTES = 64 << 20
 # A file whose first records are all unreadable is stopped here, not after a terabyte.
 HOPELESS_AFTER = 1_000
 MAX_QUARANTINED_PER_TASK = 1_000_000
+MAX_REASON_CHARACTERS = 200
 EMPTY = pa.scalar("", pa.large_string())
 
 QUARANTINE_SCHEMA = pa.schema(
@@ -138,7 +142,7 @@ class _PartWriter:
         self.quarantine: list[tuple[str, int, str]] = []
 
     def add(self, records: Records, label: str) -> None:
-        self.quarantine += [(label, position, reason) for position, reason in records.bad]
+        self.quarantine += [(label, position, self._short(reason)) for position, reason in records.bad]
         if len(self.quarantine) > MAX_QUARANTINED_PER_TASK:
             raise RedoneError(f"{label}: over {MAX_QUARANTINED_PER_TASK} unreadable records; check the source's format")
         if not records.table.num_rows:
@@ -153,12 +157,15 @@ class _PartWriter:
         table = table.set_column(0, "text", text)
         meta = table["meta"].combine_chunks()
         if meta.null_count < len(meta):
-            masked, _ = redact(normalize(pc.fill_null(meta, "")), self.step.read.redact)
-            table = table.set_column(4, "meta", pc.if_else(pc.is_null(meta), None, masked))
+            table = table.set_column(4, "meta", _clean_meta(meta, self.step.read.redact))
         self.batches.append(table)
         self.held_bytes += int(text.nbytes)
         if self.held_bytes >= self.step.read.part_bytes:
             self._flush()
+
+    def _short(self, reason: str) -> str:
+        # A reason may name the fields that a record has, and these come from outside.
+        return redact_text(reason[:MAX_REASON_CHARACTERS], self.step.read.redact)[0]
 
     def _flush(self) -> None:
         table = pa.concat_tables(self.batches).combine_chunks()
@@ -166,7 +173,7 @@ class _PartWriter:
         rows = table.num_rows
         text = table["text"].combine_chunks()
         text_hi, text_lo = hash128(text)
-        named = self.step.source.fields.id is not None or self.step.source.format == "warc"
+        named = self.step.source.fields.id is not None
         key_hi, key_lo = self._keys(table["native_id"].combine_chunks() if named else text, named=named)
         stem = f"{self.stem}-{len(self.parts):03d}"
         columns = {
@@ -184,7 +191,7 @@ class _PartWriter:
         with atomic(self.folder / f"{stem}.parquet") as aside:
             pq.write_table(pa.table(columns, schema=CORPUS_SCHEMA), aside, compression="zstd", row_group_size=50_000)
         row = np.arange(rows, dtype=np.int64)
-        # Of records with one id, the one with most engagement comes first and stays (curate/identify.py).
+        # Of records with one id, the one with most engagement comes first and stays (curate/groups.py).
         order = -pc.fill_null(table["engagement"].combine_chunks(), -np.inf).to_numpy(zero_copy_only=False)
         keys = {"hi": key_hi, "lo": key_lo, "order": order, "text_hi": text_hi, "row": row}
         write_slices(self.folder / f"{stem}.keys.arrow", bucket_of(key_hi), NUM_BUCKETS, keys)
@@ -230,3 +237,44 @@ def _replace(text: pa.Array, patterns: dict[str, str]) -> pa.Array:
     for pattern, value in patterns.items():
         series = series.str.replace_all(pattern, value)
     return series.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(pa.large_string())
+
+
+def _clean_meta(meta: pa.Array, kinds: Sequence[str]) -> pa.Array:
+    """Meta with every name and value in it normalised and redacted.
+
+    Not the JSON text as a whole: there, the escape of a line break would hide the number behind it, and a masked number
+    or a line separator turned into a line break would leave no JSON.
+    """
+    records = [None if row is None else json.loads(row) for row in meta.to_pylist()]
+    found: list[str] = []
+
+    def note(text: str) -> str:
+        found.append(text)
+        return text
+
+    for record in records:
+        _with_texts(record, note)
+    masked, _ = redact(normalize(pa.array(found, pa.large_string())), kinds)
+    clean = iter(masked.to_pylist())
+    rows = [None if record is None else _with_texts(record, lambda _: next(clean)) for record in records]
+    return pa.array(
+        [None if row is None else json.dumps(row, ensure_ascii=False, sort_keys=True) for row in rows],
+        pa.large_string(),
+    )
+
+
+def _with_texts(value: Any, change: Callable[[str], str]) -> Any:
+    """A JSON value with each text in it changed. A number is shown to `change` as text, and stays when that does."""
+    if isinstance(value, dict):
+        return {change(name): _with_texts(inner, change) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_with_texts(inner, change) for inner in value]
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return value
+    if not math.isfinite(value):
+        return None
+    text = str(int(value)) if value == int(value) else str(value)
+    changed = change(text)
+    return value if changed == text else changed

@@ -4,6 +4,7 @@ A preset is a set of bounds; a domain takes one and may change any. "Off" is a b
 comes from stands beside it.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -23,6 +24,12 @@ class Bound:
 
     min: float | None = None
     max: float | None = None
+
+    def __post_init__(self) -> None:
+        if any(end is not None and not math.isfinite(end) for end in (self.min, self.max)):
+            raise RedoneError("min and max are finite numbers; leave one out for no bound")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise RedoneError(f"min {self.min:g} is above max {self.max:g}: no document could pass")
 
 
 @dataclass(frozen=True)
