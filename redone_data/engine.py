@@ -397,8 +397,11 @@ class RunTask:
 
 def _run_on_executor(config: ExecutorConfig, run_task: Callable[..., None], tasks: int, logs: Path, name: str) -> None:
     if config.kind == "local":
+        import multiprocess
         from datatrove.executor import LocalPipelineExecutor
 
+        # Workers are forked from a server that has imported everything once, not once a worker and step.
+        multiprocess.set_forkserver_preload(["redone_data.pipeline"])
         workers = min(config.workers, tasks)
         try:
             LocalPipelineExecutor([run_task], tasks=tasks, workers=workers, logging_dir=str(logs)).run()

@@ -267,7 +267,10 @@ class Run:
     def is_complete(self) -> bool:
         """Whether this very run is published already: same recipe, same inputs, same steps."""
         path = self.root / MANIFEST
-        return path.is_file() and not self.engine.ran and digest(read_json(path)) == digest(self._manifest())
+        shown = ["corpus", "ledger", "validation", "proposal.json", *self.samples]
+        if self.engine.ran or not path.is_file() or not all((self.root / name).exists() for name in shown):
+            return False
+        return digest(read_json(path)) == digest(self._manifest())
 
     def _publish(self) -> None:
         if self.is_complete():

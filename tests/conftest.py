@@ -20,4 +20,6 @@ def recipe(tmp_path: Path) -> SmallRecipe:
 def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of an uninterrupted run of the small recipe. Not to be changed."""
     folder = tmp_path_factory.mktemp("reference")
-    return write_recipe(folder / "in").mixed(folder / "out")
+    finished = write_recipe(folder / "in").mix(folder / "out")
+    assert finished.code == 0, finished.err
+    return folder / "out"

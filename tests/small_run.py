@@ -17,6 +17,9 @@ from typing import Any
 
 import yaml
 
+from redone_data.pipeline import Emit, Run, Stage
+from redone_data.recipe import load_recipe
+
 DOCUMENTS = 300
 # What may differ between two runs of one recipe; .lock is empty.
 VARYING = frozenset({"timings.json", "report.html"})
@@ -129,9 +132,11 @@ class SmallRecipe:
     def mix(self, out: Path, *options: object, **environment: str) -> Finished:
         return redone("mix", self.path, "--out", out, *options, **environment)
 
-    def mixed(self, out: Path, *options: object) -> Path:
-        finished = self.mix(out, *options)
-        assert finished.code == 0, finished.err
+    def mixed(
+        self, out: Path, *assignments: str, seed: int | None = None, emit: Emit = "tokens", until: Stage = "sample"
+    ) -> Path:
+        """The same in this process, without the report: three times as fast."""
+        Run(load_recipe(self.path, assignments, seed), out, emit).execute(until)
         return out
 
 

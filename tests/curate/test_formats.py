@@ -442,11 +442,13 @@ def warc(path: Path, records: list[tuple[str, str, str]]) -> Path:
                 f"http://example.com/{number}",
                 kind,
                 payload=io.BytesIO(content.encode()),
-                warc_content_type=mime,
+                length=len(content.encode()),
+                warc_content_type="" if kind == "response" else mime,
                 http_headers=http if kind == "response" else None,
                 warc_headers_dict={"WARC-Identified-Payload-Type": mime},
             )
             writer.write_record(record)
+            record.raw_stream.close()
     return path
 
 

@@ -1,0 +1,71 @@
+"""Real signals to real runs: whatever ends one, the same command goes on and the bytes are those of an uninterrupted run."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from small_run import ENVIRONMENT, SmallRecipe, start, tree
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_ten_kills_at_random_moments_leave_no_process_and_the_same_bytes(recipe: SmallRecipe, tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "benchmarks" / "kill_resume.py"), str(recipe.path)]
+    command += ["--kills", "10", "--out", str(tmp_path / "out"), "--seed", "1"]
+    finished = subprocess.run(command, capture_output=True, text=True, check=False, env=ENVIRONMENT, timeout=300)
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    assert "10 kills in" in finished.stdout
+    assert "0 files differ" in finished.stdout
+    log = (tmp_path / "out" / "log.txt").read_text()
+    assert "Traceback" not in log
+    assert "redone-data:" not in log, "a resumed run met an error"
+
+
+def wait_for(path: Path, process: "subprocess.Popen[str]") -> None:
+    deadline = time.monotonic() + 120
+    while not list(path.parent.glob(path.name)):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize(("number", "code", "workers"), [(signal.SIGINT, 130, 1), (signal.SIGTERM, 143, 2)])
+def test_an_interrupted_run_says_so_in_a_line_and_goes_on(
+    recipe: SmallRecipe, reference: Path, tmp_path: Path, number: int, code: int, workers: int
+) -> None:
+    out = tmp_path / "out"
+    process = start("mix", recipe.path, "--out", out, "--set", f"executor.workers={workers}")
+    wait_for(out / "steps" / "exact-*", process)
+    if number == signal.SIGINT:  # a terminal sends Ctrl-C to all of the group, a scheduler its SIGTERM to the process
+        os.killpg(process.pid, number)
+    else:
+        process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == code, err
+    assert err.strip().splitlines()[-1].endswith("the same command goes on from here")
+    assert "Traceback" not in err, err
+    assert not (out / "manifest.json").exists()
+    with pytest.raises(ProcessLookupError):
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            os.killpg(process.pid, 0)
+            time.sleep(0.1)
+    assert tree(recipe.mixed(out)) == tree(reference)
+
+
+def test_two_runs_in_one_folder_do_not_meet(recipe: SmallRecipe, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    first = start("mix", recipe.path, "--out", out)
+    wait_for(out / "steps" / "read-*", first)
+    second = recipe.mix(out)
+    assert second.code == 2
+    assert second.error == (
+        f"redone-data: {out}: another run is at work in this folder; wait for it, or choose another --out"
+    )
+    _, err = first.communicate(timeout=120)
+    assert first.returncode == 0, err
