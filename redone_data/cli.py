@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from redone_data.errors import USER_ERROR_EXIT_CODE, RedoneError
-from redone_data.processes import children_die_with_us
+from redone_data.processes import children_die_with_us, kill_children, raise_at
 
 if TYPE_CHECKING:
     from redone_data.pipeline import Stage
@@ -219,11 +219,8 @@ class _Terminated(BaseException):
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command: 0 done, 2 a user's error, 130 and 143 interrupted; anything else is a defect, with traceback."""
-
-    def terminate(*_: object) -> None:
-        raise _Terminated
-
-    signal.signal(signal.SIGTERM, terminate)
+    raise_at(signal.SIGINT, KeyboardInterrupt)
+    raise_at(signal.SIGTERM, _Terminated)
     children_die_with_us()
     try:
         # Not standalone: click would turn our exit codes and interrupts into its own.
@@ -232,9 +229,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stderr.write(f"redone-data: {error}\n")
         sys.exit(USER_ERROR_EXIT_CODE)
     except (KeyboardInterrupt, typer.Abort):
+        kill_children()
         sys.stderr.write("redone-data: interrupted; the same command goes on from here\n")
         sys.exit(130)
     except _Terminated:
+        kill_children()
         sys.stderr.write("redone-data: terminated; the same command goes on from here\n")
         sys.exit(143)
     except Exception as error:

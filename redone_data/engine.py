@@ -30,7 +30,7 @@ from loguru import logger as _loguru
 
 from redone_data.errors import RedoneError
 from redone_data.manifest import ASIDES, MANIFEST, atomic, digest, file_digest, read_json, write_json
-from redone_data.processes import end_with, is_alive
+from redone_data.processes import end_with, is_alive, start_fork_server
 
 # datatrove logs every task to the terminal; our progress and error records say the same once.
 _loguru.disable("datatrove")
@@ -403,6 +403,8 @@ def _run_on_executor(config: ExecutorConfig, run_task: Callable[..., None], task
         # Workers are forked from a server that has imported everything once, not once a worker and step.
         multiprocess.set_forkserver_preload(["redone_data.pipeline"])
         workers = min(config.workers, tasks)
+        if workers > 1:
+            start_fork_server()
         try:
             LocalPipelineExecutor([run_task], tasks=tasks, workers=workers, logging_dir=str(logs)).run()
         except OSError as error:  # of its logs: what a task raises is kept as its record

@@ -1,17 +1,20 @@
-"""Child processes that never outlive the run."""
+"""Child processes that never outlive the run, and signals that always end it."""
 
 import contextlib
 import ctypes
 import functools
+import logging  # noqa: F401 - so that its hooks for forks lie inside ours
 import os
 import select
 import signal
 import sys
 import threading
 import time
+import types
 
 _PR_SET_PDEATHSIG = 1
-_forking = 0
+_RETRY_SECONDS = 0.05
+_forking = 0  # our process id while a fork is under way
 
 
 def die_with_parent(number: int = signal.SIGTERM) -> None:
@@ -23,7 +26,7 @@ def die_with_parent(number: int = signal.SIGTERM) -> None:
 
 def children_die_with_us() -> None:
     """Every process that is forked from this one ends with it, at once: a kill -9 leaves nobody behind."""
-    os.register_at_fork(before=_before_fork, after_in_child=_after_fork)
+    os.register_at_fork(before=_before_fork, after_in_child=_in_child, after_in_parent=_in_parent)
 
 
 def _before_fork() -> None:
@@ -31,10 +34,34 @@ def _before_fork() -> None:
     _forking = os.getpid()
 
 
-def _after_fork() -> None:
+def _in_child() -> None:
     die_with_parent(signal.SIGKILL)
     if os.getppid() != _forking:  # it ended before the kernel was asked
         os._exit(1)
+    _in_parent()
+
+
+def _in_parent() -> None:
+    global _forking
+    _forking = 0
+
+
+def raise_at(number: int, error: type[BaseException]) -> None:
+    """Raise `error` in the main thread when that signal comes.
+
+    Python drops what is raised in the middle of a fork; a signal that comes then is sent again a moment later.
+    """
+
+    def again(*_: object) -> None:
+        signal.raise_signal(number)
+
+    def receive(_: int, frame: types.FrameType | None) -> None:
+        if not _forking:
+            raise error
+        signal.signal(signal.SIGALRM, again)
+        signal.setitimer(signal.ITIMER_REAL, _RETRY_SECONDS)
+
+    signal.signal(number, receive)
 
 
 @functools.cache
@@ -63,3 +90,24 @@ def is_alive(pid: int) -> bool:
     except PermissionError:
         pass
     return True
+
+
+def kill_children() -> None:
+    """End what an interrupt has orphaned in the middle of its start: Python would wait for it at its own end."""
+    if "multiprocess" in sys.modules:
+        for child in sys.modules["multiprocess"].active_children():
+            child.kill()
+
+
+def start_fork_server() -> None:
+    """Start the process that forks pool workers, deaf to Ctrl-C like all that it forks: the run alone answers it."""
+    from multiprocess import resource_tracker
+    from multiprocess.forkserver import ensure_running
+
+    resource_tracker.ensure_running()  # it would unblock signals
+
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

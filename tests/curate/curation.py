@@ -49,9 +49,10 @@ def domain(*paths: str, fields: Mapping[str, Any] = FIELDS, **settings: Any) -> 
 
 @dataclass
 class Curated:
-    """A run up to the keep step."""
+    """A run up to the keep step, and its recipe."""
 
     run: Run
+    recipe: dict[str, Any]
 
     @property
     def root(self) -> Path:
@@ -98,7 +99,7 @@ def run_recipe(folder: Path, recipe: Mapping[str, Any], *, out: str = "run", unt
     loaded = load_recipe(path)
     run = Run(loaded, loaded.output(None))
     run.execute(until)
-    return Curated(run)
+    return Curated(run, values)
 
 
 def curate(folder: Path, corpora: Mapping[str, Sequence[Post]], *, out: str = "run", **recipe: Any) -> Curated:

@@ -1,5 +1,6 @@
 """Whole curations: nothing is lost, nothing is said twice, and the same posts always give the same corpus."""
 
+import copy
 import itertools
 import json
 import re
@@ -113,7 +114,10 @@ def rich() -> dict[str, list[dict]]:
     comments = posts(150, seed=1, prefix="c")
     comments += [{"id": f"x{i}", "text": notes[i]["text"], "likes": i} for i in range(20)]
     comments += [{"id": f"y{i}", "text": notes[i]["text"] + " 😂", "likes": i} for i in range(20, 40)]
-    comments += [{"id": f"z{i}", "text": text, "likes": i} for i, text in enumerate(["ok", "#a #b", "@x @y hi"] * 3)]
+    comments += [
+        {"id": f"z{i}", "text": text, "likes": i}
+        for i, text in enumerate(["ok", "what a day #a #b #c #d", "what a day @a @b @c @d"] * 3)
+    ]
     comments += [{**comments[i], "likes": 100} for i in range(5)]
     return {"notes": notes, "comments": comments}
 
@@ -128,16 +132,8 @@ def curated(tmp_path_factory: pytest.TempPathFactory) -> Curated:
 
 def test_drops_are_what_was_planted(curated):
     check(curated, sum(map(len, rich().values())))
-    assert curated.rules() == {
-        "exact_duplicate": 20,
-        "near_duplicate": 20,
-        "repeated_id": 5,
-        "too_few_words": 3,
-        "too_many_hashtags": 3,
-        "too_many_mentions": 3,
-    } or curated.rules() == {"exact_duplicate": 20, "near_duplicate": 20, "repeated_id": 5, "too_few_words": 9 - 3} | {
-        "too_many_mentions": 3
-    }
+    duplicates = {"repeated_id": 5, "exact_duplicate": 20, "near_duplicate": 20}
+    assert curated.rules() == {**duplicates, "too_few_words": 3, "too_many_hashtags": 3, "too_many_mentions": 3}
 
 
 def test_the_tables_have_the_documented_columns(curated):
@@ -165,15 +161,15 @@ def test_running_again_computes_nothing(curated):
 
 
 def run_again(run: Curated, **changes) -> Curated:
-    """The same recipe file, changed, in the same folder."""
-    recipe = json.loads(run.run.loaded.path.read_text())
+    """The same recipe, changed, in the same folder; ``a__b`` is the key a.b."""
+    recipe = copy.deepcopy(run.recipe)
     for path, value in changes.items():
         *keys, last = path.split("__")
         inner = recipe
         for key in keys:
             inner = inner.setdefault(key, {})
         inner[last] = value
-    return run_recipe(run.run.loaded.base, recipe, out=recipe["output"])
+    return run_recipe(run.root.parent, recipe, out=run.root.name)
 
 
 def test_a_changed_rule_or_priority_recomputes_no_metrics_and_no_near_duplicates(curated):
@@ -418,7 +414,7 @@ def test_no_address_or_number_is_left_anywhere_in_the_runs_folder(tmp_path):
         {"id": f"{PHONE}{name}", "text": sentence(i) + f" 手机：{PHONE}", "bio": full(name)}
         for i, name in enumerate(names, 2)
     ]
-    lines = [json.dumps(record) for record in [*records, *posts(200)]]
+    lines = [json.dumps(record) for record in [*records, *posts(200, seed=3)]]
     bad = [f'{{"text": "{EMAIL}', f'{{"id": 1, "{EMAIL}": {PHONE}}}']
     (tmp_path / "a.jsonl").write_text("\n".join([*lines, *bad]))
     run = run_recipe(tmp_path, {"domains": {"d": domain("a.jsonl")}})
@@ -434,7 +430,7 @@ def test_no_address_or_number_is_left_anywhere_in_the_runs_folder(tmp_path):
 
 
 def test_redaction_of_one_kind_leaves_the_others(tmp_path):
-    records = [{"id": "1", "text": f"{sentence(1)} {EMAIL} {PHONE}", "bio": f"{EMAIL} {PHONE}"}, *posts(10)]
+    records = [{"id": "1", "text": f"{sentence(1)} {EMAIL} {PHONE}", "bio": f"{EMAIL} {PHONE}"}, *posts(10, seed=3)]
     run = curate(tmp_path, {"d": records}, read={"redact": ["email"]})
     row = next(row for row in run.kept.values() if row["meta"])
     assert row["text"].endswith(f"<EMAIL> {PHONE}")
@@ -445,19 +441,17 @@ def test_redaction_of_one_kind_leaves_the_others(tmp_path):
 
 
 def test_odd_domain_names_tiny_files_and_parts_without_survivors(tmp_path):
-    names = ["tweet/hate", "小红书 笔记", "..%2F", "[bold]x[/]", "a'b;c"]
-    names.remove("..%2F")  # a name that starts with a dot is refused, see test_recipe
-    names.append("x%2Fy")
+    names = ["tweet/hate", "tweet%2Fhate", "小红书 笔记", "[bold]x[/]", "a'b;c"]
     domains = {}
     for number, name in enumerate(names):
-        for i, post in enumerate(posts(12, seed=number)):
+        for i, post in enumerate(posts(4, seed=number)):
             write_jsonl(tmp_path / str(number) / f"{i}.jsonl", [{**post, "id": f"{number}-{i}"}])
         write_jsonl(tmp_path / str(number) / "short.jsonl", [{"id": f"{number}-{i}s", "text": "ok"} for i in range(3)])
         (tmp_path / str(number) / "empty.jsonl").write_text("")
         domains[name] = domain(f"{number}/*.jsonl", rules={"preset": "sns"})
     run = run_recipe(tmp_path, {"domains": domains, "read": {"part_bytes": 1}})
-    assert len(run.run.corpus.parts) == 13 * len(names)
-    check(run, 15 * len(names))
+    assert len(run.run.corpus.parts) == 5 * len(names)
+    check(run, 7 * len(names))
     assert run.rules() == {"too_few_words": 3 * len(names)}
     assert {row["domain"] for row in run.kept.values()} == set(names)
     assert all(path.is_relative_to(run.root) for path in run.root.rglob("*"))

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from curation import batches, read, sentence
+from curation import batches, read, run_recipe, sentence
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -466,6 +466,17 @@ def test_warc_pages_become_their_main_text_and_wet_text_stays(tmp_path):
     assert all(row["native_id"].startswith("<urn:uuid:") and row["created_at"] for row in rows)
 
 
+def test_a_warc_gets_the_same_ids_whether_its_format_is_given_or_told_by_its_name(tmp_path):
+    warc(tmp_path / "a.warc", [("conversion", "text/plain", sentence(i)) for i in range(3)])
+    found = []
+    for out, given in (("told", {}), ("given", {"format": "warc"})):
+        sources = [{"paths": ["a.warc"], **given}]
+        run = run_recipe(tmp_path, {"domains": {"d": {"sources": sources}}}, out=out, until="read")
+        found += [path.read_bytes() for path in run.root.rglob("part-*.parquet")]
+    assert len(found) == 2
+    assert found[0] == found[1]
+
+
 def test_a_file_that_is_no_warc_is_refused(tmp_path):
     with pytest.raises(RedoneError, match=r"a\.warc: cannot be read as warc"):
         read(write(tmp_path / "a.warc", "nothing of the kind\n" * 50))
@@ -512,9 +523,9 @@ def test_a_broken_file_is_named_with_cause_and_remedy(tmp_path, name, data, caus
     [
         ("a.jsonl", b""),
         ("a.jsonl", b"\n\n  \n"),
-        ("a.jsonl.gz", gzip.compress(b"")),
+        ("a.jsonl.gz", gzip.compress(b"", mtime=0)),
         ("a.csv", b""),
-        ("a.csv.gz", gzip.compress(b"")),
+        ("a.csv.gz", gzip.compress(b"", mtime=0)),
         ("a.csv", b"id,text\n"),
         ("a.txt", b""),
         ("a.json", b"[]"),
