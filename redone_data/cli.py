@@ -213,6 +213,9 @@ def _result(run: Any, root: Path, *, complete: bool) -> dict[str, Any]:
     }
 
 
+INTERRUPTED_EXIT_CODE, TERMINATED_EXIT_CODE = 128 + signal.SIGINT, 128 + signal.SIGTERM
+
+
 class _Terminated(BaseException):
     """SIGTERM, on its way to exit code 143."""
 
@@ -225,17 +228,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         # Not standalone: click would turn our exit codes and interrupts into its own.
         status = app(args=arguments, standalone_mode=False)
+        if status == INTERRUPTED_EXIT_CODE:  # what typer makes of a KeyboardInterrupt
+            raise KeyboardInterrupt
     except RedoneError as error:
         sys.stderr.write(f"redone-data: {error}\n")
         sys.exit(USER_ERROR_EXIT_CODE)
     except (KeyboardInterrupt, typer.Abort):
         kill_children()
         sys.stderr.write("redone-data: interrupted; the same command goes on from here\n")
-        sys.exit(130)
+        sys.exit(INTERRUPTED_EXIT_CODE)
     except _Terminated:
         kill_children()
         sys.stderr.write("redone-data: terminated; the same command goes on from here\n")
-        sys.exit(143)
+        sys.exit(TERMINATED_EXIT_CODE)
     except Exception as error:
         # Wrong options and missing arguments: typer's own message, on one line.
         if hasattr(error, "format_message") and hasattr(error, "exit_code"):

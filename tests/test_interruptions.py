@@ -8,8 +8,9 @@ import time
 from pathlib import Path
 
 import pytest
-from small_run import ENVIRONMENT, SmallRecipe, start, tree
+from small_run import ENVIRONMENT, SmallRecipe, redone, start, tree
 
+from redone_data.pipeline import locked
 from redone_data.processes import is_alive
 
 ROOT = Path(__file__).parents[1]
@@ -63,12 +64,10 @@ def test_an_interrupted_run_says_so_in_a_line_and_goes_on(
 
 def test_two_runs_in_one_folder_do_not_meet(recipe: SmallRecipe, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    first = start("mix", recipe.path, "--out", out)
-    wait_for(out / "steps" / "read-*", first)
-    second = recipe.mix(out)
+    with locked(out):
+        second = redone("mix", recipe.path, "--out", out)
     assert second.code == 2
     assert second.error == (
         f"redone-data: {out}: another run is at work in this folder; wait for it, or choose another --out"
     )
-    _, err = first.communicate(timeout=120)
-    assert first.returncode == 0, err
+    recipe.mixed(out)

@@ -469,8 +469,8 @@ def test_warc_pages_become_their_main_text_and_wet_text_stays(tmp_path):
 def test_a_warc_gets_the_same_ids_whether_its_format_is_given_or_told_by_its_name(tmp_path):
     warc(tmp_path / "a.warc", [("conversion", "text/plain", sentence(i)) for i in range(3)])
     found = []
-    for out, given in (("told", {}), ("given", {"format": "warc"})):
-        sources = [{"paths": ["a.warc"], **given}]
+    for out, chosen in (("told", {}), ("given", {"format": "warc"})):
+        sources = [{"paths": ["a.warc"], **chosen}]
         run = run_recipe(tmp_path, {"domains": {"d": {"sources": sources}}}, out=out, until="read")
         found += [path.read_bytes() for path in run.root.rglob("part-*.parquet")]
     assert len(found) == 2
