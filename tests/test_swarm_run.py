@@ -91,15 +91,40 @@ def test_a_trainer_of_the_users_own_plugs_in_and_its_planted_optimum_is_found(
             "runs without a row",
         ),
         ("import sys; open(sys.argv[1] + '/metrics.csv', 'w').write('')", r"metrics\.csv"),
+        (
+            PLANTED.replace("for name in domains", "for name in domains[1:]").replace("*domains", "*domains[1:]"),
+            "no column",
+        ),
     ],
 )
 def test_a_trainer_that_fails_is_quoted(recipe: SmallRecipe, tmp_path: Path, text: str, message: str) -> None:
-    swarm_recipe(recipe, trainer(tmp_path, text))
+    swarm_recipe(recipe, trainer(tmp_path, text), design={"runs": 8})
     with pytest.raises((RedoneError, RuntimeError), match=message):
         recipe.mixed(tmp_path / "out")
-    # Mended, the same command goes on.
-    swarm_recipe(recipe, trainer(tmp_path, PLANTED), design={"runs": 8})
+    trainer(tmp_path, PLANTED)  # mended, the same command goes on
     recipe.mixed(tmp_path / "out")
+
+
+def test_runs_that_diverged_are_left_out_and_all_of_them_are_an_error(recipe: SmallRecipe, tmp_path: Path) -> None:
+    diverging = (
+        PLANTED
+        + """
+lost = sys.argv[2]
+rows = (folder / "metrics.csv").read_text().splitlines(keepends=True)
+(folder / "metrics.csv").write_text("".join(row for row in rows if not row.startswith(lost)))
+(folder / "results").mkdir(exist_ok=True)
+for row in rows[1:]:
+    name = row.split(",")[0]
+    result = {"run_id": name, "status": "diverged" if name.startswith(lost) else "ok", "curve": []}
+    (folder / "results" / f"{name}.json").write_text(json.dumps(result))
+"""
+    )
+    for lost, decision in (("run-0003", "measured better"), ("uniform", "the prior is proposed")):
+        swarm_recipe(recipe, f"{trainer(tmp_path, diverging)} {lost}", design={"runs": 12}, validate={"seeds": 2})
+        assert decision in read_json(recipe.mixed(tmp_path / lost) / "proposal.json")["decision"]
+    swarm_recipe(recipe, f"{trainer(tmp_path, diverging)} run-", design={"runs": 12})
+    with pytest.raises(RedoneError, match=r"all 12 proxy runs diverged; lower mix\.swarm\.proxy\.learning_rate"):
+        recipe.mixed(tmp_path / "all")
 
 
 def test_a_command_that_is_not_there_or_without_a_folder_is_the_users_to_mend(

@@ -21,8 +21,7 @@ from redone_data.mix.design import capped, design
 from redone_data.mix.fit import Fit, FitRow, fit
 from redone_data.mix.proposal import MetricRecord, Proposal
 from redone_data.mix.search import Objective, search
-from redone_data.mix.swarm import ProxyRun, SwarmConfig
-from redone_data.mix.tables import load_swarm
+from redone_data.mix.swarm import ProxyRun, SwarmConfig, trained
 from redone_data.mixture import Mixture
 from redone_data.rng import stream, stream_seed
 
@@ -80,7 +79,7 @@ def scale_of(swarm: SwarmConfig) -> str:
 
 
 def _fitted(swarm: Output, config: MixConfig, seed: int) -> Fit:
-    return fit(load_swarm(swarm.folder / "runs.csv", swarm.folder / "metrics.csv"), config.fit, seed)
+    return fit(trained(swarm.folder), config.fit, seed)
 
 
 @dataclass(frozen=True)
@@ -253,7 +252,7 @@ def fixed_proposal(limits: Limits, mixture: Mixture, seed: int, decision: str) -
 
 def measured_losses(validation: Output, wanted: Mapping[str, float]) -> dict[str, dict[str, list[float]]]:
     """mixture -> metric -> one loss a seed, in bits per byte; the objective among the metrics."""
-    swarm = load_swarm(validation.folder / "runs.csv", validation.folder / "metrics.csv")
+    swarm = trained(validation.folder)
     total = sum(wanted.values())
     table: dict[str, dict[str, list[float]]] = {}
     for run_id, losses_M in zip(swarm.run_ids, swarm.losses_RM, strict=True):
@@ -272,10 +271,13 @@ def _decide(found: dict[str, Any], measured: Mapping[str, Mapping[str, Sequence[
         )
     note = f" Not predictable, so not searched for: {', '.join(found['unskilled'])}." if found["unskilled"] else ""
     objective = {name: losses[OBJECTIVE] for name, losses in measured.items()}
+    if objective and not {PROPOSAL, PRIOR, UNIFORM} <= set(objective):
+        lost = next(name for name in (PROPOSAL, PRIOR, UNIFORM) if name not in objective)
+        return PRIOR, f"All proxies of one mixture ({lost}) diverged, so none can be compared: the prior is proposed."
     if PROPOSAL not in objective:
         return PROPOSAL, "Found by search on predicted losses; not measured (mix.validate.seeds is 0)." + note
     means = {name: statistics.fmean(losses) for name, losses in objective.items()}
-    best = min((PRIOR, UNIFORM), key=lambda name: means.get(name, math.inf))
+    best = min((PRIOR, UNIFORM), key=means.__getitem__)
     gain, noise = means[best] - means[PROPOSAL], STANDARD_ERRORS * _standard_error(objective[PROPOSAL], objective[best])
     seeds = len(objective[PROPOSAL])
     figures = (

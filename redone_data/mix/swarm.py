@@ -28,6 +28,7 @@ from redone_data.config import plain
 from redone_data.engine import Output, Step
 from redone_data.errors import USER_ERROR_EXIT_CODE, RedoneError
 from redone_data.manifest import atomic, read_json, write_json
+from redone_data.mix.tables import Swarm, load_swarm
 from redone_data.mixture import Mixture
 from redone_data.processes import die_with_parent
 from redone_data.rng import keyed_uniform
@@ -123,6 +124,10 @@ class SwarmStep(Step):
         _launch(self.swarm.command, folder)
         if not (folder / "metrics.csv").is_file():
             raise RedoneError(f"{folder}: the swarm command ended without writing metrics.csv")
+        # Tables that cannot be used are the command's failure: mended, it is run again.
+        missing = sorted(set(self.runs[0].mixture) - set(trained(folder).metrics))
+        if missing:
+            raise RedoneError(f"{folder / 'metrics.csv'}: no column for domain '{missing[0]}'; it needs one a domain")
         timings = {path.stem: read_json(path) for path in sorted((folder / "timings").glob("*.json"))}
         for scratch in ("timings", "checkpoints"):
             shutil.rmtree(folder / scratch, ignore_errors=True)
@@ -186,6 +191,15 @@ class ValidationStep(SwarmStep):
     """The same for the found mixture and the baselines, over fresh seeds."""
 
     name = "validation"
+
+
+def trained(folder: Path) -> Swarm:
+    """The runs of a finished swarm folder with what they measured; those whose result says "diverged" are left out."""
+    results = [read_json(path) for path in sorted((folder / "results").glob("[!.]*.json"))]
+    diverged = {result["run_id"] for result in results if result.get("status") == "diverged"}
+    if results and len(diverged) == len(results):
+        raise RedoneError(f"{folder}: all {len(diverged)} proxy runs diverged; lower mix.swarm.proxy.learning_rate")
+    return load_swarm(folder / "runs.csv", folder / "metrics.csv", without=diverged)
 
 
 def _relative(path: Path) -> str:

@@ -12,7 +12,7 @@ Shapes: R runs, D domains, M metrics.
 
 import csv
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,11 +81,12 @@ class Swarm:
         return self.losses_RM[:, self.metrics.index(metric)]
 
 
-def load_swarm(runs_csv: Path, metrics_csv: Path) -> Swarm:
-    """Read the two CSV tables of a swarm and join them by run id."""
-    return join_swarm(
-        _read_csv(runs_csv), _read_csv(metrics_csv), runs_name=str(runs_csv), metrics_name=str(metrics_csv)
-    )
+def load_swarm(runs_csv: Path, metrics_csv: Path, *, without: Collection[str] = ()) -> Swarm:
+    """Read the two CSV tables of a swarm and join them by run id. without: runs of the first that have no metrics."""
+    runs = _read_csv(runs_csv)
+    if without and "run_id" in runs.columns:
+        runs = runs.filter(~pl.col("run_id").is_in(list(without)))
+    return join_swarm(runs, _read_csv(metrics_csv), runs_name=str(runs_csv), metrics_name=str(metrics_csv))
 
 
 def join_swarm(
