@@ -1,5 +1,6 @@
 """The command line: every verb has help, docs, and runs; every mistake of a user is one line and exit code 2."""
 
+import io
 import os
 import re
 import shutil
@@ -10,9 +11,11 @@ from typing import Any
 
 import pytest
 import yaml
+from rich.console import Console
 from small_run import SmallRecipe, redone, tree
 
-from redone_data.pipeline import STAGES
+from redone_data.inspection import show
+from redone_data.pipeline import STAGES, Stage
 
 STAGE_VERBS = ["mix", "report", *STAGES]
 VERBS = [*STAGE_VERBS, "init", "inspect"]
@@ -38,22 +41,25 @@ def test_help_lists_every_verb() -> None:
 
 def test_verbs_run_one_after_another_and_inspect_shows_what_they_wrote(recipe: SmallRecipe, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    for verb in ("read", "tokenize", "validate"):
-        finished = redone(verb, recipe.path, "--out", out)
-        assert finished.code == 0, finished.err
-        assert not (out / "manifest.json").exists()
-    for verb in ("sample", "report"):
+    for verb in ("curate", "validate", "sample", "report"):
+        assert not (out / "manifest.json").exists() or verb == "report"
         finished = redone(verb, recipe.path, "--out", out)
         assert finished.code == 0, finished.err
     assert (out / "report.html").is_file()
-    for what in (out, out / "tokens", out / "corpus", out / "ledger", out / "proposal.json"):
-        finished = redone("inspect", what)
-        assert finished.code == 0, finished.err
-        assert len(finished.out) > 50
+    for what in (out / "tokens", out / "corpus", out / "ledger", out / "proposal.json"):
+        console = Console(file=io.StringIO(), width=120)
+        show(what, console, examples=2, dropped=None, document=None)
+        assert len(console.file.getvalue()) > 50
     shown = redone("inspect", out, "--dropped", "exact_duplicate", "-n", 2).out
     assert "documents were dropped by exact_duplicate" in shown
     kept = re.findall(r"\b[0-9a-f]{32}\b", shown)[-1]
     assert kept in redone("inspect", out, "--id", kept).out
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_stage_can_be_the_last(stage: Stage, recipe: SmallRecipe, tmp_path: Path) -> None:
+    recipe.mixed(tmp_path, until=stage)
+    assert (tmp_path / "manifest.json").exists() == (stage == "sample")
 
 
 def test_the_recipe_that_init_writes_is_a_start(tmp_path: Path) -> None:
