@@ -130,17 +130,22 @@ def folder_of(domain: str) -> str:
     return quote(domain, safe="")
 
 
+# Percent-encoded; a file system's limit is 255 bytes, and writing aside takes some of it.
+MAX_FOLDER_NAME = 230
+
+
 def check_domain_name(domain: str) -> None:
     """Names become folders, table columns and labels: printable, not hidden, not endless."""
     if (
         not domain
         or len(domain) > 80
+        or len(folder_of(domain)) > MAX_FOLDER_NAME
         or domain[0] in ".-"
         or not domain.isprintable()
         or "," in domain
         or '"' in domain
     ):
         raise RedoneError(
-            f"the domain name {domain!r} is not allowed: 1 to 80 printable characters, no comma or quote, "
-            "not starting with . or -"
+            f"the domain name {domain!r} is not allowed: up to 80 letters (25 Chinese characters), "
+            "no comma or quote, not starting with . or -"
         )
