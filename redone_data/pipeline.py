@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
 from redone_data.corpus import Corpus, folder_of
+from redone_data.curate.attributes import Attributes
 from redone_data.curate.groups import ExactStep, IdentifyStep
 from redone_data.curate.keep import KeepStep
 from redone_data.curate.language import model_digest, model_path
@@ -70,7 +71,7 @@ class Run:
 
     reads: list[Output] = field(default_factory=list)
     corpus: Corpus | None = None
-    metrics: tuple[Output, ...] = ()
+    attributes: Attributes | None = None
     judged: Output | None = None
     kept: Output | None = None
     tokenizer: Output | None = None
@@ -144,7 +145,8 @@ class Run:
         corpus, recipe, engine = _made(self.corpus), self.recipe, self.engine
         language, near = recipe.curate.language, recipe.curate.near
         model = model_digest(model_path(language.model))
-        self.metrics = tuple(engine.run_all([MetricsStep(read, language, model) for read in self.reads]))
+        metrics = engine.run_all([MetricsStep(read, language, model) for read in self.reads])
+        self.attributes = Attributes(corpus, tuple(metrics))
         identified = engine.run(IdentifyStep(corpus))
         exact = engine.run(ExactStep(corpus))
         verified = None
@@ -153,11 +155,11 @@ class Run:
             pairs = engine.run(NearPairsStep(bands, sum(task["rows"] for task in bands.tasks) * near.bands))
             verified = engine.run(NearVerifyStep(corpus, pairs, near))
         policies = {name: domain.policy() for name, domain in recipe.domains.items()}
-        self.judged = engine.run(JudgeStep(corpus, self.metrics, identified, policies, language))
+        self.judged = engine.run(JudgeStep(corpus, self.attributes, identified, policies, language))
         priorities = {name: policy.priority for name, policy in policies.items()}
         resolved = engine.run(ResolveStep(corpus, self.judged, exact, verified, priorities))
         keep = KeepStep(
-            corpus, self.metrics, self.judged, resolved, near.threshold, recipe.curate.validation, recipe.seed
+            corpus, self.attributes, self.judged, resolved, near.threshold, recipe.curate.validation, recipe.seed
         )
         self.kept = engine.run(keep)
         for name, counts in sorted(self.kept.statistics["domains"].items()):
@@ -311,8 +313,8 @@ class Run:
         write_json(self.root / MANIFEST, self._manifest())
 
     def _manifest(self) -> dict[str, Any]:
-        outputs = [*self.reads, *self.metrics, self.kept, self.tokenizer, self.pool, self.swarm, self.fitted]
-        outputs += [self.searched, self.validation]
+        outputs = [*self.reads, *_made(self.attributes).outputs, self.kept, self.tokenizer, self.pool]
+        outputs += [self.swarm, self.fitted, self.searched, self.validation]
         outputs += [output for chosen in self.samples.values() for output in (chosen.plan, chosen.shards)]
         inputs = [
             {

@@ -10,7 +10,6 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from redone_data.curate.keep import LEDGER_SCHEMA
-from redone_data.curate.metrics import histograms_of
 from redone_data.curate.policy import verdict_file
 from redone_data.engine import Output
 from redone_data.manifest import read_json
@@ -28,7 +27,6 @@ from redone_data.report.summary import (
     SkillRow,
     Summary,
 )
-from redone_data.text.features import METRICS
 from redone_data.tokens.pool import pools
 
 EXAMPLES_PER_RULE = 3
@@ -114,20 +112,15 @@ def _redacted(reads: list[Output]) -> dict[str, int]:
 
 
 def _histograms(run: Run) -> tuple[Histogram, ...]:
-    rows = []
+    if run.attributes is None:
+        return ()
+    rows, meanings = [], run.attributes.meanings()
     for name, domain in sorted(run.recipe.domains.items()):
-        outputs = [m for m in run.metrics if _source_of(run, m) == name]
         for metric, bound in domain.rules.effective().items():
-            if outputs and (bound.min is not None or bound.max is not None):
-                edges, counts = histograms_of(outputs, metric)
-                rows.append(Histogram(name, metric, METRICS[metric], edges, counts, bound.min, bound.max))
+            if bound.min is not None or bound.max is not None:
+                edges, counts = run.attributes.histogram(name, metric)
+                rows.append(Histogram(name, metric, meanings[metric], edges, counts, bound.min, bound.max))
     return tuple(rows)
-
-
-def _source_of(run: Run, metrics: Output) -> str:
-    read = next(output for output in run.reads if output.fingerprint == metrics.manifest["inputs"]["read"])
-    domain: str = read.manifest["config"]["domain"]
-    return domain
 
 
 def _examples(run: Run) -> tuple[Example, ...]:

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from redone_data.config import plain
 from redone_data.corpus import CURATED_SCHEMA, Corpus, folder_of
+from redone_data.curate.attributes import Attributes
 from redone_data.curate.policy import verdict_file
 from redone_data.curate.resolve import RULES, duplicates_of_part
 from redone_data.engine import Output, Step
@@ -71,7 +72,7 @@ class KeepStep(Step):
     VERSION = 1
 
     corpus: Corpus
-    metrics: tuple[Output, ...]
+    attributes: Attributes
     judged: Output
     resolved: Output
     near_threshold: float
@@ -98,7 +99,7 @@ class KeepStep(Step):
         draw = keyed_uniform(self.seed, "validation", verdict["id_lo"].to_numpy())
         validates = draw < self.validation.share(domain_rows)
         split = pa.array(np.where(validates, "validation", "train"))
-        lang = pq.read_table(self._metrics_file(part.path), columns=["language"])["language"].combine_chunks()
+        lang = self.attributes.read(part, ["language"])["language"].combine_chunks()
 
         name = f"{folder_of(part.domain)}/part-{index:05d}.parquet"
         for kind in ("corpus", "ledger"):
@@ -143,10 +144,6 @@ class KeepStep(Step):
             "split_bytes": text_bytes,
             "drops": {f"{row['step']}/{row['rule']}": row["count_all"] for row in counted},
         }
-
-    def _metrics_file(self, path: Path) -> Path:
-        fingerprint = self.corpus.fingerprint_of_folder[path.parent.name]
-        return next(m for m in self.metrics if m.manifest["inputs"]["read"] == fingerprint).folder / path.name
 
     def _ledger(
         self, offset: int, index: int, verdict: pa.Table, ids: pa.Array, domain: str, source: str

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from redone_data.config import plain
 from redone_data.corpus import Corpus
+from redone_data.curate.attributes import Attributes
 from redone_data.curate.groups import groups_of_part
 from redone_data.curate.language import LanguageConfig
 from redone_data.curate.rules import RulesConfig, judge
@@ -62,7 +63,7 @@ class JudgeStep(Step):
     VERSION = 1
 
     corpus: Corpus
-    metrics: tuple[Output, ...]
+    attributes: Attributes
     identified: Output
     policies: dict[str, DomainPolicy]
     language: LanguageConfig
@@ -80,8 +81,7 @@ class JudgeStep(Step):
         }
 
     def inputs(self) -> dict[str, str]:
-        metrics = {f"metrics{i:05d}": f for i, f in enumerate(sorted(m.fingerprint for m in self.metrics))}
-        return {**self.corpus.inputs(), **metrics, "identify": self.identified.fingerprint}
+        return {**self.corpus.inputs(), **self.attributes.inputs(), "identify": self.identified.fingerprint}
 
     def tasks(self) -> list[int]:
         return list(range(len(self.corpus.parts)))
@@ -90,12 +90,7 @@ class JudgeStep(Step):
         part = self.corpus.parts[task]
         policy = self.policies[part.domain]
         bounds = policy.rules.effective()
-        beside = next(
-            m for m in self.metrics if m.manifest["inputs"]["read"] == _fingerprint_of(self.corpus, part.path)
-        )
-        columns = pq.read_table(
-            beside.folder / part.path.name, columns=sorted({*bounds, "language", "language_confidence"})
-        )
+        columns = self.attributes.read(part, [*bounds, "language", "language_confidence"])
         step = np.full(part.rows, None, dtype=object)
         rule = np.full(part.rows, None, dtype=object)
         duplicate_of = np.full(part.rows, None, dtype=object)
@@ -147,10 +142,6 @@ class JudgeStep(Step):
         with atomic(folder / f"verdict-{index:05d}.parquet") as aside:
             pq.write_table(table, aside, compression="zstd")
         return {"rows": part.rows, "dropped": int((rule != None).sum())}  # noqa: E711 - elementwise
-
-
-def _fingerprint_of(corpus: Corpus, path: Path) -> str:
-    return corpus.fingerprint_of_folder[path.parent.name]
 
 
 def verdict_file(judged: Output, index: int) -> Path:
