@@ -203,6 +203,10 @@ class EvaluationIndex:
         )
         return cls(items, fields, texts, grams)
 
+    @functools.cached_property
+    def names(self) -> pa.Array:
+        return pa.array(self.items, pa.string())
+
     def write(self, folder: Path) -> None:
         grams = self.grams
         postings = [grams.hashes, grams.prefixes, grams.passages, grams.positions]
@@ -210,7 +214,7 @@ class EvaluationIndex:
         tables = {
             "ngrams.parquet": pa.table(postings, names=["hash", "prefix", "passage", "position"]),
             "passages.parquet": pa.table(
-                [pa.array(self.items, pa.string()), pa.array(self.fields, pa.string()), self.texts, own, grams.sizes],
+                [self.names, pa.array(self.fields, pa.string()), self.texts, own, grams.sizes],
                 names=["item", "field", "text", "own", "size"],
             ),
         }
@@ -268,7 +272,7 @@ def contamination(
     fraction[rows], words[rows] = found.fractions[best], found.run_words[best]
     passage = np.full(len(array), -1, np.int64)
     passage[rows] = found.passages[best]
-    item = pa.array(index.items, pa.string()).take(pa.array(passage, mask=passage < 0))
+    item = index.names.take(pa.array(passage, mask=passage < 0))
     frame = pl.DataFrame(
         {"contamination_fraction": fraction, "contamination_words": words, "contamination_item": pl.Series(item)}
     )

@@ -1,9 +1,10 @@
 """Lines and sentences that many documents repeat: signatures, calls to follow, forum boilerplate.
 
-``repeated_line_fraction`` is the share of a document's bytes that lie in lines which at least ``documents`` others
-have, and of which it is not the holder (curate/spans.py): one document keeps each line. Lines of few words repeat
-in honest posts and count for none; a text of one single line is left to exact and near duplicates. Punctuation, case
-and emoji do not matter. Cost: two passes that split words, and 16 bytes of disk a distinct line.
+``repeated_line_fraction`` is the share of a document's bytes that lie in lines which at least ``documents`` documents
+have, and of which it is not the holder (curate/spans.py): one document keeps each line. Lines of few distinct words
+(thanks, laughter, emoticons) repeat in honest posts and count for none; a text of one single line is left to exact and
+near duplicates. Punctuation, case and emoji do not matter. Cost: two passes that split words, 16 bytes of disk a
+distinct line.
 
 Source: CCNet (arXiv:1911.00359) and C4 (arXiv:1910.10683, three-sentence spans), both of which keep the first.
 """
@@ -26,7 +27,9 @@ class RepeatedLinesConfig(SharedSpanConfig):
     """When a line counts as repeated."""
 
     documents: int = field(default=10, metadata={"help": "a line repeats when so many documents have it"})
-    min_words: int = field(default=5, metadata={"help": "a shorter line counts for none; a Han character is a word"})
+    min_words: int = field(
+        default=8, metadata={"help": "a line of fewer distinct words counts for none; a Han character is a word"}
+    )
     unit: Literal["line", "sentence"] = field(
         default="sentence", metadata={"help": "sentence: lines are cut after full stops, too"}
     )

@@ -31,7 +31,7 @@ class TemplatesConfig:
     """When documents share a template."""
 
     min_words: int = field(
-        default=6, metadata={"help": "with fewer words left unmasked a text has no template; a Han character is a word"}
+        default=6, metadata={"help": "with fewer distinct words left a text has no template; a Han character is a word"}
     )
 
     def __post_init__(self) -> None:

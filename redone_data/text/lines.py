@@ -13,7 +13,7 @@ from redone_data.text.buffers import Bytes, Int64, UInt64, frozen, string_buffer
 from redone_data.text.characters import decode
 from redone_data.text.hashing import mix64
 from redone_data.text.kernel import kernel
-from redone_data.text.windows import BASE, Spans, collect_words, longest_row
+from redone_data.text.windows import BASE, Spans, collect_words, has_distinct, longest_row
 
 NEWLINE, FULL_STOP = 0x0A, 0x2E
 SENTENCE_ENDS = (
@@ -27,7 +27,7 @@ SENTENCE_ENDS = (
 
 
 def lines(array: pa.Array | pa.ChunkedArray, *, min_words: int, sentences: bool) -> Spans:
-    """The lines of at least ``min_words`` words of each text; a text that is one single line has none.
+    """The lines of at least ``min_words`` distinct words of each text; a text that is one single line has none.
 
     Raises :class:`RedoneError` for nulls and for ``min_words`` below 1.
     """
@@ -75,7 +75,7 @@ def _line_rows(offsets: Int64, data: Bytes, min_words: int, sentences: bool) -> 
                 cut = line_end(data, word_ends[word], word_starts[word + 1], sentences)
             if cut >= 0:
                 num_lines += 1
-                if word + 1 - first >= min_words:
+                if has_distinct(words, first, word + 1, min_words):
                     hashes[to], starts[to], ends[to] = mix64(value), line_begin - begin, cut - begin
                     to += 1
                 line_begin, first, value = cut, word + 1, np.uint64(0)

@@ -66,7 +66,7 @@ class PassageIndex:
         sizes = np.unique(self.sizes[np.unique(self.passages)])
         return keys, build_table(keys), postings, _filter(self.prefixes, bits), sizes.astype(np.int64)
 
-    @property
+    @cached_property
     def own_words(self) -> Int64:
         """For each passage, how many of its words count."""
         sums = np.append(0, np.cumsum(self.own))

@@ -14,7 +14,7 @@ from redone_data.text.characters import decode
 from redone_data.text.hashing import mix64
 from redone_data.text.kernel import kernel
 from redone_data.text.minhash import word_hash
-from redone_data.text.windows import BASE, longest_row
+from redone_data.text.windows import BASE, has_distinct, longest_row
 from redone_data.text.words import CJK, HASHTAG, MENTION, NONE, URL, WORD, next_word
 
 NO_TEMPLATE = np.uint64(0)
@@ -25,7 +25,7 @@ CLOSING = np.array([ord(sign) for sign in '」』”》】〉〕）)]"'], np.int
 
 
 def templates(array: pa.Array | pa.ChunkedArray, *, min_words: int) -> UInt64:
-    """uint64[n]: the template of each text, ``NO_TEMPLATE`` where fewer than ``min_words`` words are left unmasked.
+    """uint64[n]: the template of each text, ``NO_TEMPLATE`` where fewer than ``min_words`` distinct words are left.
 
     Raises :class:`RedoneError` for nulls and for ``min_words`` below 1.
     """
@@ -78,14 +78,18 @@ def _template_rows(offsets: Int64, data: Bytes, min_words: int) -> UInt64:
                 position = decode(data, start, end)[1]
             start, position, kind = next_word(data, begin, position, end)
         _mask_quoted(data, begin, end, hashes, at, count)
-        value, left = np.uint64(0), 0
+        kept = 0
         for word in range(count):
-            if hashes[word] != MASK:
-                left += 1
-            elif word > 0 and hashes[word - 1] == MASK:
-                continue
+            if hashes[word] != MASK or kept == 0 or hashes[kept - 1] != MASK:
+                hashes[kept] = hashes[word]
+                kept += 1
+        value, masked = np.uint64(0), False
+        for word in range(kept):
             value = value * BASE + hashes[word]
-        out[row] = max(mix64(value), np.uint64(1)) if left >= min_words else NO_TEMPLATE
+            masked |= hashes[word] == MASK
+        out[row] = NO_TEMPLATE
+        if has_distinct(hashes, 0, kept, min_words + masked):
+            out[row] = max(mix64(value), np.uint64(1))
     return out
 
 

@@ -84,6 +84,22 @@ def base_power(size: int) -> np.uint64:
 
 
 @kernel
+def has_distinct(words: UInt64, first: int, end: int, number: int) -> bool:
+    """Whether ``words[first:end]`` holds at least ``number`` distinct words."""
+    distinct = 0
+    for index in range(first, end):
+        new = True
+        for earlier in range(first, index):
+            if words[earlier] == words[index]:
+                new = False
+                break
+        distinct += new
+        if distinct >= number:
+            return True
+    return False
+
+
+@kernel
 def longest_row(offsets: Int64) -> int:
     """Bytes of the longest text, at least 1: no text has more words."""
     longest = 1

@@ -184,6 +184,11 @@ def test_a_line_of_too_few_documents_or_words_does_not_repeat(tmp_path):
     assert lines(tmp_path / "more", texts, documents=9)["repeated_line_fraction"].sum() > 0
 
 
+def test_laughter_and_emoticons_do_not_make_a_line_repeat(tmp_path):
+    texts = [f"{sentence(i)}.\n{'[哈哈]' * 9}" for i in range(6)]
+    assert lines(tmp_path, texts, documents=2)["repeated_line_fraction"].sum() == 0
+
+
 def test_a_line_that_one_document_repeats_is_its_own_affair(tmp_path):
     assert lines(tmp_path, ["\n".join([TAIL] * 20)], documents=2)["repeated_line_fraction"].sum() == 0
 
@@ -226,3 +231,10 @@ def test_only_the_settings_that_decide_a_step_are_part_of_its_name(tmp_path):
 def test_settings_that_make_no_sense_are_refused(kind, values, message):
     with pytest.raises(RedoneError, match=message):
         read_config(kind, values, where="recipe.yaml", path="curate")
+
+
+@pytest.mark.parametrize("kind", ["lines", "substrings"])
+def test_posts_too_short_to_share_anything_share_nothing(tmp_path, kind):
+    found = lines(tmp_path, ["好", "ok", ""]) if kind == "lines" else substrings(tmp_path, ["好", "ok", ""])
+    assert found[:, 2].to_list() == [0.0] * 3
+    assert found[:, 4].to_list() == [None] * 3

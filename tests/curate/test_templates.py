@@ -63,3 +63,7 @@ def test_rules_may_ask_every_column_and_each_names_what_it_matched():
 def test_a_template_without_words_is_refused():
     with pytest.raises(RedoneError, match="min_words: 0"):
         read_config(TemplatesConfig, {"min_words": 0}, where="recipe.yaml", path="curate.templates")
+
+
+def test_posts_without_any_template_stand_alone(tmp_path):
+    assert measured(tmp_path, {"a": ["好", "😂"]}) == [("好", 1, 1, None), ("😂", 1, 1, None)]
