@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from redone_data.corpus import Corpus
 from redone_data.curate.groups import groups_of_part, part_of
+from redone_data.curate.identity import ids_of_part
 from redone_data.curate.near import read_edges
-from redone_data.curate.policy import verdict_file
+from redone_data.curate.policy import read_verdicts
 from redone_data.engine import Output, Step
 from redone_data.exchange import read_slices, write_slices
 from redone_data.text.hashing import to_hex
@@ -38,6 +38,7 @@ class ResolveStep(Step):
     VERSION = 1
 
     corpus: Corpus
+    ids: Output
     judged: Output
     exact: Output
     near: Output | None
@@ -48,7 +49,7 @@ class ResolveStep(Step):
 
     def inputs(self) -> dict[str, str]:
         near = {} if self.near is None else {"near": self.near.fingerprint}
-        return {"judge": self.judged.fingerprint, "exact": self.exact.fingerprint, **near}
+        return {"ids": self.ids.fingerprint, "judge": self.judged.fingerprint, "exact": self.exact.fingerprint, **near}
 
     def tasks(self) -> list[None]:
         return [None]
@@ -119,12 +120,12 @@ class ResolveStep(Step):
         parts = part_of(self.corpus, nodes)
         for index in np.unique(parts):
             part, here = self.corpus.parts[index], parts == index
-            columns = ["id_hi", "id_lo", "engagement", "rule"]
-            table = pq.read_table(verdict_file(self.judged, int(index)), columns=columns)
-            table = table.take(pa.array(nodes[here] - part.offset))
-            passes[here] = table["rule"].is_null().to_numpy()
-            engagement[here] = table["engagement"].fill_null(-np.inf).to_numpy()
-            hi[here], lo[here] = table["id_hi"].to_numpy(), table["id_lo"].to_numpy()
+            rows = nodes[here] - part.offset
+            fails = np.zeros(part.rows, dtype=bool)
+            fails[read_verdicts(self.judged, int(index))["row"].to_numpy()] = True
+            passes[here] = ~fails[rows]
+            engagement[here] = part.read(["engagement"])["engagement"].fill_null(-np.inf).to_numpy()[rows]
+            hi[here], lo[here] = (half[rows] for half in ids_of_part(self.ids, int(index)))
             priority[here] = self.priorities[part.domain]
         return passes, np.lexsort((lo, hi, -engagement, -priority)), (hi, lo)
 

@@ -59,9 +59,13 @@ class Curated:
         return self.run.root
 
     def table(self, kind: str) -> pl.DataFrame:
-        assert self.run.kept is not None
-        files = sorted((self.run.kept.folder / kind).rglob("*.parquet"))
+        files = sorted(self.folder(kind).rglob("*.parquet"))
         return pl.concat([pl.read_parquet(file).with_columns(pl.col(pl.Categorical).cast(pl.String)) for file in files])
+
+    def folder(self, kind: str) -> Path:
+        output = {"corpus": self.run.kept, "ledger": self.run.ledger}[kind]
+        assert output is not None
+        return output.folder
 
     @cached_property
     def kept(self) -> dict[str, dict[str, Any]]:
@@ -83,9 +87,8 @@ class Curated:
         return found
 
     def files(self, kind: str) -> dict[str, bytes]:
-        """The bytes of every file of the keep step."""
-        assert self.run.kept is not None
-        folder = self.run.kept.folder / kind
+        """The bytes of every file of the keep step, or of the ledger's."""
+        folder = self.folder(kind)
         return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*.parquet"))}
 
 
