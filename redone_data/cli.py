@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from redone_data.cli_files import add_file_verbs
 from redone_data.errors import USER_ERROR_EXIT_CODE, RedoneError
 from redone_data.processes import children_die_with_us, kill_children, raise_at
 
@@ -103,6 +104,9 @@ _add_stage("sample", "sample", "Sample spans by weight and epochs into a token d
 _add_stage(
     "report", "sample", "Draw report.html again from what is stored; runs what is missing, as mix does.", redraw=True
 )
+
+
+add_file_verbs(app)
 
 
 @app.command()

@@ -148,18 +148,21 @@ class Run:
         corpus, recipe, engine = _made(self.corpus), self.recipe, self.engine
         self.attributes = Attributes(corpus, tuple(self._attributes()))
         self.ids = engine.run(IdsStep(corpus, engine.run(IdentifyStep(corpus))))
-        exact = engine.run(ExactStep(corpus))
-        near, verified = recipe.curate.near, None
-        if near.enabled:
-            bands = engine.run(NearBandsStep(corpus, exact, near))
-            pairs = engine.run(NearPairsStep(bands, sum(task["rows"] for task in bands.tasks) * near.bands))
-            verified = engine.run(NearVerifyStep(corpus, pairs, near))
+        near, exact, verified = recipe.curate.near, None, None
+        if recipe.curate.deduplicate:
+            exact = engine.run(ExactStep(corpus))
+            if near.enabled:
+                bands = engine.run(NearBandsStep(corpus, exact, near))
+                pairs = engine.run(NearPairsStep(bands, sum(task["rows"] for task in bands.tasks) * near.bands))
+                verified = engine.run(NearVerifyStep(corpus, pairs, near))
         policies = {name: domain.policy() for name, domain in recipe.domains.items()}
         judged = engine.run(
             JudgeStep(corpus, self.attributes, self.ids, policies, recipe.curate.language.min_confidence)
         )
-        priorities = {name: policy.priority for name, policy in policies.items()}
-        resolved = engine.run(ResolveStep(corpus, self.ids, judged, exact, verified, priorities))
+        resolved = None
+        if exact is not None:
+            priorities = {name: policy.priority for name, policy in policies.items()}
+            resolved = engine.run(ResolveStep(corpus, self.ids, judged, exact, verified, priorities))
         self.ledger = engine.run(
             LedgerStep(corpus, self.ids, judged, resolved, near.threshold, recipe.curate.validation, recipe.seed)
         )

@@ -60,6 +60,8 @@ def plan(loaded: LoadedRecipe, root: Path, until: Stage) -> tuple[Run, list[tupl
     skipped = set() if loaded.recipe.mix.needs_swarm else {"swarm", "fit", "search", "validation"}
     if not loaded.recipe.mix.validate.seeds:
         skipped.add("validation")
+    if not loaded.recipe.curate.deduplicate:
+        skipped |= {"exact", *NEAR, "resolve"}
     if not loaded.recipe.curate.near.enabled:
         skipped |= {*NEAR}
     if not loaded.recipe.curate.metrics:

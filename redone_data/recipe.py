@@ -52,6 +52,7 @@ class CurateConfig:
         default=True, metadata={"help": "text metrics and language; without them no rule or language can be asked"}
     )
     language: LanguageConfig = field(default_factory=LanguageConfig)
+    deduplicate: bool = field(default=True, metadata={"help": "false: equal and near-equal texts all stay"})
     near: NearConfig = field(default_factory=NearConfig)
     validation: ValidationConfig = field(default_factory=ValidationConfig)
 

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from redone_data.config import plain
 from redone_data.corpus import Corpus, Part, folder_of
 from redone_data.curate.identity import ids_of_part
-from redone_data.curate.policy import read_verdicts
+from redone_data.curate.policy import VERDICT_SCHEMA, read_verdicts
 from redone_data.curate.resolve import NEAR, RULES, duplicates_of_part
 from redone_data.engine import Output, Step
 from redone_data.errors import RedoneError
@@ -79,7 +79,7 @@ class LedgerStep(Step):
     corpus: Corpus
     ids: Output
     judged: Output
-    resolved: Output
+    resolved: Output | None
     near_threshold: float
     validation: ValidationConfig
     seed: int
@@ -89,7 +89,7 @@ class LedgerStep(Step):
 
     def inputs(self) -> dict[str, str]:
         outputs = {"ids": self.ids, "judge": self.judged, "resolve": self.resolved}
-        return {**self.corpus.inputs(), **{name: output.fingerprint for name, output in outputs.items()}}
+        return {**self.corpus.inputs(), **{name: o.fingerprint for name, o in outputs.items() if o is not None}}
 
     def tasks(self) -> list[int]:
         return list(range(len(self.corpus.parts)))
@@ -126,23 +126,10 @@ class LedgerStep(Step):
         }
 
     def _lines(self, part: Part, hi: npt.NDArray[np.uint64], lo: npt.NDArray[np.uint64]) -> pa.Table:
-        verdicts = read_verdicts(self.judged, part.index)
-        duplicates = duplicates_of_part(self.resolved, part.index)
-        codes = pa.array(duplicates["rule"].to_numpy().astype(np.int32))
-        near = duplicates["rule"].to_numpy() == NEAR
-        also = pa.table(
-            {
-                "row": duplicates["row"].to_numpy() - part.offset,
-                "step": pa.DictionaryArray.from_arrays(codes, pa.array(["exact", "near"])),
-                "rule": pa.DictionaryArray.from_arrays(codes, pa.array(RULES)),
-                "value": duplicates["similarity"].cast(pa.float64()),
-                "bound": np.where(near, self.near_threshold, 1.0),
-                "duplicate_of": duplicates["duplicate_of"].cast(pa.string()),
-                "detail": pa.nulls(len(near), pa.string()),
-            },
-            schema=verdicts.schema,
-        )
-        table = pa.concat_tables([verdicts, also]).unify_dictionaries().sort_by("row")
+        table = read_verdicts(self.judged, part.index)
+        if self.resolved is not None:
+            table = pa.concat_tables([table, self._duplicates(part, self.resolved)]).unify_dictionaries()
+        table = table.sort_by("row")
         rows = table["row"].to_numpy()
         lines = len(rows)
         columns = {name: table[name] for name in table.column_names}
@@ -155,6 +142,23 @@ class LedgerStep(Step):
             "bound": null_for_nan(table["bound"]),
         }
         return pa.table({name: columns[name] for name in LEDGER_SCHEMA.names}, schema=LEDGER_SCHEMA)
+
+    def _duplicates(self, part: Part, resolved: Output) -> pa.Table:
+        duplicates = duplicates_of_part(resolved, part.index)
+        codes = pa.array(duplicates["rule"].to_numpy().astype(np.int32))
+        near = duplicates["rule"].to_numpy() == NEAR
+        return pa.table(
+            {
+                "row": duplicates["row"].to_numpy() - part.offset,
+                "step": pa.DictionaryArray.from_arrays(codes, pa.array(["exact", "near"])),
+                "rule": pa.DictionaryArray.from_arrays(codes, pa.array(RULES)),
+                "value": duplicates["similarity"].cast(pa.float64()),
+                "bound": np.where(near, self.near_threshold, 1.0),
+                "duplicate_of": duplicates["duplicate_of"].cast(pa.string()),
+                "detail": pa.nulls(len(near), pa.string()),
+            },
+            schema=VERDICT_SCHEMA,
+        )
 
     def finish(self, folder: Path, results: list[dict[str, Any]]) -> dict[str, Any]:
         """Totals by domain: what was read, kept, dropped and why."""
