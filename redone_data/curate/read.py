@@ -7,7 +7,7 @@ place and reason, never its text. A part holds at most `part_bytes` of text, so 
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,9 @@ from redone_data.engine import Step
 from redone_data.errors import RedoneError
 from redone_data.exchange import NUM_BUCKETS, bucket_of, write_slices
 from redone_data.manifest import atomic
+from redone_data.text.buffers import UInt32
 from redone_data.text.hashing import hash128
-from redone_data.text.normalize import normalize
+from redone_data.text.normalize import Markup, Whitespace, normalize
 from redone_data.text.personal_data import ALL
 from redone_data.text.redact import redact, redact_text
 
@@ -52,6 +53,13 @@ class ReadConfig:
     )
     max_record_bytes: int = field(default=16 << 20, metadata={"help": "a longer record is quarantined"})
     part_bytes: int = field(default=64 << 20, metadata={"help": "text per part; bounds memory and the unit of work"})
+    whitespace: Whitespace = field(
+        default="collapse", metadata={"help": "collapse: one blank between words, one blank line, indentation as it is"}
+    )
+    markup: Markup = field(
+        default="topics",
+        metadata={"help": "platform markup to remove; topics: [Topic]; strip: stickers too"},
+    )
     redact: tuple[str, ...] = field(default=tuple(ALL), metadata={"help": f"personal data to mask: {', '.join(ALL)}"})
     native_ids: bool = field(
         default=False, metadata={"help": "carry the platform's own ids along as native_id; they are not redacted"}
@@ -66,13 +74,17 @@ class ReadConfig:
         if unknown:
             raise RedoneError(f"redact: {unknown[0]!r} is unknown; allowed: {', '.join(ALL)}")
 
+    def clean(self, texts: pa.Array) -> tuple[pa.Array, dict[str, UInt32]]:
+        """The texts normalised and redacted, and how many of each kind were masked in each."""
+        return redact(normalize(texts, whitespace=self.whitespace, markup=self.markup), self.redact)
+
 
 @dataclass(frozen=True)
 class ReadStep(Step):
     """Read one source of one domain."""
 
     name = "read"
-    VERSION = 1
+    VERSION = 2
 
     domain: str
     source: SourceConfig
@@ -154,13 +166,13 @@ class _PartWriter:
         text = table["text"].combine_chunks()
         if self.step.source.replace:
             text = _replace(text, self.step.source.replace)
-        text, counts = redact(normalize(text), self.step.read.redact)
+        text, counts = self.step.read.clean(text)
         for kind, count in counts.items():
             self.redacted[kind] += int(count.sum())
         table = table.set_column(0, "text", text)
         meta = table["meta"].combine_chunks()
         if meta.null_count < len(meta):
-            table = table.set_column(4, "meta", _clean_meta(meta, self.step.read.redact))
+            table = table.set_column(4, "meta", _clean_meta(meta, self.step.read))
         self.batches.append(table)
         self.held_bytes += int(text.nbytes)
         if self.held_bytes >= self.step.read.part_bytes:
@@ -251,7 +263,7 @@ def _replace(text: pa.Array, patterns: dict[str, str]) -> pa.Array:
     return series.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(pa.large_string())
 
 
-def _clean_meta(meta: pa.Array, kinds: Sequence[str]) -> pa.Array:
+def _clean_meta(meta: pa.Array, read: ReadConfig) -> pa.Array:
     """Meta with every name and value in it normalised and redacted.
 
     Not the JSON text as a whole: there, the escape of a line break would hide the number behind it, and a masked number
@@ -266,7 +278,7 @@ def _clean_meta(meta: pa.Array, kinds: Sequence[str]) -> pa.Array:
 
     for record in records:
         _with_texts(record, note)
-    masked, _ = redact(normalize(pa.array(found, pa.large_string())), kinds)
+    masked, _ = read.clean(pa.array(found, pa.large_string()))
     clean = iter(masked.to_pylist())
     rows = [None if record is None else _with_texts(record, lambda _: next(clean)) for record in records]
     return pa.array(
