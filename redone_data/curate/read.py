@@ -19,7 +19,8 @@ import pyarrow.parquet as pq
 
 from redone_data.config import plain
 from redone_data.corpus import CORPUS_SCHEMA
-from redone_data.curate.formats import Records, read_file
+from redone_data.curate.formats import read_file
+from redone_data.curate.records import Records
 from redone_data.curate.sources import InputFile, SourceConfig
 from redone_data.engine import Step
 from redone_data.errors import RedoneError
