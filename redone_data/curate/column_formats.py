@@ -19,6 +19,7 @@ from redone_data.curate.records import (
     NUMBER,
     SCHEMA,
     Records,
+    id_prefix,
     open_input,
     table_of,
     timestamp,
@@ -93,7 +94,8 @@ def _row_numbers(first: int, count: int, skipped: list[int]) -> npt.NDArray[np.i
 
 def _wanted_names(fields: FieldsConfig) -> list[str]:
     optional = [name for name in (fields.id, fields.created_at) if name is not None]
-    return [fields.text, *optional, *fields.engagement, *fields.meta]
+    parents = [parent.name for parent in fields.parent]
+    return [fields.text, *optional, *fields.engagement, *fields.meta, *parents]
 
 
 def _check_names(file: InputFile, fields: FieldsConfig, names: list[str]) -> None:
@@ -144,6 +146,7 @@ def _from_columns(
         "created_at": _moments(_column(table, fields.created_at), table.num_rows),
         "engagement": _sum([_column(table, name) for name in fields.engagement], table.num_rows),
         "meta": _meta({name: _column(table, name) for name in fields.meta}, table.num_rows),
+        "parent": _parents(table, fields),
     }
     result = pa.Table.from_arrays([columns[f.name] for f in SCHEMA], schema=SCHEMA)
     if reasons:
@@ -216,6 +219,17 @@ def _ids(column: pa.ChunkedArray) -> pa.ChunkedArray:
         exact = pc.and_(pc.less(pc.abs(column), EXACT_FLOAT), pc.equal(pc.round(column), column))
         column = pc.if_else(exact, column, None).cast(pa.int64())
     return column.cast(pa.large_string())
+
+
+def _parents(table: pa.Table, fields: FieldsConfig) -> pa.Array | pa.ChunkedArray:
+    result: Any = pa.nulls(table.num_rows, pa.large_string())
+    for parent in fields.parent:
+        column = _column(table, parent.name)
+        if column is not None and _is_scalar(column.type):
+            before = pa.scalar(id_prefix(parent.source) + parent.prefix, pa.large_string())
+            empty = pa.scalar("", pa.large_string())
+            result = pc.coalesce(result, pc.binary_join_element_wise(before, _ids(column), empty))
+    return result
 
 
 def _moments(column: pa.ChunkedArray | None, num_rows: int) -> pa.Array | pa.ChunkedArray:

@@ -20,7 +20,8 @@ import pyarrow.parquet as pq
 from redone_data.config import plain
 from redone_data.corpus import CORPUS_SCHEMA
 from redone_data.curate.formats import read_file
-from redone_data.curate.records import Records
+from redone_data.curate.parts import PARENTS, write_part
+from redone_data.curate.records import Records, id_prefix
 from redone_data.curate.sources import InputFile, SourceConfig
 from redone_data.engine import Step
 from redone_data.errors import RedoneError
@@ -177,6 +178,12 @@ class _PartWriter:
         named = self.step.source.fields.id is not None
         key_hi, key_lo = self._keys(table["native_id"].combine_chunks() if named else text, named=named)
         stem = f"{self.stem}-{len(self.parts):03d}"
+        answers = table["parent"].combine_chunks()
+        if self.step.source.fields.parent:
+            child = pc.indices_nonzero(answers.is_valid()).cast(pa.int64())
+            hi, lo = hash128(answers.take(child))
+            parents = {"hi": hi, "lo": lo, "row": child.to_numpy()}
+            write_slices(self.folder / f"{stem}{PARENTS}", bucket_of(hi), NUM_BUCKETS, parents)
         columns = {
             "key_hi": key_hi,
             "key_lo": key_lo,
@@ -189,27 +196,12 @@ class _PartWriter:
             "engagement": table["engagement"],
             "meta": table["meta"],
         }
-        with atomic(self.folder / f"{stem}.parquet") as aside:
-            pq.write_table(pa.table(columns, schema=CORPUS_SCHEMA), aside, compression="zstd", row_group_size=50_000)
-        row = np.arange(rows, dtype=np.int64)
-        # Of records with one id, the one with most engagement comes first and stays (curate/groups.py).
-        order = -pc.fill_null(table["engagement"].combine_chunks(), -np.inf).to_numpy(zero_copy_only=False)
-        keys = {"hi": key_hi, "lo": key_lo, "order": order, "text_hi": text_hi, "row": row}
-        write_slices(self.folder / f"{stem}.keys.arrow", bucket_of(key_hi), NUM_BUCKETS, keys)
-        texts = {"hi": text_hi, "lo": text_lo, "row": row}
-        write_slices(self.folder / f"{stem}.texts.arrow", bucket_of(text_hi), NUM_BUCKETS, texts)
-        self.parts.append(
-            {
-                "file": f"{stem}.parquet",
-                "rows": rows,
-                "named": named,
-                "text_bytes": int(pc.sum(pc.binary_length(text)).as_py()),
-            }
-        )
+        self.parts.append(write_part(self.folder, stem, pa.table(columns, schema=CORPUS_SCHEMA), named=named))
 
     def _keys(self, content: pa.Array, *, named: bool) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
         """What an id is made of: the source and its own id, or the text where the source has none."""
-        prefix = f"{self.step.source_name}\x1f{'id' if named else 'text'}\x1f"
+        name = self.step.source_name
+        prefix = id_prefix(name) if named else f"{name}\x1ftext\x1f"
         return hash128(pc.binary_join_element_wise(pa.scalar(prefix, pa.large_string()), content, EMPTY))
 
     def close(self) -> dict[str, Any]:

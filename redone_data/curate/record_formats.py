@@ -21,6 +21,7 @@ from redone_data.curate.records import (
     NUMBER,
     SCHEMA,
     Records,
+    id_prefix,
     open_input,
     table_of,
     timestamp,
@@ -244,6 +245,14 @@ class _Rows:
         self.columns["created_at"].append(timestamp(_lookup(record, self.fields.created_at)))
         self.columns["engagement"].append(_count(sum(numbers)) if numbers else None)
         self.columns["meta"].append(json.dumps(meta, ensure_ascii=False, sort_keys=True, default=str) if meta else None)
+        self.columns["parent"].append(self._parent(record))
+        return None
+
+    def _parent(self, record: dict[str, Any]) -> str | None:
+        for parent in self.fields.parent:
+            native = _id_text(_lookup(record, parent.name))
+            if native is not None:
+                return id_prefix(parent.source) + parent.prefix + native
         return None
 
     def table(self) -> pa.Table:

@@ -24,8 +24,14 @@ SCHEMA = pa.schema(
         ("created_at", pa.timestamp("us", "UTC")),
         ("engagement", pa.float64()),
         ("meta", pa.large_string()),
+        ("parent", pa.large_string()),
     ]
 )
+
+
+def id_prefix(source: str) -> str:
+    """What stands before a platform's id in the text whose hash is the document's id."""
+    return f"{source}\x1fid\x1f"
 
 
 @dataclass
