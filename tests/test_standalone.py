@@ -10,7 +10,8 @@ from small_run import redone
 from redone_data.errors import RedoneError
 from redone_data.standalone import Files, run
 
-WORDS = "river garden window copper market summer letter bridge silver forest planet coffee winter shadow".split()
+WORDS = ["river", "garden", "window", "copper", "market", "summer", "letter", "bridge", "silver", "forest"]
+WORDS += ["planet", "coffee", "winter"]
 
 
 def sentence(seed: int) -> str:

@@ -47,21 +47,30 @@ class IdsStep(Step):
     def run(self, task: int, index: int, folder: Path) -> dict[str, Any]:
         part = self.corpus.parts[task]
         keys = part.read(["key_hi", "key_lo"])
-        hi, lo = keys["key_hi"].to_numpy().copy(), keys["key_lo"].to_numpy().copy()
-        rows, _, rank = groups_of_part(self.identified, part)
-        again, rank = rows[rank > 0], rank[rank > 0]
-        firsts = to_hex(hi[again], lo[again])
-        if len(again):
-            numbers = pa.array(rank).cast(pa.large_string())
-            separator = pa.scalar("\x1f", pa.large_string())
-            hi[again], lo[again] = hash128(pc.binary_join_element_wise(firsts, numbers, separator))
+        key_hi, key_lo = keys["key_hi"].to_numpy(), keys["key_lo"].to_numpy()
+        rank = np.zeros(part.rows, dtype=np.int64)
+        rows, _, ranks = groups_of_part(self.identified, part)
+        rank[rows] = ranks
+        hi, lo = told_apart(key_hi, key_lo, rank)
+        again = np.flatnonzero(rank)
         with atomic(folder / f"ids-{index:05d}.parquet") as aside:
             # Hashes neither compress nor repeat.
             pq.write_table(pa.table({"hi": hi, "lo": lo}), aside, compression="none", use_dictionary=False)
-        repeated = {"row": again, "first": firsts, "rank": rank} if part.named else {"row": again[:0]}
+        firsts = to_hex(key_hi[again], key_lo[again])
+        repeated = {"row": again, "first": firsts, "rank": rank[again]} if part.named else {"row": again[:0]}
         with atomic(folder / f"repeated-{index:05d}.parquet") as aside:
             pq.write_table(pa.table(repeated), aside)
         return {"rows": part.rows, "repeated": len(repeated["row"])}
+
+
+def told_apart(hi: UInt64, lo: UInt64, rank: Int64) -> tuple[UInt64, UInt64]:
+    """Ids such that later records with one id have one of their own, a hash of that id and their rank."""
+    again = np.flatnonzero(rank)
+    hi, lo = hi.copy(), lo.copy()
+    ranks = pa.array(rank[again]).cast(pa.large_string())
+    named = pc.binary_join_element_wise(to_hex(hi[again], lo[again]), ranks, pa.scalar("\x1f", pa.large_string()))
+    hi[again], lo[again] = hash128(named)
+    return hi, lo
 
 
 def ids_of_part(ids: Output, index: int) -> tuple[UInt64, UInt64]:

@@ -18,8 +18,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from redone_data.config import plain
-from redone_data.corpus import CORPUS_SCHEMA
-from redone_data.curate.formats import Records, read_file
+from redone_data.curate.formats import read_file
+from redone_data.curate.parts import PARENTS, write_part
+from redone_data.curate.records import Records, id_prefix
 from redone_data.curate.sources import InputFile, SourceConfig
 from redone_data.engine import Step
 from redone_data.errors import RedoneError
@@ -188,17 +189,21 @@ class _PartWriter:
         rows = table.num_rows
         text = table["text"].combine_chunks()
         text_hi, text_lo = hash128(text)
-        num_bytes = pc.binary_length(text).cast(pa.int32())
         named = self.step.source.fields.id is not None
         key_hi, key_lo = self._keys(table["native_id"].combine_chunks() if named else text, named=named)
         stem = f"{self.stem}-{len(self.parts):03d}"
+        answers = table["parent"].combine_chunks()
+        if self.step.source.fields.parent:
+            child = pc.indices_nonzero(answers.is_valid()).cast(pa.int64())
+            hi, lo = hash128(answers.take(child))
+            parents = {"hi": hi, "lo": lo, "row": child.to_numpy()}
+            write_slices(self.folder / f"{stem}{PARENTS}", bucket_of(hi), NUM_BUCKETS, parents)
         columns = {
             "key_hi": key_hi,
             "key_lo": key_lo,
             "text_hi": text_hi,
             "text_lo": text_lo,
             "text": text,
-            "num_bytes": num_bytes,
             "domain": pa.array([self.step.domain] * rows, pa.string()),
             "source": pa.array([self.step.source_name] * rows, pa.string()),
             "created_at": table["created_at"],
@@ -206,27 +211,12 @@ class _PartWriter:
             "meta": table["meta"],
             "native_id": table["native_id"] if self.step.read.native_ids else pa.nulls(rows, pa.large_string()),
         }
-        with atomic(self.folder / f"{stem}.parquet") as aside:
-            write_part(pa.table(columns, schema=CORPUS_SCHEMA), aside)
-        row = np.arange(rows, dtype=np.int64)
-        # Of records with one id, the one with most engagement comes first and stays (curate/groups.py).
-        order = -pc.fill_null(table["engagement"].combine_chunks(), -np.inf).to_numpy(zero_copy_only=False)
-        keys = {"hi": key_hi, "lo": key_lo, "order": order, "text_hi": text_hi, "row": row}
-        write_slices(self.folder / f"{stem}.keys.arrow", bucket_of(key_hi), NUM_BUCKETS, keys)
-        texts = {"hi": text_hi, "lo": text_lo, "row": row}
-        write_slices(self.folder / f"{stem}.texts.arrow", bucket_of(text_hi), NUM_BUCKETS, texts)
-        self.parts.append(
-            {
-                "file": f"{stem}.parquet",
-                "rows": rows,
-                "named": named,
-                "text_bytes": int(pc.sum(num_bytes).as_py()),
-            }
-        )
+        self.parts.append(write_part(self.folder, stem, columns, named=named))
 
     def _keys(self, content: pa.Array, *, named: bool) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
         """What an id is made of: the source and its own id, or the text where the source has none."""
-        prefix = f"{self.step.source_name}\x1f{'id' if named else 'text'}\x1f"
+        name = self.step.source_name
+        prefix = id_prefix(name) if named else f"{name}\x1ftext\x1f"
         return hash128(pc.binary_join_element_wise(pa.scalar(prefix, pa.large_string()), content, EMPTY))
 
     def close(self) -> dict[str, Any]:
@@ -246,12 +236,6 @@ class _PartWriter:
             "redacted": {kind: count for kind, count in self.redacted.items() if count},
             "first_bad": None if first is None else f"{first[0]} line {first[1]}: {first[2]}",
         }
-
-
-def write_part(table: pa.Table, path: Path) -> None:
-    """Posts hardly repeat: without a dictionary of them writing takes a quarter less, and reading half as long."""
-    repeated = ["domain", "source"]
-    pq.write_table(table, path, compression="zstd", row_group_size=50_000, use_dictionary=repeated)
 
 
 def _replace(text: pa.Array, patterns: dict[str, str]) -> pa.Array:

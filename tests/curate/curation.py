@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from redone_data.curate.formats import Records, read_file
+from redone_data.curate.formats import read_file
+from redone_data.curate.records import Records
 from redone_data.curate.sources import DigestCache, FieldsConfig, InputFile, SourceConfig, resolve_inputs
 from redone_data.pipeline import Run
 from redone_data.recipe import load_recipe
