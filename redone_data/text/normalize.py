@@ -121,7 +121,7 @@ def bracket_sort(data: Bytes, start: int, end: int) -> int:
     """What the name ``data[start:end]`` in a bracket is: 0 no markup, 1 a mark of a topic, 2 a sticker.
 
     A sticker is one to five Han characters with at most four Latin letters about them (``[笑哭]``, ``[微笑R]``,
-    ``[笑cry]``) that are no label such as ``[原创]``; Latin letters with the ``R`` of RedNote (``[WowR]``);
+    ``[笑cry]``) that are no label such as ``[原创]``; Latin letters and RedNote's ``R`` (``[WowR]``, ``[Wow R]``);
     or one of ``LATIN_STICKERS``.
     """
     value = FNV_BASIS
