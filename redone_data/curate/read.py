@@ -9,6 +9,7 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import pyarrow.parquet as pq
 
 from redone_data.config import plain
 from redone_data.corpus import CORPUS_SCHEMA
+from redone_data.curate.datatrove_blocks import format_texts
 from redone_data.curate.formats import read_file
 from redone_data.curate.parts import PARENTS, write_part
 from redone_data.curate.records import Records, id_prefix
@@ -85,6 +87,8 @@ class ReadStep(Step):
     def config(self) -> Any:
         source = {key: value for key, value in plain(self.source).items() if key not in ("paths", "name", "format")}
         read = {key: value for key, value in plain(self.read).items() if key != "max_bad_fraction"}
+        if self.source.formatters:
+            source["datatrove"] = version("datatrove")
         return {"domain": self.domain, "source_name": self.source_name, "source": source, "read": read}
 
     def inputs(self) -> dict[str, str]:
@@ -153,6 +157,7 @@ class _PartWriter:
         text = table["text"].combine_chunks()
         if self.step.source.replace:
             text = _replace(text, self.step.source.replace)
+        text = format_texts(text, self.step.source.formatters)
         text, counts = redact(normalize(text), self.step.read.redact)
         for kind, count in counts.items():
             self.redacted[kind] += int(count.sum())
