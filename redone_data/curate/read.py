@@ -9,6 +9,7 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from redone_data.config import plain
+from redone_data.curate.datatrove_blocks import format_texts
 from redone_data.curate.formats import read_file
 from redone_data.curate.parts import PARENTS, write_part
 from redone_data.curate.records import Records, id_prefix
@@ -99,6 +101,8 @@ class ReadStep(Step):
     def config(self) -> Any:
         source = {key: value for key, value in plain(self.source).items() if key not in ("paths", "name", "format")}
         read = {key: value for key, value in plain(self.read).items() if key != "max_bad_fraction"}
+        if self.source.formatters:
+            source["datatrove"] = version("datatrove")
         return {"domain": self.domain, "source_name": self.source_name, "source": source, "read": read}
 
     def inputs(self) -> dict[str, str]:
@@ -167,6 +171,7 @@ class _PartWriter:
         text = table["text"].combine_chunks()
         if self.step.source.replace:
             text = _replace(text, self.step.source.replace)
+        text = format_texts(text, self.step.source.formatters)
         text, counts = self.step.read.clean(text)
         for kind, count in counts.items():
             self.redacted[kind] += int(count.sum())

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from redone_data.curate.datatrove_blocks import FormatterConfig
 from redone_data.errors import RedoneError
 from redone_data.manifest import file_digest
 
@@ -85,6 +86,9 @@ class SourceConfig:
     delimiter: str | None = field(default=None, metadata={"help": "csv: default ',' (tab for .tsv)"})
     replace: dict[str, str] = field(
         default_factory=dict, metadata={"help": "regular expression -> text, applied before anything else"}
+    )
+    formatters: tuple[FormatterConfig, ...] = field(
+        default=(), metadata={"help": "datatrove's formatters, after replace: [{formatter: FTFYFormatter}]"}
     )
     options: dict[str, Any] = field(
         default_factory=dict,
