@@ -20,7 +20,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from redone_data.errors import RedoneError
-from redone_data.text.buffers import Bytes, Int64, frozen, string_buffers
+from redone_data.text.buffers import Bytes, Int64, UInt64, frozen, string_buffers
 from redone_data.text.kernel import kernel
 
 Float32 = npt.NDArray[np.float32]
@@ -33,8 +33,6 @@ LABEL = b"__label__"
 END_OF_LINE = b"</s>"
 CENTROIDS = 256
 NOT_KEPT = -1
-# What the library takes for white space.
-BLANKS = (0x20, 0x0A, 0x0D, 0x09, 0x0B, 0x0C, 0x00)
 FNV_BASIS, FNV_PRIME, WORD_NGRAM_FACTOR = 2166136261, 16777619, 116049371
 
 
@@ -48,7 +46,8 @@ class Tables(NamedTuple):
     word_sums_WD: Float32  # of a word's own row and its n-grams' rows
     word_rows: Int32  # how many rows are in that sum
     rows_RD: Float32
-    row_of_bucket: Int32  # of n-grams that a pruned model keeps; empty for a model with all of them
+    row_of_bucket: Int32  # of n-grams
+    is_kept: UInt64  # a bit a bucket: a pruned model lacks 9 of 10 n-grams of a post, and the bits stay in the cache
     num_buckets: int
     min_chars: int
     max_chars: int
@@ -184,12 +183,12 @@ def _read_model(reader: _Reader) -> FastTextModel:
     output_LD = _quantised(reader, dim) if quantised and quantised_output else _dense(reader, dim)
     if len(output_LD) != num_labels or len(rows_RD) < num_words:
         raise ValueError("its matrices do not fit its dictionary")
-    if num_kept < 0:  # every n-gram has a row
-        row_of_bucket = np.empty(0, np.int32)
-        if (max_chars > 0 or word_ngrams > 1) and len(rows_RD) < num_words + buckets:
+    row_of_bucket = np.full(max(buckets, 1), NOT_KEPT, np.int32)
+    if num_kept < 0 and (max_chars > 0 or word_ngrams > 1):  # not pruned
+        if len(rows_RD) < num_words + buckets:
             raise ValueError("its matrices do not fit its dictionary")
+        row_of_bucket[:] = np.arange(num_words, num_words + max(buckets, 1))
     else:
-        row_of_bucket = np.full(max(buckets, 1), NOT_KEPT, np.int32)
         rows = num_words + kept_K2[:, 1].astype(np.int64)
         if len(kept_K2) and (
             kept_K2.min() < 0 or kept_K2[:, 0].max() >= len(row_of_bucket) or rows.max() >= len(rows_RD)
@@ -205,6 +204,7 @@ def _read_model(reader: _Reader) -> FastTextModel:
         word_rows=frozen(np.zeros(0, np.int32)),
         rows_RD=frozen(rows_RD),
         row_of_bucket=frozen(row_of_bucket),
+        is_kept=frozen(_bits(row_of_bucket >= 0)),
         num_buckets=max(buckets, 1),
         min_chars=min_chars,
         max_chars=max_chars,
@@ -252,6 +252,11 @@ def _centroids(reader: _Reader, expected_dim: int) -> list[Float32]:
     whole = (num_pieces - 1) * CENTROIDS * width
     pieces = list(values[:whole].reshape(num_pieces - 1, CENTROIDS, width))
     return [*pieces, values[whole:].reshape(CENTROIDS, last_width)]
+
+
+def _bits(flags: npt.NDArray[np.bool_]) -> UInt64:
+    packed = np.packbits(flags, bitorder="little")
+    return np.pad(packed, (0, -len(packed) % 8)).view("<u8").astype(np.uint64)
 
 
 def _slots(words: list[bytes]) -> Int32:
@@ -306,16 +311,16 @@ def _hash(data: Bytes, begin: int, end: int) -> np.uint32:
 
 
 @kernel
-def _find(data: Bytes, begin: int, end: int, value: np.uint32, tables: Tables) -> int:
+def _find(data: Bytes, begin: int, end: int, value: np.uint32, slots: Int32, offsets: Int64, words: Bytes) -> int:
     """The index of a word in the dictionary, or -1."""
-    mask = len(tables.slots) - 1
+    mask = len(slots) - 1
     slot = np.int64(value) & mask
-    while tables.slots[slot] >= 0:
-        word = tables.slots[slot]
-        first = tables.word_offsets[word]
-        if tables.word_offsets[word + 1] - first == end - begin:
+    while slots[slot] >= 0:
+        word = slots[slot]
+        first = offsets[word]
+        if offsets[word + 1] - first == end - begin:
             index = 0
-            while index < end - begin and tables.word_data[first + index] == data[begin + index]:
+            while index < end - begin and words[first + index] == data[begin + index]:
                 index += 1
             if index == end - begin:
                 return word
@@ -324,24 +329,31 @@ def _find(data: Bytes, begin: int, end: int, value: np.uint32, tables: Tables) -
 
 
 @kernel
-def _row_of(bucket: int, tables: Tables) -> int:
-    """The row of an n-gram's bucket, or -1 if the model was pruned of it."""
-    if len(tables.row_of_bucket) > 0:
-        row: int = tables.row_of_bucket[bucket]
-        return row
-    return tables.num_words + bucket
+def _add_ngrams(
+    word: Bytes,
+    length: int,
+    min_chars: int,
+    max_chars: int,
+    num_buckets: int,
+    row_of_bucket: Int32,
+    is_kept: UInt64,
+    rows_RD: Float32,
+    sums: Float32,
+    target: int,
+) -> int:
+    """Add the rows of the character n-grams of ``word[:length]``, which stands in < and >, to ``sums[target]``.
 
-
-@kernel
-def _add_ngrams(word: Bytes, length: int, tables: Tables, total: Float32) -> int:
-    """Add the rows of the character n-grams of ``word[:length]``, which stands in < and >; how many there were."""
+    Returns how many there were.
+    """
+    # value * reciprocal >> 52 is value // num_buckets, or one less: a product is cheaper than a division.
+    reciprocal = np.uint64((1 << 52) // num_buckets) if num_buckets > 1 << 20 else np.uint64(0)
     count = 0
     for begin in range(length):
         if word[begin] & 0xC0 == 0x80:
             continue
         value = np.uint32(FNV_BASIS)
         position = begin
-        for chars in range(1, tables.max_chars + 1):
+        for chars in range(1, max_chars + 1):
             if position >= length:
                 break
             value = _hash_byte(value, word[position])
@@ -349,11 +361,17 @@ def _add_ngrams(word: Bytes, length: int, tables: Tables, total: Float32) -> int
             while position < length and word[position] & 0xC0 == 0x80:
                 value = _hash_byte(value, word[position])
                 position += 1
-            if chars >= tables.min_chars and not (chars == 1 and (begin == 0 or position == length)):
-                row = _row_of(np.int64(value % np.uint32(tables.num_buckets)), tables)
-                if row >= 0:
-                    for column in range(len(total)):
-                        total[column] += tables.rows_RD[row, column]
+            if chars >= min_chars and not (chars == 1 and (begin == 0 or position == length)):
+                if reciprocal:
+                    bucket = np.int64(value) - np.int64((np.uint64(value) * reciprocal) >> np.uint64(52)) * num_buckets
+                    if bucket >= num_buckets:
+                        bucket -= num_buckets
+                else:
+                    bucket = np.int64(value) % num_buckets
+                if is_kept[bucket >> 6] >> np.uint64(bucket & 63) & np.uint64(1):
+                    row = row_of_bucket[bucket]
+                    for column in range(rows_RD.shape[1]):
+                        sums[target, column] += rows_RD[row, column]
                     count += 1
     return count
 
@@ -361,22 +379,35 @@ def _add_ngrams(word: Bytes, length: int, tables: Tables, total: Float32) -> int
 @kernel
 def _sum_words(tables: Tables, sums_WD: Float32, sizes: Int32) -> None:
     """The sum of the rows of every word of the dictionary, and how many they are."""
+    offsets, words, rows_RD = tables.word_offsets, tables.word_data, tables.rows_RD
     longest = 0
     for word in range(tables.num_words):
-        longest = max(longest, tables.word_offsets[word + 1] - tables.word_offsets[word])
+        longest = max(longest, offsets[word + 1] - offsets[word])
     framed = np.empty(longest + 2, np.uint8)
     for word in range(tables.num_words):
-        begin, end = tables.word_offsets[word], tables.word_offsets[word + 1]
-        sums_WD[word] = tables.rows_RD[word]
+        begin, end = offsets[word], offsets[word + 1]
+        sums_WD[word] = rows_RD[word]
         sizes[word] = 1
-        if tables.max_chars > 0 and not _is_end(tables.word_data, begin, end):
-            sizes[word] += _add_ngrams(framed, _frame(tables.word_data, begin, end, framed), tables, sums_WD[word])
+        if tables.max_chars > 0 and not _is_end(words, begin, end):
+            sizes[word] += _add_ngrams(
+                framed,
+                _frame(words, begin, end, framed),
+                tables.min_chars,
+                tables.max_chars,
+                tables.num_buckets,
+                tables.row_of_bucket,
+                tables.is_kept,
+                rows_RD,
+                sums_WD,
+                word,
+            )
 
 
 @kernel
 def _frame(data: Bytes, begin: int, end: int, framed: Bytes) -> int:
     framed[0] = 0x3C
-    framed[1 : end - begin + 1] = data[begin:end]
+    for index in range(end - begin):
+        framed[index + 1] = data[begin + index]
     framed[end - begin + 1] = 0x3E
     return end - begin + 2
 
@@ -412,12 +443,17 @@ def _average_rows(offsets: Int64, data: Bytes, tables: Tables, hidden_ND: Float3
         longest = max(longest, offsets[row + 1] - offsets[row])
     framed = np.empty(longest + 2, np.uint8)
     hashes = np.empty(longest // 2 + 2, np.uint64)
+    # Unpacked once: an array taken out of a tuple costs two atomic operations.
+    slots, word_offsets, word_data, num_words = tables.slots, tables.word_offsets, tables.word_data, tables.num_words
+    word_sums_WD, word_rows, rows_RD = tables.word_sums_WD, tables.word_rows, tables.rows_RD
+    row_of_bucket, is_kept, num_buckets = tables.row_of_bucket, tables.is_kept, tables.num_buckets
+    min_chars, max_chars, word_ngrams = tables.min_chars, tables.max_chars, tables.word_ngrams
+    num_columns = hidden_ND.shape[1]
     mark = np.frombuffer(END_OF_LINE, np.uint8)
     end_hash = _hash(mark, 0, 4)
-    end_word = _find(mark, 0, 4, end_hash, tables)
+    end_word = _find(mark, 0, 4, end_hash, slots, word_offsets, word_data)
     for row in range(len(offsets) - 1):
         position, stop = offsets[row], offsets[row + 1]
-        total = hidden_ND[row]
         count = num_hashes = 0
         ended = False
         while not ended:
@@ -432,46 +468,50 @@ def _average_rows(offsets: Int64, data: Bytes, tables: Tables, hidden_ND: Float3
             if ended:
                 word, value = end_word, end_hash
             else:
-                word = _find(data, begin, position, value, tables)
+                word = _find(data, begin, position, value, slots, word_offsets, word_data)
                 ended = _is_end(data, begin, position)
-            if word >= tables.num_words or (word < 0 and not ended and _is_label(data, begin, position)):
+            if word >= num_words or (word < 0 and not ended and _is_label(data, begin, position)):
                 continue
             if word >= 0:
-                for column in range(len(total)):
-                    total[column] += tables.word_sums_WD[word, column]
-                count += tables.word_rows[word]
-            elif not ended and tables.max_chars > 0:
-                count += _add_ngrams(framed, _frame(data, begin, position, framed), tables, total)
+                for column in range(num_columns):
+                    hidden_ND[row, column] += word_sums_WD[word, column]
+                count += word_rows[word]
+            elif not ended and max_chars > 0:
+                count += _add_ngrams(
+                    framed,
+                    _frame(data, begin, position, framed),
+                    min_chars,
+                    max_chars,
+                    num_buckets,
+                    row_of_bucket,
+                    is_kept,
+                    rows_RD,
+                    hidden_ND,
+                    row,
+                )
             # The library keeps these hashes as signed 32-bit numbers.
             hashes[num_hashes] = np.uint64(np.int64(np.int32(value)))
             num_hashes += 1
-        if tables.word_ngrams > 1:
-            count += _add_word_ngrams(hashes, num_hashes, tables, total)
+        for first in range(num_hashes if word_ngrams > 1 else 0):
+            ngram = hashes[first]
+            for last in range(first + 1, min(first + word_ngrams, num_hashes)):
+                ngram = ngram * np.uint64(WORD_NGRAM_FACTOR) + hashes[last]
+                bucket = np.int64(ngram % np.uint64(num_buckets))
+                if is_kept[bucket >> 6] >> np.uint64(bucket & 63) & np.uint64(1):
+                    found = row_of_bucket[bucket]
+                    for column in range(num_columns):
+                        hidden_ND[row, column] += rows_RD[found, column]
+                    count += 1
         counts[row] = count
         if count > 0:
             scale = np.float32(1.0 / count)
-            for column in range(len(total)):
-                total[column] *= scale
+            for column in range(num_columns):
+                hidden_ND[row, column] *= scale
 
 
 @kernel
 def _is_blank(byte: int) -> bool:
     return byte == 0x20 or 0x09 <= byte <= 0x0D or byte == 0
-
-
-@kernel
-def _add_word_ngrams(hashes: Any, num_hashes: int, tables: Tables, total: Float32) -> int:
-    count = 0
-    for first in range(num_hashes):
-        value = hashes[first]
-        for last in range(first + 1, min(first + tables.word_ngrams, num_hashes)):
-            value = value * np.uint64(WORD_NGRAM_FACTOR) + hashes[last]
-            row = _row_of(np.int64(value % np.uint64(tables.num_buckets)), tables)
-            if row >= 0:
-                for column in range(len(total)):
-                    total[column] += tables.rows_RD[row, column]
-                count += 1
-    return count
 
 
 @kernel
