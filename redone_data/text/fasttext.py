@@ -54,7 +54,7 @@ class Tables(NamedTuple):
     word_ngrams: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FastTextModel:
     """A supervised fastText model. Text is given to it as to the library: words are what white space separates."""
 
@@ -76,11 +76,12 @@ class FastTextModel:
 
         -1 and 0 where the model knows nothing of the text at all.
         """
-        return self.best_of(*string_buffers(text))
+        offsets, data = string_buffers(text)
+        return self.best_of(offsets, data, np.arange(len(offsets) - 1))
 
-    def best_of(self, offsets: Int64, data: Bytes) -> tuple[Int32, Float32]:
-        """:meth:`best` of texts that lie in buffers."""
-        hidden_ND, known = self._hidden(offsets, data)
+    def best_of(self, offsets: Int64, data: Bytes, rows: Int64) -> tuple[Int32, Float32]:
+        """:meth:`best` of some of the texts that lie in buffers."""
+        hidden_ND, known = self._hidden(offsets, data, rows)
         if self.loss == HIERARCHICAL:
             labels, probabilities = _best_leaves(hidden_ND, self.output_LD, self.left, self.right)
         else:
@@ -99,14 +100,15 @@ class FastTextModel:
             raise RedoneError(f"the model has no label '{label}'; it has: {', '.join(self.labels[:20])}")
         if self.loss == HIERARCHICAL:
             raise RedoneError("the model was trained with a tree of labels (loss hs); train it with loss softmax")
-        hidden_ND, known = self._hidden(*string_buffers(text))
+        offsets, data = string_buffers(text)
+        hidden_ND, known = self._hidden(offsets, data, np.arange(len(offsets) - 1))
         chosen: Float32 = np.where(known, self._probabilities(hidden_ND)[:, self.labels.index(label)], np.float32(0))
         return chosen
 
-    def _hidden(self, offsets: Int64, data: Bytes) -> tuple[Float32, npt.NDArray[np.bool_]]:
-        hidden_ND = np.zeros((len(offsets) - 1, self.output_LD.shape[1]), np.float32)
-        counts = np.zeros(len(offsets) - 1, np.int64)
-        _average_rows(offsets, data, self.tables, hidden_ND, counts)
+    def _hidden(self, offsets: Int64, data: Bytes, rows: Int64) -> tuple[Float32, npt.NDArray[np.bool_]]:
+        hidden_ND = np.zeros((len(rows), self.output_LD.shape[1]), np.float32)
+        counts = np.zeros(len(rows), np.int64)
+        _average_rows(offsets, data, rows, self.tables, hidden_ND, counts)
         return hidden_ND, counts > 0
 
     def _probabilities(self, hidden_ND: Float32) -> Float32:
@@ -436,11 +438,13 @@ def _is_label(data: Bytes, begin: int, end: int) -> bool:
 
 
 @kernel
-def _average_rows(offsets: Int64, data: Bytes, tables: Tables, hidden_ND: Float32, counts: Int64) -> None:
+def _average_rows(
+    offsets: Int64, data: Bytes, rows: Int64, tables: Tables, hidden_ND: Float32, counts: Int64
+) -> None:
     """The mean row of each text, as the library's `getLine` and `computeHidden` make it. A line feed is a space."""
     longest = 0
-    for row in range(len(offsets) - 1):
-        longest = max(longest, offsets[row + 1] - offsets[row])
+    for text in rows:
+        longest = max(longest, offsets[text + 1] - offsets[text])
     framed = np.empty(longest + 2, np.uint8)
     hashes = np.empty(longest // 2 + 2, np.uint64)
     # Unpacked once: an array taken out of a tuple costs two atomic operations.
@@ -452,8 +456,8 @@ def _average_rows(offsets: Int64, data: Bytes, tables: Tables, hidden_ND: Float3
     mark = np.frombuffer(END_OF_LINE, np.uint8)
     end_hash = _hash(mark, 0, 4)
     end_word = _find(mark, 0, 4, end_hash, slots, word_offsets, word_data)
-    for row in range(len(offsets) - 1):
-        position, stop = offsets[row], offsets[row + 1]
+    for row in range(len(rows)):
+        position, stop = offsets[rows[row]], offsets[rows[row] + 1]
         count = num_hashes = 0
         ended = False
         while not ended:
