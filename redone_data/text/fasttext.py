@@ -2,11 +2,12 @@
 
 The library's own `predict` takes and returns Python lists and does 6 MB/s a core; the same sums over the same rows in a
 kernel do ten times that, without the interpreter lock (benchmarks/language.py), and agree with it within 1e-5. Words of
-the dictionary have the sum of their n-grams' rows ready; quantised models (.ftz) are unpacked when loaded (lid.176: 3 MB).
-Training stays with the library (curate/quality_train.py).
+the dictionary have the sum of their n-grams' rows ready; quantised models (.ftz) are unpacked when loaded (lid.176:
+3 MB). Training stays with the library (curate/quality_train.py).
 
-Source: Joulin et al. 2016, 2017 (arXiv 1607.01759, 1612.03651); file format of fastText 0.9 (version 12), all
-supervised losses. A model file is data from outside: sizes in it are checked before they are believed.
+Source: Joulin et al. 2016, 2017 (arXiv 1607.01759, 1612.03651); file format of fastText 0.9 (version 12), supervised
+models with a softmax or a tree of labels. A model file is data from outside: its sizes are checked before they are
+believed.
 """
 
 import functools
@@ -27,12 +28,13 @@ Float32 = npt.NDArray[np.float32]
 Int32 = npt.NDArray[np.int32]
 
 MAGIC, VERSION = 793712314, 12
-HIERARCHICAL, NEGATIVE, SOFTMAX, ONE_VERSUS_ALL = 1, 2, 3, 4
+HIERARCHICAL, SOFTMAX = 1, 3
 SUPERVISED = 3
 LABEL = b"__label__"
 END_OF_LINE = b"</s>"
 CENTROIDS = 256
 NOT_KEPT = -1
+LOG_GUARD = 1e-5  # the library adds it before every logarithm, so a probability may pass 1 a little
 FNV_BASIS, FNV_PRIME, WORD_NGRAM_FACTOR = 2166136261, 16777619, 116049371
 
 
@@ -87,7 +89,7 @@ class FastTextModel:
         else:
             probabilities_NL = self._probabilities(hidden_ND)
             labels = probabilities_NL.argmax(axis=1).astype(np.int32)
-            probabilities = probabilities_NL.max(axis=1)
+            probabilities = probabilities_NL.max(axis=1) + np.float32(LOG_GUARD)
         labels[~known], probabilities[~known] = -1, 0
         return labels, probabilities
 
@@ -113,11 +115,9 @@ class FastTextModel:
 
     def _probabilities(self, hidden_ND: Float32) -> Float32:
         scores_NL: Float32 = hidden_ND @ self.output_LD.T
-        if self.loss == SOFTMAX:
-            scores_NL = np.exp(scores_NL - scores_NL.max(axis=1, keepdims=True))
-            return scores_NL / scores_NL.sum(axis=1, keepdims=True)
-        with np.errstate(over="ignore"):
-            return np.float32(1) / (1 + np.exp(-scores_NL))
+        scores_NL = np.exp(scores_NL - scores_NL.max(axis=1, keepdims=True))
+        scores_NL /= scores_NL.sum(axis=1, keepdims=True)
+        return scores_NL
 
 
 # --- Reading ---------------------------------------------------------------------------------------------------------
@@ -166,8 +166,8 @@ def _read_model(reader: _Reader) -> FastTextModel:
     if magic != MAGIC or version != VERSION:
         raise ValueError("it does not begin as one of version 12 does")
     dim, _, _, _, _, word_ngrams, loss, kind, buckets, min_chars, max_chars, _, _ = reader.numbers("12id")
-    if kind != SUPERVISED or loss not in (HIERARCHICAL, NEGATIVE, SOFTMAX, ONE_VERSUS_ALL):
-        raise ValueError(f"it is of kind {kind} with loss {loss}")
+    if kind != SUPERVISED or loss not in (HIERARCHICAL, SOFTMAX):
+        raise ValueError("its loss is neither softmax nor hs")
     size, num_words, num_labels, _, num_kept = reader.numbers("iiiqq")
     if not 0 < num_labels <= size or num_words != size - num_labels or not 0 < dim <= 4096 or buckets < 0:
         raise ValueError("its sizes contradict each other")
@@ -325,7 +325,7 @@ def _find(data: Bytes, begin: int, end: int, value: np.uint32, slots: Int32, off
             while index < end - begin and words[first + index] == data[begin + index]:
                 index += 1
             if index == end - begin:
-                return word
+                return int(word)
         slot = (slot + 1) & mask
     return -1
 
@@ -431,16 +431,14 @@ def _is_label(data: Bytes, begin: int, end: int) -> bool:
     """Whether a word that the dictionary lacks looks like a label; such words are left out."""
     if end - begin < len(LABEL):
         return False
-    for index in range(len(LABEL)):
-        if data[begin + index] != LABEL[index]:
-            return False
-    return True
+    matching = 0
+    while matching < len(LABEL) and data[begin + matching] == LABEL[matching]:
+        matching += 1
+    return matching == len(LABEL)
 
 
 @kernel
-def _average_rows(
-    offsets: Int64, data: Bytes, rows: Int64, tables: Tables, hidden_ND: Float32, counts: Int64
-) -> None:
+def _average_rows(offsets: Int64, data: Bytes, rows: Int64, tables: Tables, hidden_ND: Float32, counts: Int64) -> None:
     """The mean row of each text, as the library's `getLine` and `computeHidden` make it. A line feed is a space."""
     longest = 0
     for text in rows:
@@ -543,8 +541,7 @@ def _best_leaves(hidden_ND: Float32, output_LD: Float32, left: Int32, right: Int
             for column in range(hidden_ND.shape[1]):
                 dot += hidden_ND[row, column] * output_LD[node - num_labels, column]
             share = 1 / (1 + np.exp(-dot))
-            # The library adds 1e-5 before every logarithm; so a probability may pass 1 a little.
-            to_left, to_right = score + np.log(1 - share + 1e-5), score + np.log(share + 1e-5)
+            to_left, to_right = score + np.log(1 - share + LOG_GUARD), score + np.log(share + LOG_GUARD)
             if share < 0.5:
                 nodes[depth], scores[depth] = right[node], to_right
                 nodes[depth + 1], scores[depth + 1] = left[node], to_left

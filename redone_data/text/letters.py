@@ -26,6 +26,7 @@ TALLIES = LETTERS + 1
 LOWER_END = 0x590  # Latin, Greek, Cyrillic and Armenian capitals lie below
 MAX_PLACEHOLDER = 20
 APOSTROPHE, CURLY_APOSTROPHE, HYPHEN, SPACE_BYTE = 0x27, 0x2019, 0x2D, 0x20
+INSIDE_WORDS = (APOSTROPHE, CURLY_APOSTROPHE, HYPHEN)
 LESS, GREATER = 0x3C, 0x3E
 
 
@@ -60,7 +61,7 @@ def first_letters(array: pa.Array | pa.ChunkedArray, limit: int = 200) -> Letter
 def placeholder_end(data: Bytes, start: int, end: int) -> int:
     """The end of a placeholder such as <PHONE> at ``start``, or ``start``."""
     position = start + 1
-    while position < end and position - start < MAX_PLACEHOLDER and (65 <= data[position] <= 90 or data[position] == 95):
+    while position < min(end, start + MAX_PLACEHOLDER) and (65 <= data[position] <= 90 or data[position] == 95):
         position += 1
     return position + 1 if position > start + 1 and position < end and data[position] == GREATER else start
 
@@ -92,12 +93,12 @@ def _collect_rows(offsets: Int64, data: Bytes, limit: int, new_offsets: Int64, t
                 gap = False
                 taken += 1
                 if code < LOWER_END:
-                    code = np.int64(LOWER[code])
-                    if code < 0x80:
-                        letters[size] = code
+                    low = np.int64(LOWER[code])
+                    if low < 0x80:
+                        letters[size] = low
                         size += 1
                     else:
-                        letters[size], letters[size + 1] = 0xC0 | code >> 6, 0x80 | code & 0x3F
+                        letters[size], letters[size + 1] = 0xC0 | low >> 6, 0x80 | low & 0x3F
                         size += 2
                 else:
                     for index in range(position, after):
@@ -113,7 +114,12 @@ def _collect_rows(offsets: Int64, data: Bytes, limit: int, new_offsets: Int64, t
                         tally_NT[row, HANT] += writing == TRADITIONAL
                 position = after
                 continue
-            if code in (APOSTROPHE, CURLY_APOSTROPHE, HYPHEN) and size > first and not gap and _letter_at(data, after, end):
+            if (
+                code in (APOSTROPHE, CURLY_APOSTROPHE, HYPHEN)
+                and size > first
+                and not gap
+                and _letter_at(data, after, end)
+            ):
                 letters[size] = APOSTROPHE if code == CURLY_APOSTROPHE else code
                 size += 1
                 taken += 1
