@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from redone_data.config import plain
@@ -256,11 +255,3 @@ def _shingles_of(corpus: Corpus, rows: Int64, ngram: int) -> Shingles:
                 offsets.append(grams.offsets[1:] + offsets[-1][-1])
                 hashes.append(grams.hashes)
     return Shingles(np.concatenate(offsets), np.concatenate(hashes) if hashes else np.zeros(0, dtype=np.uint64))
-
-
-def read_edges(verified: Output) -> pa.Table:
-    """All verified pairs: left, right (global rows of distinct texts), similarity."""
-    tables = [pq.read_table(path) for path in verified.files(".parquet")]
-    return pc.take(
-        table := pa.concat_tables(tables), pc.sort_indices(table, [("left", "ascending"), ("right", "ascending")])
-    )
