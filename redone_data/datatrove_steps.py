@@ -109,10 +109,10 @@ class LanguageStep(BatchStep):
         self.config = LanguageConfig(model, min_confidence)
 
     def process(self, documents: list[Document], text: pa.Array) -> Iterable[str | None]:
-        languages, confidences = LanguageModel.load(self.config.model).identify(text, features(text))
+        languages, confidences = LanguageModel.load(self.config.model).identify(text)
         for document, language, confidence in zip(documents, languages, confidences.tolist(), strict=True):
             document.metadata |= {"language": language, "language_confidence": round(confidence, 4)}
-            foreign = bool(self.languages) and language not in self.languages
+            foreign = bool(self.languages) and not {language, language[:2]} & set(self.languages)
             yield "other_language" if foreign and confidence >= self.config.min_confidence else None
 
 

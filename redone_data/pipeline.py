@@ -16,17 +16,17 @@ from typing import Any, Literal, TypeVar, get_args
 
 from redone_data.corpus import Corpus, folder_of
 from redone_data.curate.attributes import Attributes
+from redone_data.curate.duplicates import NearDuplicates, find_near_duplicates, resolve_duplicates
 from redone_data.curate.groups import ExactStep, IdentifyStep
 from redone_data.curate.identity import IdsStep
 from redone_data.curate.keep import KeepStep
 from redone_data.curate.language import model_digest, model_path
 from redone_data.curate.ledger import LedgerStep
 from redone_data.curate.metrics import MetricsStep
-from redone_data.curate.near import NearBandsStep, NearPairsStep, NearVerifyStep
 from redone_data.curate.policy import JudgeStep
 from redone_data.curate.read import ReadStep
-from redone_data.curate.resolve import ResolveStep
 from redone_data.curate.sources import DigestCache, resolve_inputs
+from redone_data.curate.standing import StandingStep
 from redone_data.engine import Engine, Output, Progress, Silent
 from redone_data.errors import RedoneError
 from redone_data.manifest import ASIDES, MANIFEST, atomic, digest, link, read_json, write_json
@@ -75,6 +75,7 @@ class Run:
     corpus: Corpus | None = None
     attributes: Attributes | None = None
     ids: Output | None = None
+    near: NearDuplicates | None = None
     ledger: Output | None = None
     kept: Output | None = None
     tokenizer: Output | None = None
@@ -148,13 +149,12 @@ class Run:
         corpus, recipe, engine = _made(self.corpus), self.recipe, self.engine
         self.attributes = Attributes(corpus, tuple(self._attributes()))
         self.ids = engine.run(IdsStep(corpus, engine.run(IdentifyStep(corpus))))
-        near, exact, verified = recipe.curate.near, None, None
+        near, exact = recipe.curate.near, None
         if recipe.curate.deduplicate:
             exact = engine.run(ExactStep(corpus))
+            standing = engine.run(StandingStep(corpus, recipe.curate.duplicates, self.attributes))
             if near.enabled:
-                bands = engine.run(NearBandsStep(corpus, exact, near))
-                pairs = engine.run(NearPairsStep(bands, sum(task["rows"] for task in bands.tasks) * near.bands))
-                verified = engine.run(NearVerifyStep(corpus, pairs, near))
+                self.near = find_near_duplicates(engine, corpus, exact, standing, near)
         policies = {name: domain.policy() for name, domain in recipe.domains.items()}
         judged = engine.run(
             JudgeStep(corpus, self.attributes, self.ids, policies, recipe.curate.language.min_confidence)
@@ -162,7 +162,9 @@ class Run:
         resolved = None
         if exact is not None:
             priorities = {name: policy.priority for name, policy in policies.items()}
-            resolved = engine.run(ResolveStep(corpus, self.ids, judged, exact, verified, priorities))
+            resolved = resolve_duplicates(
+                engine, corpus, exact, standing, self.near, judged=judged, ids=self.ids, priorities=priorities
+            )
         self.ledger = engine.run(
             LedgerStep(corpus, self.ids, judged, resolved, near.threshold, recipe.curate.validation, recipe.seed)
         )

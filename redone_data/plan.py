@@ -12,8 +12,8 @@ from redone_data.engine import Engine, Output, Step
 from redone_data.pipeline import STAGES, Run, Stage
 from redone_data.recipe import LoadedRecipe
 
-IDENTITY = ("identify", "ids", "exact")
-NEAR = ("near-bands", "near-pairs", "near-verify")
+IDENTITY = ("identify", "ids", "exact", "standing")
+NEAR = ("near-bands", "near-pairs", "near-distinct", "near-sets", "near-verify")
 # Stage -> its steps, in order; what a person sees of a plan.
 STEPS_OF_STAGE: dict[str, tuple[str, ...]] = {
     "read": ("read",),
@@ -61,7 +61,7 @@ def plan(loaded: LoadedRecipe, root: Path, until: Stage) -> tuple[Run, list[tupl
     if not loaded.recipe.mix.validate.seeds:
         skipped.add("validation")
     if not loaded.recipe.curate.deduplicate:
-        skipped |= {"exact", *NEAR, "resolve"}
+        skipped |= {"exact", "standing", *NEAR, "resolve"}
     if not loaded.recipe.curate.near.enabled:
         skipped |= {*NEAR}
     if not loaded.recipe.curate.metrics:

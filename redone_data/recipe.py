@@ -18,6 +18,7 @@ from redone_data.curate.policy import DomainPolicy
 from redone_data.curate.read import ReadConfig
 from redone_data.curate.rules import RulesConfig
 from redone_data.curate.sources import SourceConfig
+from redone_data.curate.standing import DuplicatesConfig
 from redone_data.engine import ExecutorConfig
 from redone_data.errors import RedoneError
 from redone_data.mix.config import MixConfig
@@ -53,6 +54,7 @@ class CurateConfig:
     )
     language: LanguageConfig = field(default_factory=LanguageConfig)
     deduplicate: bool = field(default=True, metadata={"help": "false: equal and near-equal texts all stay"})
+    duplicates: DuplicatesConfig = field(default_factory=DuplicatesConfig)
     near: NearConfig = field(default_factory=NearConfig)
     validation: ValidationConfig = field(default_factory=ValidationConfig)
 

@@ -164,7 +164,7 @@ def _with_native_ids(ledger: pl.LazyFrame, done: Run) -> pl.LazyFrame:
     assert done.ids is not None
     names = []
     for part in done.corpus.parts:
-        hi, lo = ids_of_part(done.ids, part.index)
+        hi, lo = ids_of_part(done.ids, part)
         names.append(pl.LazyFrame({"hash": to_hex(hi, lo), "own": part.read(["native_id"])["native_id"]}))
     own = pl.concat(names)
     for column in ("id", "duplicate_of"):
@@ -203,7 +203,7 @@ def _attributes(done: Run, path: Path, columns: Sequence[str] | None) -> Path:
         assert done.ids is not None
         for part in done.corpus.parts:
             names = columns or sorted(attributes.names(part))
-            ids = to_hex(*ids_of_part(done.ids, part.index))
+            ids = to_hex(*ids_of_part(done.ids, part))
             own = part.read(["native_id"])["native_id"]
             yield attributes.read(part, names).add_column(0, "id", pc.coalesce(own, ids))
 

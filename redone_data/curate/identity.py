@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from redone_data.corpus import Corpus
+from redone_data.corpus import Corpus, Part
 from redone_data.curate.groups import groups_of_part
 from redone_data.engine import Output, Step
 from redone_data.manifest import atomic
@@ -73,10 +73,14 @@ def told_apart(hi: UInt64, lo: UInt64, rank: Int64) -> tuple[UInt64, UInt64]:
     return hi, lo
 
 
-def ids_of_part(ids: Output, index: int) -> tuple[UInt64, UInt64]:
-    """(hi, lo), each uint64[rows], of one part."""
-    table = pq.read_table(ids.folder / f"ids-{index:05d}.parquet")
-    return table["hi"].to_numpy(), table["lo"].to_numpy()
+def ids_of_part(ids: Output | None, part: Part) -> tuple[UInt64, UInt64]:
+    """(hi, lo), each uint64[rows], of one part; without `ids`, the hashes that `read` made."""
+    if ids is None:
+        table = part.read(["key_hi", "key_lo"])
+    else:
+        table = pq.read_table(ids.folder / f"ids-{part.index:05d}.parquet")
+    hi, lo = (column.to_numpy() for column in table.columns)
+    return hi, lo
 
 
 def repeated_of_part(ids: Output, index: int) -> pa.Table | None:

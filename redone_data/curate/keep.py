@@ -44,7 +44,7 @@ class KeepStep(Step):
         part, account = self.corpus.parts[task], self.ledger.tasks[index]
         stays = np.ones(part.rows, dtype=bool)
         stays[pq.read_table(ledger_file(self.ledger, index), columns=["row"])["row"].to_numpy()] = False
-        hi, lo = ids_of_part(self.ids, index)
+        hi, lo = ids_of_part(self.ids, part)
         validates = draws_validation(self.ledger.manifest["config"]["seed"], lo, account["validation_share"])
         identified = LANGUAGE in self.attributes.names(part)
         lang = self.attributes.read(part, [LANGUAGE])[LANGUAGE].combine_chunks() if identified else None

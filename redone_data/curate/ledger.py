@@ -96,7 +96,7 @@ class LedgerStep(Step):
 
     def run(self, task: int, index: int, folder: Path) -> dict[str, Any]:
         part = self.corpus.parts[task]
-        hi, lo = ids_of_part(self.ids, index)
+        hi, lo = ids_of_part(self.ids, part)
         table = self._lines(part, hi, lo)
         dropped = np.zeros(part.rows, dtype=bool)
         dropped[table["row"].to_numpy()] = True

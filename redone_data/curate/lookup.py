@@ -26,7 +26,7 @@ def places_of(corpus: Corpus, ids: Output, wanted: Iterable[str]) -> dict[str, P
     low = np.array(sorted(int(value[16:], 16) for value in sought), dtype=np.uint64)
     places: dict[str, Place] = {}
     for part in corpus.parts if sought else ():
-        hi, lo = ids_of_part(ids, part.index)
+        hi, lo = ids_of_part(ids, part)
         rows = np.flatnonzero(np.isin(lo, low))
         for row, identity in zip(rows.tolist(), to_hex(hi[rows], lo[rows]).to_pylist(), strict=True):
             if identity in sought:
