@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from redone_data.cli_files import add_file_verbs
 from redone_data.errors import USER_ERROR_EXIT_CODE, RedoneError
 from redone_data.processes import children_die_with_us, kill_children, raise_at
 
@@ -89,7 +90,10 @@ def _add_stage(verb: str, until: "Stage", summary: str, *, redraw: bool = False)
 
 
 _add_stage("read", "read", "Read the sources into a corpus: normalised, redacted, with stable ids.")
-_add_stage("curate", "curate", "Language, rules, duplicates and the keep policy with its ledger (after read).")
+_add_stage(
+    "judge", "judge", "What would stay and why not, with a report; writes no text, so thresholds are quick to try."
+)
+_add_stage("curate", "curate", "Write the documents that stay (after judge).")
 _add_stage("tokenize", "tokenize", "Make one token pool a domain (after curate).")
 _add_stage("design", "design", "Sample the mixtures of the proxy swarm (after tokenize).")
 _add_stage("swarm", "swarm", "Train the proxy swarm with redone-train, or the recipe's command (after design).")
@@ -100,6 +104,9 @@ _add_stage("sample", "sample", "Sample spans by weight and epochs into a token d
 _add_stage(
     "report", "sample", "Draw report.html again from what is stored; runs what is missing, as mix does.", redraw=True
 )
+
+
+add_file_verbs(app)
 
 
 @app.command()
@@ -178,12 +185,16 @@ def _execute(
     complete = until == "sample"
     if complete and (redraw or not (root / "report.html").exists()):
         write_report(summary, root / "report.html")
+    elif until in ("judge", "curate"):
+        write_report(summary, root / CURATION_REPORT)
     if as_json:
         typer.echo(json.dumps(_result(run, root, complete=complete), ensure_ascii=False, indent=1, sort_keys=True))
         return
     print_summary(summary, console)
     if not run.engine.ran and not run.published:
         console.print("Nothing to do: everything was already done.")
+    if until in ("judge", "curate"):
+        console.print(f"\nDone: {root / CURATION_REPORT}", highlight=False)
     if complete:
         console.print(f"\nDone: {root}", highlight=False)
         for name, what in _OUTPUTS.items():
@@ -191,6 +202,7 @@ def _execute(
                 console.print(f"  {name:14s} {what}", highlight=False)
 
 
+CURATION_REPORT = "curation.html"
 _OUTPUTS = {
     "corpus/": "curated documents, Parquet by domain",
     "ledger/": "every dropped document and why",
@@ -208,7 +220,7 @@ def _result(run: Any, root: Path, *, complete: bool) -> dict[str, Any]:
         "folder": str(root),
         "complete": complete,
         "steps_run": run.engine.ran,
-        "domains": {} if run.kept is None else run.kept.statistics["domains"],
+        "domains": {} if run.ledger is None else run.ledger.statistics["domains"],
         "proposal": None if run.proposal is None else json.loads(run.proposal.to_json()),
     }
 

@@ -24,11 +24,13 @@ CORPUS_SCHEMA = pa.schema(
         ("text_hi", pa.uint64()),
         ("text_lo", pa.uint64()),
         ("text", pa.large_string()),
+        ("num_bytes", pa.int32()),
         ("domain", pa.string()),
         ("source", pa.string()),
         ("created_at", pa.timestamp("us", "UTC")),
         ("engagement", pa.float64()),
         ("meta", pa.large_string()),
+        ("native_id", pa.large_string()),
     ]
 )
 
@@ -44,6 +46,7 @@ CURATED_SCHEMA = pa.schema(
         ("engagement", pa.float64()),
         ("meta", pa.large_string()),
         ("split", pa.string()),
+        ("native_id", pa.large_string()),
     ]
 )
 

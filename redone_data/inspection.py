@@ -9,7 +9,9 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
+from redone_data.curate.lookup import texts_at
 from redone_data.errors import RedoneError
 from redone_data.manifest import MANIFEST, read_json
 from redone_data.tokens.dataset import TokenDataset
@@ -22,7 +24,7 @@ def show(path: Path, console: Console, *, examples: int, dropped: str | None, do
     if not path.exists():
         raise RedoneError(f"{path}: there is nothing here")
     try:
-        _show(_unfinished(path) or path, console, examples=examples, dropped=dropped, document=document)
+        _show(path, console, examples=examples, dropped=dropped, document=document)
     except (OSError, pa.ArrowInvalid, pl.exceptions.ComputeError) as error:
         raise RedoneError(f"{path}: cannot be read: {str(error).strip().splitlines()[0]}") from None
 
@@ -44,14 +46,19 @@ def _show(path: Path, console: Console, *, examples: int, dropped: str | None, d
         _show_parquet(path, console, examples)
 
 
-def _unfinished(path: Path) -> Path | None:
-    """The curated documents and the ledger of a run that has not come further: its latest keep step."""
-    if (path / MANIFEST).exists() or not (path / "steps").is_dir():
-        return None
-    kept = [folder for folder in (path / "steps").glob("keep-*") if (folder / MANIFEST).is_file()]
-    if not kept:
+def _tables(path: Path) -> dict[str, Path]:
+    """Where the curated documents and the ledger lie: published, or the latest of a run that has not come further."""
+    published = {name: path / name for name in ("corpus", "ledger") if (path / name).is_dir()}
+    if published or not (path / "steps").is_dir():
+        return published
+    found = {}
+    for name, step in (("corpus", "keep"), ("ledger", "ledger")):
+        finished = [folder for folder in (path / "steps").glob(f"{step}-*") if (folder / MANIFEST).is_file()]
+        if finished:
+            found[name] = max(finished, key=lambda folder: (folder / MANIFEST).stat().st_mtime_ns)
+    if not found:
         raise RedoneError(f"{path}: this run is not curated yet; its finished steps are in {path}/steps")
-    return max(kept, key=lambda folder: (folder / MANIFEST).stat().st_mtime_ns)
+    return found
 
 
 def _is_run(path: Path) -> bool:
@@ -85,11 +92,11 @@ def _parquet_files(path: Path) -> list[Path]:
 
 
 def _show_parquet(path: Path, console: Console, examples: int) -> None:
-    for name in ("corpus", "ledger"):
-        if (path / name).is_dir():
-            console.rule(name, align="left")
-            _show_parquet(path / name, console, examples)
-    if (path / "corpus").is_dir():
+    tables = _tables(path)
+    for name, folder in tables.items():
+        console.rule(name, align="left")
+        _show_parquet(folder, console, examples)
+    if tables:
         return
     files = _parquet_files(path)
     if not files:
@@ -142,8 +149,9 @@ def _show_dataset(dataset: TokenDataset, console: Console, examples: int) -> Non
 
 
 def _show_dropped(path: Path, console: Console, rule: str, examples: int) -> None:
-    """Ledger lines of one rule; in a run's folder, with the texts of duplicate and kept document side by side."""
-    ledger = path / "ledger" if (path / "ledger").is_dir() else path
+    """Ledger lines of one rule; in a run's folder, each dropped text beside the one it duplicates."""
+    tables = _tables(path)
+    ledger = tables.get("ledger", path)
     files = _parquet_files(ledger)
     if not files or "rule" not in pq.read_schema(files[0]).names:
         raise RedoneError(f"{path}: there is no ledger here; --dropped needs a run's folder, or its ledger")
@@ -151,35 +159,37 @@ def _show_dropped(path: Path, console: Console, rule: str, examples: int) -> Non
     rules = scan.group_by("rule").len().sort("rule").collect()
     if rule not in rules["rule"]:
         raise RedoneError(f"{path}: no document was dropped by '{rule}'; the rules are: {', '.join(rules['rule'])}")
-    rows = scan.filter(pl.col("rule") == rule).head(examples).collect()
+    rows = scan.filter(pl.col("rule") == rule).head(examples).collect().to_dicts()
     console.print(f"{rules.filter(pl.col('rule') == rule)['len'][0]} documents were dropped by {rule}", highlight=False)
-    table = Table(box=None)
-    for name in ("id", "domain", "value", "bound", "duplicate of"):
-        table.add_column(name, overflow="fold")
-    for row in rows.to_dicts():
-        bound = "" if row["bound"] is None else f"{row['bound']:.4g}"
-        value = "" if row["value"] is None else f"{row['value']:.4g}"
-        table.add_row(row["id"], escape(row["domain"]), value, bound, row["duplicate_of"] or "")
+    dropped = texts_at(path / "steps", [(row["part"], row["row"]) for row in rows])
+    kept = _texts_by_id(tables, [row["duplicate_of"] for row in rows if row["duplicate_of"]])
+    matched = "kept" if kept else "matched"
+    table = Table("domain", "value", "bound", "dropped", matched, box=None, show_lines=True, padding=(0, 2, 1, 0))
+    for row in rows:
+        text = dropped.get((row["part"], row["row"]), "")
+        other = row["duplicate_of"] or ""
+        original = f"{other}\n{kept.get(other, '')[:CUT]!r}" if other in kept else other or row["detail"] or ""
+        numbers = ("" if row[name] is None else f"{row[name]:.4g}" for name in ("value", "bound"))
+        table.add_row(escape(row["domain"]), *numbers, Text(f"{row['id']}\n{text[:CUT]!r}"), Text(original))
     console.print(table)
-    kept = [row for row in rows["duplicate_of"] if row is not None]
-    if kept and (path / "corpus").is_dir():
-        texts = pl.scan_parquet(_parquet_files(path / "corpus")).filter(pl.col("id").is_in(kept)).collect()
-        for row in texts.to_dicts():
-            console.print(f"{row['id']}: {row['text'][:CUT]!r}", markup=False, highlight=False, emoji=False)
+
+
+def _texts_by_id(tables: dict[str, Path], ids: list[str]) -> dict[str, str]:
+    if not ids or "corpus" not in tables:
+        return {}
+    scan = pl.scan_parquet(_parquet_files(tables["corpus"])).filter(pl.col("id").is_in(ids)).select("id", "text")
+    return dict(scan.collect().iter_rows())
 
 
 def _show_document(path: Path, console: Console, identity: str) -> None:
     """One document by id, wherever it is in a run's folder, a corpus or a dataset."""
     found = False
-    for name in ("corpus", "ledger"):
-        folder = path / name if (path / name).is_dir() else path
+    for folder in _tables(path).values() or [path]:
         for file in _parquet_files(folder):
             if "id" in pq.read_schema(file).names:
                 for row in pl.scan_parquet(file).filter(pl.col("id") == identity).collect().to_dicts():
                     found = True
                     console.print_json(json.dumps(row, ensure_ascii=False, default=str))
-        if folder == path:
-            break
     dataset = path / "tokens" if (path / "tokens").is_dir() else path
     if _is_dataset(dataset):
         tokens = TokenDataset.open(dataset)

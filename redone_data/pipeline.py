@@ -16,15 +16,17 @@ from typing import Any, Literal, TypeVar, get_args
 
 from redone_data.corpus import Corpus, folder_of
 from redone_data.curate.attributes import Attributes
+from redone_data.curate.duplicates import NearDuplicates, find_near_duplicates, resolve_duplicates
 from redone_data.curate.groups import ExactStep, IdentifyStep
+from redone_data.curate.identity import IdsStep
 from redone_data.curate.keep import KeepStep
 from redone_data.curate.language import model_digest, model_path
+from redone_data.curate.ledger import LedgerStep
 from redone_data.curate.metrics import MetricsStep
-from redone_data.curate.near import NearBandsStep, NearPairsStep, NearVerifyStep
 from redone_data.curate.policy import JudgeStep
 from redone_data.curate.read import ReadStep
-from redone_data.curate.resolve import ResolveStep
 from redone_data.curate.sources import DigestCache, resolve_inputs
+from redone_data.curate.standing import StandingStep
 from redone_data.engine import Engine, Output, Progress, Silent
 from redone_data.errors import RedoneError
 from redone_data.manifest import ASIDES, MANIFEST, atomic, digest, link, read_json, write_json
@@ -49,7 +51,7 @@ from redone_data.tokens.sample import Sample, SampleConfig, sample
 from redone_data.tokens.tokenizer import TokenizerStep
 from redone_data.tokens.write import write_dataset
 
-Stage = Literal["read", "curate", "tokenize", "design", "swarm", "fit", "search", "validate", "sample"]
+Stage = Literal["read", "judge", "curate", "tokenize", "design", "swarm", "fit", "search", "validate", "sample"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
 Emit = Literal["tokens", "text", "both"]
 
@@ -72,7 +74,9 @@ class Run:
     reads: list[Output] = field(default_factory=list)
     corpus: Corpus | None = None
     attributes: Attributes | None = None
-    judged: Output | None = None
+    ids: Output | None = None
+    near: NearDuplicates | None = None
+    ledger: Output | None = None
     kept: Output | None = None
     tokenizer: Output | None = None
     pool: Output | None = None
@@ -141,34 +145,48 @@ class Run:
                 f"mend fields or format under domains.{step.domain}.sources, or raise read.max_bad_fraction"
             )
 
-    def _curate(self) -> None:
+    def _judge(self) -> None:
         corpus, recipe, engine = _made(self.corpus), self.recipe, self.engine
-        language, near = recipe.curate.language, recipe.curate.near
-        model = model_digest(model_path(language.model))
-        metrics = engine.run_all([MetricsStep(read, language, model) for read in self.reads])
-        self.attributes = Attributes(corpus, tuple(metrics))
-        identified = engine.run(IdentifyStep(corpus))
-        exact = engine.run(ExactStep(corpus))
-        verified = None
-        if near.enabled:
-            bands = engine.run(NearBandsStep(corpus, exact, near))
-            pairs = engine.run(NearPairsStep(bands, sum(task["rows"] for task in bands.tasks) * near.bands))
-            verified = engine.run(NearVerifyStep(corpus, pairs, near))
+        self.attributes = Attributes(corpus, tuple(self._attributes()))
+        self.ids = engine.run(IdsStep(corpus, engine.run(IdentifyStep(corpus))))
+        near, exact = recipe.curate.near, None
+        if recipe.curate.deduplicate:
+            exact = engine.run(ExactStep(corpus))
+            standing = engine.run(StandingStep(corpus, recipe.curate.duplicates, self.attributes))
+            if near.enabled:
+                self.near = find_near_duplicates(engine, corpus, exact, standing, near)
         policies = {name: domain.policy() for name, domain in recipe.domains.items()}
-        self.judged = engine.run(JudgeStep(corpus, self.attributes, identified, policies, language))
-        priorities = {name: policy.priority for name, policy in policies.items()}
-        resolved = engine.run(ResolveStep(corpus, self.judged, exact, verified, priorities))
-        keep = KeepStep(
-            corpus, self.attributes, self.judged, resolved, near.threshold, recipe.curate.validation, recipe.seed
+        judged = engine.run(
+            JudgeStep(corpus, self.attributes, self.ids, policies, recipe.curate.language.min_confidence)
         )
-        self.kept = engine.run(keep)
-        for name, counts in sorted(self.kept.statistics["domains"].items()):
+        resolved = None
+        if exact is not None:
+            priorities = {name: policy.priority for name, policy in policies.items()}
+            resolved = resolve_duplicates(
+                engine, corpus, exact, standing, self.near, judged=judged, ids=self.ids, priorities=priorities
+            )
+        self.ledger = engine.run(
+            LedgerStep(corpus, self.ids, judged, resolved, near.threshold, recipe.curate.validation, recipe.seed)
+        )
+
+    def _attributes(self) -> list[Output]:
+        """Every attribute step that the recipe's rules, languages or settings ask for."""
+        curate = self.recipe.curate
+        if not curate.metrics:
+            return []
+        model = model_digest(model_path(curate.language.model))
+        return self.engine.run_all([MetricsStep(read, curate.language, model) for read in self.reads])
+
+    def _curate(self) -> None:
+        for name, counts in sorted(_made(self.ledger).statistics["domains"].items()):
             if not counts["train"]:
                 worst = max(counts["drops"].items(), key=lambda item: item[1], default=("nothing", 0))
                 raise RedoneError(
                     f"domain '{name}' has no training documents after curation: {counts['read']} read, most dropped by "
                     f"{worst[0]} ({worst[1]}); loosen domains.{name}.rules or languages, or leave the domain out"
                 )
+        keep = KeepStep(_made(self.corpus), _made(self.attributes), _made(self.ids), _made(self.ledger))
+        self.kept = self.engine.run(keep)
 
     @property
     def parts(self) -> tuple[CuratedPart, ...]:
@@ -281,12 +299,8 @@ class Run:
         for name in (MANIFEST, REPORT):  # from here to the manifest's return, the folder is not complete
             (self.root / name).unlink(missing_ok=True)
         kept, pool = _made(self.kept), _made(self.pool)
-        for name in ("corpus", "ledger"):
-            links = {
-                path.relative_to(kept.folder / name): path
-                for path in kept.files(".parquet")
-                if _below(path, kept, name)
-            }
+        for name, output in (("corpus", kept), ("ledger", _made(self.ledger))):
+            links = {path.relative_to(output.folder): path for path in output.files(".parquet")}
             _show(self.root / name, links)
         quarantined = {
             Path(output.folder.name) / path.name: path
@@ -313,8 +327,8 @@ class Run:
         write_json(self.root / MANIFEST, self._manifest())
 
     def _manifest(self) -> dict[str, Any]:
-        outputs = [*self.reads, *_made(self.attributes).outputs, self.kept, self.tokenizer, self.pool]
-        outputs += [self.swarm, self.fitted, self.searched, self.validation]
+        outputs = [*self.reads, *_made(self.attributes).outputs, self.ledger, self.kept, self.tokenizer]
+        outputs += [self.pool, self.swarm, self.fitted, self.searched, self.validation]
         outputs += [output for chosen in self.samples.values() for output in (chosen.plan, chosen.shards)]
         inputs = [
             {
@@ -344,10 +358,6 @@ class Run:
 def _made(value: T | None) -> T:
     assert value is not None, "an earlier stage has not run"
     return value
-
-
-def _below(path: Path, output: Output, name: str) -> bool:
-    return path.relative_to(output.folder).parts[0] == name
 
 
 def _show(folder: Path, links: dict[Path, Path]) -> None:

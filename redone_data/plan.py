@@ -12,10 +12,13 @@ from redone_data.engine import Engine, Output, Step
 from redone_data.pipeline import STAGES, Run, Stage
 from redone_data.recipe import LoadedRecipe
 
+IDENTITY = ("identify", "ids", "exact", "standing")
+NEAR = ("near-bands", "near-pairs", "near-distinct", "near-sets", "near-verify")
 # Stage -> its steps, in order; what a person sees of a plan.
 STEPS_OF_STAGE: dict[str, tuple[str, ...]] = {
     "read": ("read",),
-    "curate": ("metrics", "identify", "exact", "near-bands", "near-pairs", "near-verify", "judge", "resolve", "keep"),
+    "judge": ("metrics", *IDENTITY, *NEAR, "judge", "resolve", "ledger"),
+    "curate": ("keep",),
     "tokenize": ("tokenizer", "pool"),
     "design": (),
     "swarm": ("swarm",),
@@ -57,8 +60,12 @@ def plan(loaded: LoadedRecipe, root: Path, until: Stage) -> tuple[Run, list[tupl
     skipped = set() if loaded.recipe.mix.needs_swarm else {"swarm", "fit", "search", "validation"}
     if not loaded.recipe.mix.validate.seeds:
         skipped.add("validation")
+    if not loaded.recipe.curate.deduplicate:
+        skipped |= {"exact", "standing", *NEAR, "resolve"}
     if not loaded.recipe.curate.near.enabled:
-        skipped |= {"near-bands", "near-pairs", "near-verify"}
+        skipped |= {*NEAR}
+    if not loaded.recipe.curate.metrics:
+        skipped.add("metrics")
     rows = [
         (stage, step, step in looker.found) for stage in stages for step in STEPS_OF_STAGE[stage] if step not in skipped
     ]

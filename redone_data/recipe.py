@@ -11,13 +11,14 @@ from typing import Any
 
 from redone_data.config import load_yaml, plain, read_config, set_key
 from redone_data.corpus import check_domain_name
-from redone_data.curate.keep import ValidationConfig
 from redone_data.curate.language import LanguageConfig
+from redone_data.curate.ledger import ValidationConfig
 from redone_data.curate.near import NearConfig
 from redone_data.curate.policy import DomainPolicy
 from redone_data.curate.read import ReadConfig
 from redone_data.curate.rules import RulesConfig
 from redone_data.curate.sources import SourceConfig
+from redone_data.curate.standing import DuplicatesConfig
 from redone_data.engine import ExecutorConfig
 from redone_data.errors import RedoneError
 from redone_data.mix.config import MixConfig
@@ -48,7 +49,12 @@ class DomainConfig:
 class CurateConfig:
     """What all domains share."""
 
+    metrics: bool = field(
+        default=True, metadata={"help": "text metrics and language; without them no rule or language can be asked"}
+    )
     language: LanguageConfig = field(default_factory=LanguageConfig)
+    deduplicate: bool = field(default=True, metadata={"help": "false: equal and near-equal texts all stay"})
+    duplicates: DuplicatesConfig = field(default_factory=DuplicatesConfig)
     near: NearConfig = field(default_factory=NearConfig)
     validation: ValidationConfig = field(default_factory=ValidationConfig)
 

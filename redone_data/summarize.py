@@ -7,10 +7,8 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-import pyarrow.parquet as pq
 
-from redone_data.curate.keep import LEDGER_SCHEMA
-from redone_data.curate.policy import verdict_file
+from redone_data.curate.lookup import Place, place_of, places_of, texts_at
 from redone_data.engine import Output
 from redone_data.manifest import read_json
 from redone_data.mix.optimize import OBJECTIVE, PROPOSAL, measured_losses
@@ -42,7 +40,7 @@ def summarize(run: Run) -> Summary:
         name=run.loaded.path.stem,
         seed=recipe.seed,
         domains=_domains(run),
-        drops=_drops(run.kept),
+        drops=_drops(run.ledger),
         redacted=_redacted(run.reads),
         histograms=_histograms(run),
         examples=_examples(run),
@@ -66,7 +64,7 @@ def summarize(run: Run) -> Summary:
 
 
 def _domains(run: Run) -> tuple[DomainRow, ...]:
-    counts = {} if run.kept is None else run.kept.statistics["domains"]
+    counts = {} if run.ledger is None else run.ledger.statistics["domains"]
     found = {} if run.pool is None else pools(run.pool)
     sampled = run.samples["tokens"].shards.statistics["domains"] if "tokens" in run.samples else {}
     rows = []
@@ -93,12 +91,12 @@ def _domains(run: Run) -> tuple[DomainRow, ...]:
     return tuple(rows)
 
 
-def _drops(kept: Output | None) -> tuple[DropRow, ...]:
-    if kept is None:
+def _drops(ledger: Output | None) -> tuple[DropRow, ...]:
+    if ledger is None:
         return ()
     return tuple(
         DropRow(domain, key.partition("/")[0], key.partition("/")[2], documents)
-        for domain, counts in sorted(kept.statistics["domains"].items())
+        for domain, counts in sorted(ledger.statistics["domains"].items())
         for key, documents in sorted(counts["drops"].items())
     )
 
@@ -125,23 +123,31 @@ def _histograms(run: Run) -> tuple[Histogram, ...]:
 
 def _examples(run: Run) -> tuple[Example, ...]:
     """A few dropped documents a rule and domain, and a few kept ones, with their texts."""
-    if run.kept is None or run.corpus is None:
+    if run.ledger is None or run.corpus is None or run.ids is None:
         return ()
     wanted: list[dict[str, Any]] = []
+    kept: list[tuple[str, Place]] = []
     seen: dict[tuple[str, str], int] = defaultdict(int)
-    for task in run.kept.tasks:
-        if all(seen[task["domain"], key] >= EXAMPLES_PER_RULE for key in task["drops"]):
+    for part, task in zip(run.corpus.parts, run.ledger.tasks, strict=True):
+        shows_kept = part.domain not in {domain for domain, _ in kept} and any(task["kept"].values())
+        if not shows_kept and all(seen[part.domain, key] >= EXAMPLES_PER_RULE for key in task["drops"]):
             continue
-        ledger = pq.read_table(run.kept.folder / task["ledger"], schema=LEDGER_SCHEMA)
-        frame = pl.from_arrow(ledger)
-        assert isinstance(frame, pl.DataFrame)
-        frame = frame.with_columns(pl.col("step", "rule").cast(pl.String))
+        frame = pl.read_parquet(run.ledger.folder / task["file"]).with_columns(pl.col("step", "rule").cast(pl.String))
+        if shows_kept:
+            stays = np.setdiff1d(np.arange(part.rows), frame["row"].to_numpy())[:EXAMPLES_PER_RULE]
+            kept += [(part.domain, (place_of(part), row)) for row in stays.tolist()]
         for row in frame.group_by("step", "rule", maintain_order=True).head(EXAMPLES_PER_RULE).to_dicts():
             key = f"{row['step']}/{row['rule']}"
             if seen[row["domain"], key] < EXAMPLES_PER_RULE:
                 seen[row["domain"], key] += 1
                 wanted.append(row)
-    texts = _texts(run, {row["id"] for row in wanted} | {row["duplicate_of"] for row in wanted if row["duplicate_of"]})
+    originals = places_of(run.corpus, run.ids, {row["duplicate_of"] for row in wanted if row["duplicate_of"]})
+    places = [(row["part"], row["row"]) for row in wanted]
+    texts = texts_at(run.root / "steps", {*places, *originals.values(), *(place for _, place in kept)})
+
+    def shown(place: Place | None) -> str | None:
+        return None if place is None or place not in texts else _cut(texts[place])
+
     dropped = [
         Example(
             row["domain"],
@@ -149,50 +155,16 @@ def _examples(run: Run) -> tuple[Example, ...]:
             row["rule"],
             row["value"],
             row["bound"],
-            texts[row["id"]],
-            texts.get(row["duplicate_of"] or ""),
+            shown(place) or "",
+            shown(originals.get(row["duplicate_of"] or "")) or row["detail"],
         )
-        for row in wanted
-        if row["id"] in texts
+        for row, place in zip(wanted, places, strict=True)
     ]
-    return (*dropped, *_kept_examples(run.kept))
-
-
-def _kept_examples(kept: Output) -> list[Example]:
-    examples, seen = [], set()
-    for task in kept.tasks:
-        if task["rows"] and task["domain"] not in seen:
-            seen.add(task["domain"])
-            with pq.ParquetFile(kept.folder / task["file"]) as file:
-                batch = next(file.iter_batches(batch_size=EXAMPLES_PER_RULE, columns=["text"]))
-            texts = [_cut(text) for text in batch.column(0).to_pylist()]
-            examples += [Example(task["domain"], "kept", "", None, None, text) for text in texts]
-    return examples
+    return (*dropped, *(Example(domain, "kept", "", None, None, shown(place) or "") for domain, place in kept))
 
 
 def _cut(text: str) -> str:
     return text if len(text) <= EXAMPLE_CHARACTERS else text[:EXAMPLE_CHARACTERS] + "…"
-
-
-def _texts(run: Run, ids: set[str]) -> dict[str, str]:
-    """The texts of some documents by id, cut. Looks through the stored ids, then fetches the rows."""
-    assert run.corpus is not None
-    assert run.judged is not None
-    if not ids:
-        return {}
-    low = np.array(sorted(int(value[16:], 16) for value in ids), dtype=np.uint64)
-    texts: dict[str, str] = {}
-    for part in run.corpus.parts:
-        halves = pq.read_table(verdict_file(run.judged, part.index), columns=["id_hi", "id_lo"])
-        rows = np.flatnonzero(np.isin(halves["id_lo"].to_numpy(), low))
-        if not len(rows):
-            continue
-        column = part.read(["text"])["text"].take(rows.tolist()).to_pylist()
-        for row, text in zip(rows, column, strict=True):
-            identity = f"{halves['id_hi'][int(row)].as_py():016x}{halves['id_lo'][int(row)].as_py():016x}"
-            if identity in ids:
-                texts[identity] = _cut(text)
-    return texts
 
 
 def _languages(pool: Output | None) -> tuple[LanguageRow, ...]:

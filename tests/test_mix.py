@@ -102,7 +102,7 @@ def test_changing_one_thing_runs_what_follows_from_it_and_no_more(
 ) -> None:
     out = recipe.mixed(tmp_path / "out")
     sampled = {"sample-plan", "sample-scatter", "sample-shard"}
-    curated = {"judge", "resolve", "keep", "tokenizer", "pool"} | sampled
+    curated = {"judge", "resolve", "ledger", "keep", "tokenizer", "pool"} | sampled
     assert steps_run(recipe, out, "mix.weights={posts: 1, notes: 1, wiki: 1}") == sampled
     assert steps_run(recipe, out, "domains.notes.rules.bounds.num_words.min=40") == curated
     # Back to the first recipe: nothing is computed, but the folder shows that run again.
@@ -156,7 +156,7 @@ def test_a_dry_run_writes_nothing_and_says_what_is_to_do(recipe: SmallRecipe, tm
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
     planned = json.loads(recipe.mix(out, "--dry-run", "--json").out)
     assert before == {path: path.stat().st_mtime_ns for path in out.rglob("*")}
-    assert {step["stage"] for step in planned["steps"] if step["done"]} == {"read", "curate"}
+    assert {step["stage"] for step in planned["steps"] if step["done"]} == {"read", "judge", "curate"}
 
 
 def test_json_is_all_that_stands_on_standard_output(recipe: SmallRecipe, tmp_path: Path) -> None:

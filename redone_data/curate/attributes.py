@@ -25,6 +25,8 @@ from redone_data.manifest import atomic
 
 HISTOGRAM_BINS = 40
 BATCH_ROWS = 50_000
+# A text column of this name beside a numeric one says what was matched; the ledger shows it.
+DETAIL = "_detail"
 
 Float64 = npt.NDArray[np.float64]
 
@@ -108,6 +110,11 @@ class Attributes:
             if name not in found:
                 raise RedoneError(f"attribute '{name}' is not computed; {did_you_mean(name, self.meanings())}")
         return pa.table({name: found[name] for name in wanted})
+
+    def names(self, part: Part) -> set[str]:
+        """All columns there are beside one part."""
+        paths = [self._file(output, part) for output in self.outputs]
+        return {name for path in paths if path is not None for name in pq.read_schema(path).names}
 
     def _file(self, output: Output, part: Part) -> Path | None:
         read = output.manifest["inputs"].get("read")

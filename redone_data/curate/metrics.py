@@ -16,7 +16,7 @@ class MetricsStep(SourceAttributes):
     """Metrics and language of the parts of one `read` step."""
 
     name = "metrics"
-    VERSION = 2
+    VERSION = 3
 
     language: LanguageConfig
     model_sha256: str
@@ -25,13 +25,12 @@ class MetricsStep(SourceAttributes):
         return {"language_model": self.model_sha256}
 
     def columns(self) -> dict[str, str]:
-        return METRICS
+        return {**METRICS, "language_confidence": "how sure the language is, 0 to 1"}
 
     def measure(self, batch: pa.RecordBatch) -> pl.DataFrame:
         text = batch.column("text")
-        frame = features(text)
-        language, confidence = LanguageModel.load(self.language.model).identify(text, frame)
-        return frame.with_columns(language=pl.Series(language), language_confidence=pl.Series(confidence))
+        language, confidence = LanguageModel.load(self.language.model).identify(text)
+        return features(text).with_columns(language=language, language_confidence=pl.Series(confidence))
 
     def summary(self, frame: pl.DataFrame) -> dict[str, Any]:
         languages = dict(sorted(frame["language"].value_counts().iter_rows()))

@@ -1,40 +1,43 @@
 """What a document must be to stay: the policy by domain, and the verdict on each document.
 
 Judging reads stored columns only. Its steps are asked in this order, and the first that objects is the reason in the
-ledger: identity (a record's id was seen before), language, rules. Duplicates are resolved after it, among the documents
-that pass, so that a duplicate never falls to one that is itself dropped.
+ledger: identity (a record's id was seen before), language, rules. Ten million documents take seconds. Duplicates are
+resolved after it, among the documents that pass, so that a duplicate never falls to one that is itself dropped.
 """
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from redone_data.config import plain
-from redone_data.corpus import Corpus
-from redone_data.curate.attributes import Attributes
-from redone_data.curate.groups import groups_of_part
-from redone_data.curate.language import LanguageConfig
+from redone_data.corpus import Corpus, Part
+from redone_data.curate.attributes import DETAIL, Attributes
+from redone_data.curate.identity import repeated_of_part
 from redone_data.curate.rules import RulesConfig, judge
 from redone_data.engine import Output, Step
 from redone_data.errors import RedoneError
 from redone_data.manifest import atomic
-from redone_data.text.hashing import hash128, to_hex
+from redone_data.text.buffers import replace_rows
+
+ENGAGEMENT = "engagement"  # a column of the corpus, which rules may bound like an attribute
 
 VERDICT_SCHEMA = pa.schema(
     [
-        ("id_hi", pa.uint64()),
-        ("id_lo", pa.uint64()),
-        ("engagement", pa.float64()),
+        ("row", pa.int64()),
         ("step", pa.dictionary(pa.int32(), pa.string())),
         ("rule", pa.dictionary(pa.int32(), pa.string())),
         ("value", pa.float64()),
         ("bound", pa.float64()),
         ("duplicate_of", pa.string()),
+        ("detail", pa.string()),
     ]
 )
 
@@ -51,37 +54,35 @@ class DomainPolicy:
 
     def __post_init__(self) -> None:
         for code in self.languages:
-            if not (code.isascii() and code.isalpha() and code.islower() and len(code) in (2, 3)):
-                raise RedoneError(f"languages: {code!r} is not a language code; ISO 639 codes such as zh, en, fr are")
+            if not re.fullmatch("[a-z]{2,3}(-[a-z]{4})?", code):
+                raise RedoneError(
+                    f"languages: {code!r} is not a language code; allowed are ISO 639 codes such as zh, en, fr, "
+                    "and zh-hans, zh-hant"
+                )
 
 
 @dataclass(frozen=True)
 class JudgeStep(Step):
-    """Id and verdict of every document."""
+    """Which documents fail the policy, and why: a line for each of them, none for those that pass."""
 
     name = "judge"
-    VERSION = 1
+    VERSION = 2
 
     corpus: Corpus
     attributes: Attributes
-    identified: Output
+    ids: Output
     policies: dict[str, DomainPolicy]
-    language: LanguageConfig
+    min_confidence: float
 
     def config(self) -> Any:
         bounds = {name: plain(policy.rules.effective()) for name, policy in self.policies.items()}
         languages = {name: sorted(policy.languages) for name, policy in self.policies.items()}
         # The order of rules decides which of several reasons is given, so it is part of what identifies the step.
         order = {name: list(policy.rules.effective()) for name, policy in self.policies.items()}
-        return {
-            "bounds": bounds,
-            "order": order,
-            "languages": languages,
-            "min_confidence": self.language.min_confidence,
-        }
+        return {"bounds": bounds, "order": order, "languages": languages, "min_confidence": self.min_confidence}
 
     def inputs(self) -> dict[str, str]:
-        return {**self.corpus.inputs(), **self.attributes.inputs(), "identify": self.identified.fingerprint}
+        return {**self.corpus.inputs(), **self.attributes.inputs(), "ids": self.ids.fingerprint}
 
     def tasks(self) -> list[int]:
         return list(range(len(self.corpus.parts)))
@@ -89,60 +90,75 @@ class JudgeStep(Step):
     def run(self, task: int, index: int, folder: Path) -> dict[str, Any]:
         part = self.corpus.parts[task]
         policy = self.policies[part.domain]
-        bounds = policy.rules.effective()
-        columns = self.attributes.read(part, [*bounds, "language", "language_confidence"])
-        step = np.full(part.rows, None, dtype=object)
-        rule = np.full(part.rows, None, dtype=object)
-        duplicate_of = np.full(part.rows, None, dtype=object)
-
-        metrics = {name: columns[name].to_numpy().astype(np.float64) for name in bounds}
+        bounds = {name: b for name, b in policy.rules.effective().items() if (b.min, b.max) != (None, None)}
+        asked = [name for name in bounds if name != ENGAGEMENT]
+        metrics = {name: column.to_numpy() for name, column in zip_columns(self.attributes.read(part, asked))}
+        if ENGAGEMENT in bounds:  # unknown engagement is not low engagement: NaN is outside no bound
+            metrics[ENGAGEMENT] = part.read([ENGAGEMENT])[ENGAGEMENT].fill_null(np.nan).to_numpy()
         verdict = judge(metrics, bounds, part.rows)
-        broken = verdict.broken >= 0
-        value, bound = verdict.value, verdict.bound
-        step[broken] = "rules"
-        rule[broken] = np.array([*verdict.reasons, None], dtype=object)[verdict.broken[broken]]
+        reasons = [("rules", rule) for rule in verdict.reasons]
+        code, value, bound = verdict.broken, verdict.value, verdict.bound
+        # judge() gives its reasons in this order: of each metric, first the lower bound.
+        metric_of = [name for name, b in bounds.items() for end in (b.min, b.max) if end is not None]
+        detail = self._details(part, code, metric_of)
 
         if policy.languages:
+            columns = self.attributes.read(part, ["language", "language_confidence"])
             confidence = columns["language_confidence"].to_numpy().astype(np.float64)
-            allowed = pc.is_in(columns["language"], pa.array(policy.languages, pa.string())).to_numpy()
-            foreign = ~allowed & (confidence >= self.language.min_confidence)
-            step[foreign], rule[foreign] = "language", "other_language"
-            value[foreign], bound[foreign] = confidence[foreign], self.language.min_confidence
+            foreign = ~is_allowed(columns["language"], policy.languages) & (confidence >= self.min_confidence)
+            code[foreign] = len(reasons)
+            reasons.append(("language", "other_language"))
+            value[foreign], bound[foreign] = confidence[foreign], self.min_confidence
 
-        keys = part.read(["key_hi", "key_lo", "engagement"])
-        id_hi, id_lo = keys["key_hi"].to_numpy().copy(), keys["key_lo"].to_numpy().copy()
-        rows, _, rank = groups_of_part(self.identified, part)
-        again = rows[rank > 0]
-        if len(again):
-            first_ids = to_hex(id_hi[again], id_lo[again])
-            ranks = pa.array(rank[rank > 0]).cast(pa.large_string())
-            id_hi[again], id_lo[again] = hash128(
-                pc.binary_join_element_wise(first_ids, ranks, pa.scalar("\x1f", pa.large_string()))
-            )
-            if part.named:
-                step[again], rule[again] = "identity", "repeated_id"
-                value[again], bound[again] = rank[rank > 0], 0
-                duplicate_of[again] = first_ids.to_pylist()
+        firsts = pa.nulls(part.rows, pa.string())
+        repeated = repeated_of_part(self.ids, index)
+        if repeated is not None:
+            rows = repeated["row"].to_numpy()
+            code[rows] = len(reasons)
+            reasons.append(("identity", "repeated_id"))
+            value[rows], bound[rows] = repeated["rank"].to_numpy(), 0
+            firsts = replace_rows(pa.nulls(part.rows, pa.large_string()), rows, repeated["first"].combine_chunks())
 
-        arrays = [id_hi, id_lo, keys["engagement"], step, rule, value, bound, duplicate_of]
-        names = VERDICT_SCHEMA.names
-        table = pa.table(
-            [
-                pc.if_else(pc.is_nan(array := pa.array(column)), None, array)
-                if name in ("value", "bound")
-                else column
-                if name == "engagement"
-                else pa.array(column, pa.string()).dictionary_encode()
-                if name in ("step", "rule")
-                else pa.array(column, pa.string() if name == "duplicate_of" else None)
-                for name, column in zip(names, arrays, strict=True)
-            ],
-            schema=VERDICT_SCHEMA,
-        )
+        fails = np.flatnonzero(code >= 0)
+        here, failed = pa.array(fails), pa.array(code[fails].astype(np.int32))
+        values = {
+            "row": fails,
+            "step": pa.DictionaryArray.from_arrays(failed, pa.array([step for step, _ in reasons], pa.string())),
+            "rule": pa.DictionaryArray.from_arrays(failed, pa.array([rule for _, rule in reasons], pa.string())),
+            "value": value[fails],
+            "bound": bound[fails],
+            "duplicate_of": firsts.take(here).cast(pa.string()),
+            "detail": detail.take(here).cast(pa.string()),
+        }
         with atomic(folder / f"verdict-{index:05d}.parquet") as aside:
-            pq.write_table(table, aside, compression="zstd")
-        return {"rows": part.rows, "dropped": int((rule != None).sum())}  # noqa: E711 - elementwise
+            pq.write_table(pa.table(values, schema=VERDICT_SCHEMA), aside, compression="zstd")
+        return {"rows": part.rows, "dropped": len(fails)}
+
+    def _details(self, part: Part, broken: npt.NDArray[np.int32], metric_of: Sequence[str]) -> pa.Array:
+        """What a document was found to match, where the attribute that failed it says so."""
+        detail = pa.nulls(part.rows, pa.large_string())
+        known = self.attributes.names(part)
+        for code, metric in enumerate(metric_of):
+            name = metric + DETAIL
+            if name in known:
+                rows = np.flatnonzero(broken == code)
+                column = self.attributes.read(part, [name])[name].combine_chunks()
+                detail = replace_rows(detail, rows, column.take(pa.array(rows)))
+        return detail
 
 
-def verdict_file(judged: Output, index: int) -> Path:
-    return judged.folder / f"verdict-{index:05d}.parquet"
+def is_allowed(languages: pa.ChunkedArray, allowed: Sequence[str]) -> npt.NDArray[np.bool_]:
+    """bool[rows]: whether each language is one of `allowed`; ``zh`` allows ``zh-hans`` and ``zh-hant`` too."""
+    found = pc.is_in(languages, pa.array(allowed, pa.string()))
+    root = pc.replace_substring_regex(languages, "-.*", "")
+    result: npt.NDArray[np.bool_] = pc.or_(found, pc.is_in(root, pa.array(allowed, pa.string()))).to_numpy()
+    return result
+
+
+def zip_columns(table: pa.Table) -> list[tuple[str, pa.ChunkedArray]]:
+    return list(zip(table.column_names, table.columns, strict=True))
+
+
+def read_verdicts(judged: Output, index: int) -> pa.Table:
+    """The lines of :data:`VERDICT_SCHEMA` about one part, by row."""
+    return pq.read_table(judged.folder / f"verdict-{index:05d}.parquet", schema=VERDICT_SCHEMA)

@@ -7,8 +7,9 @@ place and reason, never its text. A part holds at most `part_bytes` of text, so 
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,18 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from redone_data.config import plain
-from redone_data.corpus import CORPUS_SCHEMA
-from redone_data.curate.formats import Records, read_file
+from redone_data.curate.datatrove_blocks import format_texts
+from redone_data.curate.formats import read_file
+from redone_data.curate.parts import PARENTS, write_part
+from redone_data.curate.records import Records, id_prefix
 from redone_data.curate.sources import InputFile, SourceConfig
 from redone_data.engine import Step
 from redone_data.errors import RedoneError
 from redone_data.exchange import NUM_BUCKETS, bucket_of, write_slices
 from redone_data.manifest import atomic
+from redone_data.text.buffers import UInt32
 from redone_data.text.hashing import hash128
-from redone_data.text.normalize import normalize
+from redone_data.text.normalize import Markup, Whitespace, normalize
 from redone_data.text.personal_data import ALL
 from redone_data.text.redact import redact, redact_text
 
@@ -52,7 +56,17 @@ class ReadConfig:
     )
     max_record_bytes: int = field(default=16 << 20, metadata={"help": "a longer record is quarantined"})
     part_bytes: int = field(default=64 << 20, metadata={"help": "text per part; bounds memory and the unit of work"})
+    whitespace: Whitespace = field(
+        default="collapse", metadata={"help": "collapse: one blank between words, one blank line, indentation as it is"}
+    )
+    markup: Markup = field(
+        default="topics",
+        metadata={"help": "platform markup to remove; topics: [Topic]; strip: stickers too"},
+    )
     redact: tuple[str, ...] = field(default=tuple(ALL), metadata={"help": f"personal data to mask: {', '.join(ALL)}"})
+    native_ids: bool = field(
+        default=False, metadata={"help": "carry the platform's own ids along as native_id; they are not redacted"}
+    )
 
     def __post_init__(self) -> None:
         if not 0 <= self.max_bad_fraction <= 1:
@@ -63,13 +77,17 @@ class ReadConfig:
         if unknown:
             raise RedoneError(f"redact: {unknown[0]!r} is unknown; allowed: {', '.join(ALL)}")
 
+    def clean(self, texts: pa.Array) -> tuple[pa.Array, dict[str, UInt32]]:
+        """The texts normalised and redacted, and how many of each kind were masked in each."""
+        return redact(normalize(texts, whitespace=self.whitespace, markup=self.markup), self.redact)
+
 
 @dataclass(frozen=True)
 class ReadStep(Step):
     """Read one source of one domain."""
 
     name = "read"
-    VERSION = 1
+    VERSION = 2
 
     domain: str
     source: SourceConfig
@@ -83,6 +101,8 @@ class ReadStep(Step):
     def config(self) -> Any:
         source = {key: value for key, value in plain(self.source).items() if key not in ("paths", "name", "format")}
         read = {key: value for key, value in plain(self.read).items() if key != "max_bad_fraction"}
+        if self.source.formatters:
+            source["datatrove"] = version("datatrove")
         return {"domain": self.domain, "source_name": self.source_name, "source": source, "read": read}
 
     def inputs(self) -> dict[str, str]:
@@ -151,13 +171,14 @@ class _PartWriter:
         text = table["text"].combine_chunks()
         if self.step.source.replace:
             text = _replace(text, self.step.source.replace)
-        text, counts = redact(normalize(text), self.step.read.redact)
+        text = format_texts(text, self.step.source.formatters)
+        text, counts = self.step.read.clean(text)
         for kind, count in counts.items():
             self.redacted[kind] += int(count.sum())
         table = table.set_column(0, "text", text)
         meta = table["meta"].combine_chunks()
         if meta.null_count < len(meta):
-            table = table.set_column(4, "meta", _clean_meta(meta, self.step.read.redact))
+            table = table.set_column(4, "meta", _clean_meta(meta, self.step.read))
         self.batches.append(table)
         self.held_bytes += int(text.nbytes)
         if self.held_bytes >= self.step.read.part_bytes:
@@ -176,6 +197,12 @@ class _PartWriter:
         named = self.step.source.fields.id is not None
         key_hi, key_lo = self._keys(table["native_id"].combine_chunks() if named else text, named=named)
         stem = f"{self.stem}-{len(self.parts):03d}"
+        answers = table["parent"].combine_chunks()
+        if self.step.source.fields.parent:
+            child = pc.indices_nonzero(answers.is_valid()).cast(pa.int64())
+            hi, lo = hash128(answers.take(child))
+            parents = {"hi": hi, "lo": lo, "row": child.to_numpy()}
+            write_slices(self.folder / f"{stem}{PARENTS}", bucket_of(hi), NUM_BUCKETS, parents)
         columns = {
             "key_hi": key_hi,
             "key_lo": key_lo,
@@ -187,28 +214,14 @@ class _PartWriter:
             "created_at": table["created_at"],
             "engagement": table["engagement"],
             "meta": table["meta"],
+            "native_id": table["native_id"] if self.step.read.native_ids else pa.nulls(rows, pa.large_string()),
         }
-        with atomic(self.folder / f"{stem}.parquet") as aside:
-            pq.write_table(pa.table(columns, schema=CORPUS_SCHEMA), aside, compression="zstd", row_group_size=50_000)
-        row = np.arange(rows, dtype=np.int64)
-        # Of records with one id, the one with most engagement comes first and stays (curate/groups.py).
-        order = -pc.fill_null(table["engagement"].combine_chunks(), -np.inf).to_numpy(zero_copy_only=False)
-        keys = {"hi": key_hi, "lo": key_lo, "order": order, "text_hi": text_hi, "row": row}
-        write_slices(self.folder / f"{stem}.keys.arrow", bucket_of(key_hi), NUM_BUCKETS, keys)
-        texts = {"hi": text_hi, "lo": text_lo, "row": row}
-        write_slices(self.folder / f"{stem}.texts.arrow", bucket_of(text_hi), NUM_BUCKETS, texts)
-        self.parts.append(
-            {
-                "file": f"{stem}.parquet",
-                "rows": rows,
-                "named": named,
-                "text_bytes": int(pc.sum(pc.binary_length(text)).as_py()),
-            }
-        )
+        self.parts.append(write_part(self.folder, stem, columns, named=named))
 
     def _keys(self, content: pa.Array, *, named: bool) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
         """What an id is made of: the source and its own id, or the text where the source has none."""
-        prefix = f"{self.step.source_name}\x1f{'id' if named else 'text'}\x1f"
+        name = self.step.source_name
+        prefix = id_prefix(name) if named else f"{name}\x1ftext\x1f"
         return hash128(pc.binary_join_element_wise(pa.scalar(prefix, pa.large_string()), content, EMPTY))
 
     def close(self) -> dict[str, Any]:
@@ -239,7 +252,7 @@ def _replace(text: pa.Array, patterns: dict[str, str]) -> pa.Array:
     return series.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(pa.large_string())
 
 
-def _clean_meta(meta: pa.Array, kinds: Sequence[str]) -> pa.Array:
+def _clean_meta(meta: pa.Array, read: ReadConfig) -> pa.Array:
     """Meta with every name and value in it normalised and redacted.
 
     Not the JSON text as a whole: there, the escape of a line break would hide the number behind it, and a masked number
@@ -254,7 +267,7 @@ def _clean_meta(meta: pa.Array, kinds: Sequence[str]) -> pa.Array:
 
     for record in records:
         _with_texts(record, note)
-    masked, _ = redact(normalize(pa.array(found, pa.large_string())), kinds)
+    masked, _ = read.clean(pa.array(found, pa.large_string()))
     clean = iter(masked.to_pylist())
     rows = [None if record is None else _with_texts(record, lambda _: next(clean)) for record in records]
     return pa.array(

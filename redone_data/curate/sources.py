@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from redone_data.curate.datatrove_blocks import FormatterConfig
 from redone_data.errors import RedoneError
 from redone_data.manifest import file_digest
 
@@ -35,6 +36,19 @@ COMPRESSION_OF_SUFFIX = {".gz": "gzip", ".zst": "zstd"}
 
 
 @dataclass(frozen=True)
+class ParentConfig:
+    """Where a record says which document it answers: a comment's note, a reply's comment, the note a query led to."""
+
+    name: str = field(metadata={"help": "the field with the id of that document"})
+    source: str = field(metadata={"help": "the name of the source that document comes from"})
+    prefix: str = field(default="", metadata={"help": "what ids of that source begin with and this field leaves out"})
+
+    def __post_init__(self) -> None:
+        if not self.name or not self.source:
+            raise RedoneError("name and source must not be empty")
+
+
+@dataclass(frozen=True)
 class FieldsConfig:
     """Which fields of a record hold what. A dot reaches into nested records: ``meta.score``."""
 
@@ -47,6 +61,9 @@ class FieldsConfig:
         default=(), metadata={"help": "counts that are added up (likes, comments, ...)"}
     )
     meta: tuple[str, ...] = field(default=(), metadata={"help": "other fields to carry along, redacted like the text"})
+    parent: tuple[ParentConfig, ...] = field(
+        default=(), metadata={"help": "what a record answers: the first of these fields that has a value"}
+    )
 
 
 @dataclass(frozen=True)
@@ -69,6 +86,9 @@ class SourceConfig:
     delimiter: str | None = field(default=None, metadata={"help": "csv: default ',' (tab for .tsv)"})
     replace: dict[str, str] = field(
         default_factory=dict, metadata={"help": "regular expression -> text, applied before anything else"}
+    )
+    formatters: tuple[FormatterConfig, ...] = field(
+        default=(), metadata={"help": "datatrove's formatters, after replace: [{formatter: FTFYFormatter}]"}
     )
     options: dict[str, Any] = field(
         default_factory=dict,

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from redone_data.text.buffers import Bytes
-from redone_data.text.kernel import kernel
+from redone_data.text.kernel import inlined
 
 NO_CLASS, SPACE, PUNCTUATION, SYMBOL, MARK, DIGIT = range(6)
 OTHER_LETTER, LATIN, CYRILLIC, ARABIC, THAI, HANGUL, HAN, KANA, EMOJI = range(6, 15)
@@ -88,7 +88,7 @@ def nfc_unsafe(text: list[str], major: Bytes) -> npt.NDArray[np.bool_]:
 BLOCK_OF, BLOCKS = build_table()
 
 
-@kernel
+@inlined
 def class_byte(code: int) -> int:
     """The class of a code point (``& CLASS_MASK``) and its flags."""
     if code < TABLE_END:
@@ -99,7 +99,7 @@ def class_byte(code: int) -> int:
     return NFC_FLAG
 
 
-@kernel
+@inlined
 def decode(data: Bytes, position: int, end: int) -> tuple[int, int]:
     """(code point, position after it) in UTF-8; bytes that are not UTF-8 are one code point each, never read past."""
     lead: Any = np.int64(data[position])

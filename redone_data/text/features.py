@@ -30,7 +30,7 @@ from redone_data.text.characters import (
 from redone_data.text.characters import LATIN as LATIN_LETTER
 from redone_data.text.characters import THAI as THAI_LETTER
 from redone_data.text.kernel import kernel
-from redone_data.text.minhash import bytes_hash, ngram_hash, word_hash
+from redone_data.text.minhash import bytes_hash, long_hash, ngram_hash
 from redone_data.text.words import CJK, HASHTAG, MENTION, NONE, PICTURE, URL, WORD, next_word
 
 STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")
@@ -99,7 +99,7 @@ def features(array: pa.Array | pa.ChunkedArray) -> pl.DataFrame:
 def stop_word_hashes() -> UInt64:
     """uint64[8]: the hashes of ``STOP_WORDS``; not at import, which would wait for the compiler."""
     words = [np.frombuffer(word.encode(), np.uint8) for word in STOP_WORDS]
-    return frozen(np.array([word_hash(frozen(word), 0, len(word)) for word in words], np.uint64))
+    return frozen(np.array([long_hash(frozen(word), 0, len(word)) for word in words], np.uint64))
 
 
 @kernel
@@ -247,7 +247,7 @@ def _measure_units(
                 code, index = decode(data, index, position)
                 characters += 1
                 has_letter |= OTHER_LETTER <= class_byte(code) & CLASS_MASK <= KANA
-            hashes[words], lengths[words] = word_hash(data, start, position), characters
+            hashes[words], lengths[words] = long_hash(data, start, position), characters
             lettered += has_letter
             if kind == WORD:
                 letters += characters

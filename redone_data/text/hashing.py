@@ -4,17 +4,13 @@ One pass, no copy. The same digest as ``mmh3``: ``hi`` is the first half (``h1``
 the low 64 bits of ``mmh3.hash128``), ``lo`` the second. Source: Appleby, MurmurHash3_x64_128 (public domain).
 """
 
-from collections.abc import Callable
-from typing import Any, cast
-
 import numpy as np
 import pyarrow as pa
-from numba import types
-from numba.extending import intrinsic
 
 from redone_data.errors import RedoneError
 from redone_data.text.buffers import Bytes, Int64, UInt64, from_buffers, string_buffers
-from redone_data.text.kernel import kernel
+from redone_data.text.kernel import inlined, kernel
+from redone_data.text.simd import load64
 
 HEX_DIGITS = np.frombuffer(b"0123456789abcdef", np.uint8)
 C1, C2 = np.uint64(0x87C37B91114253D5), np.uint64(0x4CF5AD432745937F)
@@ -59,7 +55,7 @@ def from_hex(array: pa.Array | pa.ChunkedArray) -> tuple[UInt64, UInt64]:
     return hi, lo
 
 
-@kernel
+@inlined
 def mix64(value: np.uint64) -> np.uint64:
     """A bijection of 64 bits in which each input bit flips each output bit with probability about one half.
 
@@ -69,21 +65,6 @@ def mix64(value: np.uint64) -> np.uint64:
     value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return value ^ (value >> np.uint64(31))
-
-
-def _load64(typing_context: Any, data: Any, position: Any) -> Any:
-    """Eight bytes of ``data`` from ``position`` as one little-endian integer; the caller has checked the bounds."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        word = context.get_value_type(types.uint64)
-        array = context.make_array(signature.args[0])(context, builder, arguments[0])
-        pointer = builder.bitcast(builder.gep(array.data, [arguments[1]]), word.as_pointer())
-        return builder.load(pointer, align=1)
-
-    return types.uint64(data, types.int64), generate
-
-
-load64 = cast("Callable[[Bytes, int], np.uint64]", intrinsic(_load64))
 
 
 @kernel

@@ -19,7 +19,22 @@ Result = TypeVar("Result")
 
 def kernel(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
     """``function`` compiled by ``numba.njit(cache=True, nogil=True)``, with the type that it was written with."""
-    compiled: Any = njit(cache=True, nogil=True)(function)
+    return _compile(function)
+
+
+def lean(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """A :func:`kernel` that allocates nothing, so that numba need not count references to its arrays, which is slow."""
+    return _compile(function, _nrt=False)
+
+
+def inlined(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """A :func:`kernel` that is copied into its callers: for the few lines that run once a word or a character."""
+    return _compile(function, forceinline=True, _nrt=False)
+
+
+def _compile(function: Callable[Parameters, Result], **options: bool) -> Callable[Parameters, Result]:
+    decorate: Any = njit
+    compiled = decorate(cache=True, nogil=True, **options)(function)
     cache_file = getattr(getattr(compiled, "_cache", None), "_cache_file", None)
     if cache_file is not None:
         cache_file._source_stamp = source_stamp(Path(function.__code__.co_filename).parent)

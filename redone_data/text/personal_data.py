@@ -1,7 +1,8 @@
 """What personal data look like in Chinese and English posts: patterns, check digits, and what they are mistaken for.
 
 Python's ``re`` throughout, over half-width text: it has the look-around that Rust's regexes lack, and ``\\b`` beside a
-Chinese character misfires. Check digits: GB 11643-1999 for identity numbers, ISO/IEC 7812-1 (Luhn) for cards.
+Chinese character misfires. A pattern must not match what personal_scan.py passes over: change both together. Check
+digits: GB 11643-1999 for identity numbers, ISO/IEC 7812-1 (Luhn) for cards. North American numbers: https://nanpa.com.
 """
 
 import ipaddress
@@ -11,27 +12,43 @@ from typing import NamedTuple
 
 
 class Kind(NamedTuple):
-    """One kind of personal data: where it may be, where it is, and what stands in for it."""
+    """One kind of personal data: where it is, and what stands in for it."""
 
     placeholder: str
-    prefilter: str  # Rust regex; every row with a match of `pattern` must match it
     pattern: re.Pattern[str]  # over half-width text; the group `data` is what goes, else all
     accepts: Callable[[str, re.Match[str]], bool]
 
 
 NOT_A_NUMBER_OF_A_PERSON = re.compile(
     r"(?:订单|单号|编号|流水|运单|快递|货号|型号|条码|序列|批号|工单|案号|(?<![a-z])(?:order|tracking|invoice|ticket|serial"
-    r"|model|sku|isbn|barcode|uid|id|no))[号码是为:#.\s]*(?:(?:is|number|no|id|code)[:#.\s]*)*\Z",
+    r"|model|sku|isbn|barcode|uid|id|no))[号码是为:=#.\s]*(?:(?:is|number|no|id|code)[:=#.\s]*)*\Z",
     re.IGNORECASE,
 )
 VERSION = re.compile(
-    r"(?:(?<![a-z])(?:v|ver|version|versions|release|firmware|build|driver|update[sd]?|upgrade[sd]?|chrome|android|ios)"
-    r"|版本号?|固件|内核|系统|驱动|更新[到至]?|升级[到至]?)[号:.\s]*(?:(?:is|to|为|是|v)[:.\s]*)*\Z",
+    r"(?:(?<![a-z])(?:v|ver|version|versions|release|firmware|build|driver|update[sd]?|upgrade[sd]?|chrome|android|ios"
+    r"|section|chapter|clause|rule|step|item|§)"
+    r"|版本号?|固件|内核|系统|驱动|更新[到至]?|升级[到至]?|章节?|条款?|第)[号:.\s]*(?:(?:is|to|为|是|v)[:.\s]*)*\Z",
+    re.IGNORECASE,
+)
+PHONE_WORD = re.compile(
+    r"(?:(?<![a-z])(?:call|text|phone|tel|telephone|cell|mobile|fax|dial|ring|reach|whatsapp|sms)|电话|手机|致电|拨打|联系)",
+    re.IGNORECASE,
+)
+# A parameter of a link that says what its value is.
+PERSONAL_PARAMETER = re.compile(
+    r"[?&;](?:phone|mobile|tel|telephone|cell|msisdn|whatsapp|qq|wechat|weixin|wx|idcard|id_card|card|bankcard)=\Z",
     re.IGNORECASE,
 )
 CONTEXT = 24
 IMAGE_NAMES = {"png", "jpg", "jpeg", "gif", "webp", "svg", "bmp", "heic", "mp4", "avif"}
+# What is counted after a number: never after one that is dialled, or not after the number of an account.
+SUM = "元块万亿人次"
 QUANTITY = "人元块个万亿千年月日次名位粉条张天版"
+
+
+def before(text: str, match: re.Match[str]) -> str:
+    """The text just before a match."""
+    return text[max(0, match.start() - CONTEXT) : match.start()]
 
 
 def in_link(text: str, position: int) -> bool:
@@ -48,21 +65,27 @@ def digits_of(text: str) -> str:
 
 def is_personal_number(text: str, match: re.Match[str]) -> bool:
     """Whether the digits are neither in a link nor introduced as the number of an order or a thing."""
-    before = text[max(0, match.start() - CONTEXT) : match.start()]
-    return not NOT_A_NUMBER_OF_A_PERSON.search(before) and not in_link(text, match.start())
+    context = before(text, match)
+    if NOT_A_NUMBER_OF_A_PERSON.search(context):
+        return False
+    return not in_link(text, match.start()) or PERSONAL_PARAMETER.search(context) is not None
 
 
 def is_email(text: str, match: re.Match[str]) -> bool:
-    return match["tld"].lower() not in IMAGE_NAMES
+    # git@host:path is an address of code.
+    code = match["name"].lower() == "git" and text[match.end() : match.end() + 1] in (":", "/")
+    return match["tld"].lower() not in IMAGE_NAMES and not code
 
 
 def is_phone(text: str, match: re.Match[str]) -> bool:
-    if not is_personal_number(text, match):
+    if not is_personal_number(text, match) or (match.end() < len(text) and text[match.end()] in SUM):
         return False
     if match["international"]:
         number = match["international"]
         dated = re.search(r"(?:19|20)\d\d[-./ ](?:0?[1-9]|1[0-2])[-./ ]\d", number)
         return len(digits_of(number)) >= (8 if re.search(r"\d\D", number) else 10) and not dated
+    if match["told"]:
+        return PHONE_WORD.search(before(text, match)) is not None
     return True
 
 
@@ -94,9 +117,11 @@ def is_bank_card(text: str, match: re.Match[str]) -> bool:
 
 
 def is_ip(text: str, match: re.Match[str]) -> bool:
-    before = text[max(0, match.start() - CONTEXT) : match.start()]
     if match["v4"]:
-        return all(int(octet) <= 255 for octet in match["v4"].split(".")) and not VERSION.search(before)
+        octets = [int(octet) for octet in match["v4"].split(".")]
+        # Everyone's own machine, no machine, and the masks of networks name nobody.
+        nobody = octets[0] == 127 or octets == [0, 0, 0, 0] or octets[0] == 255
+        return max(octets) <= 255 and not nobody and not VERSION.search(before(text, match))
     groups = [group for group in match[0].split(":") if group]
     try:
         ipaddress.IPv6Address(match[0])
@@ -110,22 +135,26 @@ def is_contact(text: str, match: re.Match[str]) -> bool:
     name, told = match["data"], ":" in match["between"] or "=" in match["between"] or "号" in match["between"]
     if name.isdigit():
         return text[match.end() : match.end() + 1] not in QUANTITY or match.end() == len(text)
+    if not match["between"] and match.start() < match.start("data") and text[match.start("data") - 1].isascii():
+        return False  # wxWidgets_app
     return told or any(not character.isalpha() for character in name)
 
 
+# An area or an exchange of the North American plan: no 0, 1 or 911 to begin with, no round area but the service codes.
+AREA = "(?:[2-9](?!11|00)[0-8][0-9]|800|900)"
+EXCHANGE = "[2-9](?!11)[0-9]{2}"
 KINDS: dict[str, Kind] = {
     "email": Kind(
         "<EMAIL>",
-        r"[A-Za-z0-9._%+\-．＿％＋－０-９Ａ-Ｚａ-ｚ][@＠][A-Za-z0-9０-９Ａ-Ｚａ-ｚ\-－]{1,63}[.．]",
         re.compile(
-            r"(?<![A-Za-z0-9])[A-Za-z0-9][A-Za-z0-9._%+\-]{0,63}@(?:[A-Za-z0-9](?:[A-Za-z0-9\-]{0,61}[A-Za-z0-9])?\.){1,8}"
-            r"(?P<tld>[A-Za-z]{2,24})(?![A-Za-z0-9])"
+            r"(?<![A-Za-z0-9])(?P<name>[A-Za-z0-9][A-Za-z0-9._+\-]{0,63}(?:%[A-Za-z0-9._+%\-]{0,20})?)"
+            r"(?:@|(?<!%)%40|#(?=(?:qq|163|126|139|sina|foxmail|gmail|outlook|hotmail)\.))"
+            r"(?:[A-Za-z0-9](?:[A-Za-z0-9\-]{0,61}[A-Za-z0-9])?\.){1,8}(?P<tld>[A-Za-z]{2,24})(?![A-Za-z0-9])"
         ),
         is_email,
     ),
     "ip": Kind(
         "<IP>",
-        r"[0-9０-９][.．][0-9０-９]{1,3}[.．][0-9０-９]|[0-9A-Fa-f０-９]?[:：][0-9A-Fa-f０-９]{0,4}[:：]",
         re.compile(
             r"(?<![0-9A-Za-z_.\-])(?P<v4>[0-9]{1,3}(?:\.[0-9]{1,3}){3})(?![0-9A-Za-z_\-]|\.[0-9])"
             r"|(?<![0-9A-Za-z:.])(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f]{0,4}(?![0-9A-Za-z:]|\.[0-9])"
@@ -134,7 +163,6 @@ KINDS: dict[str, Kind] = {
     ),
     "cn_id": Kind(
         "<CN_ID>",
-        r"[0-9０-９]{6} ?[0-9０-９]{8}",
         re.compile(
             r"(?<![0-9A-Za-z_])[1-9][0-9]{5} ?(?:18|19|20)[0-9]{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01])"
             r" ?[0-9]{3}[0-9Xx]"
@@ -144,18 +172,21 @@ KINDS: dict[str, Kind] = {
     ),
     "bank_card": Kind(
         "<BANK_CARD>",
-        r"[0-9０-９]{4}[ \-－　]?[0-9０-９]{4}",
         re.compile(r"(?<![0-9A-Za-z_])(?<![0-9A-Za-z][.,\-])[0-9](?:[ -]?[0-9]){12,18}(?![0-9A-Za-z_]|[.,\-][0-9])"),
         is_bank_card,
     ),
     "phone": Kind(
         "<PHONE>",
-        r"[0-9０-９](?:[ \-.()（）－　．]{0,2}[0-9０-９]){7}",
         re.compile(
             r"(?:(?<![0-9A-Za-z_])|(?<=tel)|(?<=mob)|(?<=phone))(?<![0-9][.,\-])(?:"
-            r"(?:(?:\+|00)?86[ \-]?)?1[3-9][0-9](?:[ \-.]?[0-9]{4}[ \-.]?[0-9]{4}|[ \-][0-9]{3}[ \-][0-9]{5})"
+            r"(?:(?:\+|00)?86[ \-]?)?1[3-9][0-9](?:[ \-.]?[0-9]{4}[ \-.]?[0-9]{4}|[ \-][0-9]{3}[ \-][0-9]{5}"
+            r"|[0-9][ \-][0-9]{3}[ \-][0-9]{4}|[0-9]{2}[ \-][0-9]{6})"
             r"|(?:\(0(?:10|2[0-9]|[3-9][0-9]{2})\) ?|0(?:10|2[0-9]|[3-9][0-9]{2})[ \-]?)[2-8][0-9]{2,3}[ \-]?[0-9]{4}"
-            r"|(?P<international>\+[1-9](?:[ \-.()]{0,2}[0-9]){7,14})"
+            r"|(?P<international>\+[1-9](?:[ \-.()]{0,2}[0-9]){7,14}|\(\+[1-9][0-9]{0,2}\)(?:[ \-.()]{0,2}[0-9]){6,13})"
+            rf"|(?<![$€£¥#])(?:1[ \-.])?(?:\({AREA}\)[ \-.]?{EXCHANGE}[ \-.]|{AREA}(?P<same>[\-.]){EXCHANGE}(?P=same))"
+            r"[0-9]{4}(?!-)"
+            rf"|(?P<told>(?:1 )?{AREA} {EXCHANGE} [0-9]{{4}}|{EXCHANGE}-[0-9]{{4}}(?!-))"
+            r"|[48]00-(?:[0-9]{3}-?[0-9]{4}|[0-9]{4}-[0-9]{3})(?!-)"
             r")(?![0-9A-Za-z_]|[.,][0-9])",
             re.IGNORECASE,
         ),
@@ -163,9 +194,10 @@ KINDS: dict[str, Kind] = {
     ),
     "wechat_qq": Kind(
         "<CONTACT>",
-        r"(?i)微信|[威薇维]信|卫星号|扣扣|企鹅号|v信|we[ ]?chat|weixin|[wvｗｖ][xｘ]|qq|ｑｑ",
         re.compile(
-            r"(?:微信|[威薇维]信|卫星号|扣扣|企鹅号|(?<![a-z0-9_])(?=wxid_)|(?<![a-z])(?:v信|we ?chat|weixin|wx|vx|qq))"
+            r"(?:微信|[威薇维徽]信|卫星号|扣扣|企鹅号|(?<![a-z0-9_])(?=wxid_)"
+            r"|(?<![a-z])(?:v信|we ?chat|weixin|wx|vx|qq)|(?:(?<=[加+➕])|(?<=[加+➕] ))v(?=[\s:0-9])"
+            r"|扣(?=\s?:?\s?[1-9][0-9]{6,10}(?![0-9元分块万])))"
             r"(?P<between>\s{0,3}(?:(?:账?号码?|群|account|number|id|is|是|为|加)\s{0,2}){0,3}[:=\-]{0,2}\s{0,2}@?)"
             r"(?P<data>wxid_[a-z0-9]{5,24}|[a-z](?=[a-z0-9_\-]{5,19}(?![a-z0-9_\-]))[a-z0-9_\-]+|[0-9]{5,11})"
             r"(?![a-z0-9_\-]|@[a-z0-9]|\.[a-z0-9])",

@@ -1,73 +1,122 @@
 """Personal data out of posts: addresses, phone, identity, card and contact numbers become placeholders.
 
-Few posts hold any. One cheap polars regex a kind (Rust) finds the rows that might; only these go
-through Python's ``re``, which alone has the look-around that Chinese text needs, then through check digits and context.
-So a candidate row costs what Python costs; the measure is a table of labelled cases, tests/text/redact_cases.py.
+Few posts hold any. A kernel (personal_scan.py) finds the rows that might and says of which kind; only these go through
+Python's ``re``, which alone has the look-around that Chinese text needs, then through check digits and context. The
+result is the same as without the kernel. Mentions and links, which are many, are replaced by a kernel (mentions.py).
+The measure is a table of labelled cases, tests/text/redact_cases.py; speed and peers: benchmarks/redaction.py.
 
 Digits glued to letters, in links, after words such as "order no." or in versions, prices and decimals are left alone.
+In the query of a link a number goes where its parameter says what it is (``?phone=``), an e-mail address anywhere.
 What each kind looks like is in ``personal_data.py``.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
-import polars as pl
 import pyarrow as pa
 
 from redone_data.errors import RedoneError, did_you_mean
-from redone_data.text.buffers import Int64, UInt32, large_strings, replace_rows
+from redone_data.text.buffers import Bytes, Int64, UInt32, large_strings, replace_rows
+from redone_data.text.mentions import HANDLINGS, Handling, replace_mentions
 from redone_data.text.personal_data import ALL, KINDS
+from redone_data.text.personal_scan import kinds_possible
 
 # Full-width ASCII read as half-width: one character for one, so that positions hold in the original.
 HALF_WIDTH = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | {0x3000: 0x20}
 
 
-def redact(array: pa.Array | pa.ChunkedArray, kinds: Sequence[str] = ALL) -> tuple[pa.Array, dict[str, UInt32]]:
+def redact(
+    array: pa.Array | pa.ChunkedArray,
+    kinds: Sequence[str] = ALL,
+    *,
+    mentions: Handling = "keep",
+    urls: Handling = "keep",
+) -> tuple[pa.Array, dict[str, UInt32]]:
     """The texts (``large_string[n]``) with placeholders, and for each kind how many it replaced in each (uint32[n]).
 
-    ``kinds`` are names of ``KINDS``, all by default. Doing it twice changes nothing more, for a row is searched until
-    nothing is found. Raises :class:`RedoneError` for an unknown kind and for nulls.
+    ``kinds`` are names of ``KINDS``, all by default; ``mentions`` and ``urls`` that are not kept are counted too, as
+    ``mention`` and ``url``. Doing it twice changes nothing more, for a row is searched until nothing is found.
+    Raises :class:`RedoneError` for an unknown kind or option and for nulls.
     """
     for name in kinds:
         if name not in KINDS:
             raise RedoneError(f"kind {name!r} is unknown; {did_you_mean(name, KINDS)}")
+    for option, value in (("mentions", mentions), ("urls", urls)):
+        if value not in HANDLINGS:
+            raise RedoneError(f"{option} is {value!r}; allowed: {', '.join(HANDLINGS)}")
     texts = large_strings(array)
-    counts = {name: np.zeros(len(texts), np.uint32) for name in kinds}
-    rows = candidate_rows(texts, kinds)
+    names = [*kinds, *["mention"] * (mentions != "keep"), *["url"] * (urls != "keep")]
+    counts = {name: np.zeros(len(texts), np.uint32) for name in names}
+    rows: Int64 = np.arange(len(texts), dtype=np.int64)
+    pending = texts
+    while len(rows):
+        if mentions != "keep" or urls != "keep":
+            replaced, num_mentions, num_urls = replace_mentions(pending, mentions=mentions, urls=urls)
+            for name, found in (("mention", num_mentions), ("url", num_urls)):
+                if name in counts:
+                    counts[name][rows] += found
+            changed = (num_mentions + num_urls) > 0
+        else:
+            replaced, changed = pending, np.zeros(len(rows), np.bool_)
+        possible = kinds_possible(replaced)
+        masked = _mask(replaced, possible, kinds, rows, counts, changed)
+        texts = replace_rows(texts, rows[changed], masked.filter(pa.array(changed)))
+        pending = masked.filter(pa.array(changed))
+        rows = rows[changed]
+    return texts, counts
+
+
+def _mask(
+    texts: pa.Array,
+    possible: Bytes,
+    kinds: Sequence[str],
+    rows: Int64,
+    counts: dict[str, UInt32],
+    changed: np.ndarray[tuple[int], np.dtype[np.bool_]],
+) -> pa.Array:
+    """The texts with what is of ``kinds`` masked; notes it in ``counts`` at ``rows`` and in ``changed``."""
+    wanted = sum(1 << ALL.index(name) for name in kinds)
+    candidates = np.flatnonzero(possible & wanted).astype(np.int64)
+    if not len(candidates):
+        return texts
     redacted = []
-    for row, text in zip(rows.tolist(), texts.take(pa.array(rows)).to_pylist(), strict=True):
-        text, found = redact_text(text, kinds)
+    for at, text in zip(candidates.tolist(), texts.take(pa.array(candidates)).to_pylist(), strict=True):
+        text, found = mask_once(text, int(possible[at]) & wanted, wanted)
         redacted.append(text)
         for name, number in found.items():
-            counts[name][row] = number
-    return replace_rows(texts, rows, pa.array(redacted, pa.large_string())), counts
+            counts[name][rows[at]] += number
+            changed[at] = True
+    return replace_rows(texts, candidates, pa.array(redacted, pa.large_string()))
 
 
-def candidate_rows(texts: pa.Array, kinds: Iterable[str]) -> Int64:
-    """The rows in which one of ``kinds`` may be, ascending."""
-    column = pl.Series(texts, dtype=pl.String)
-    hit = np.zeros(len(texts), np.bool_)
-    for prefilter in {KINDS[name].prefilter for name in kinds}:
-        hit |= column.str.contains(prefilter).to_numpy()
-    return np.flatnonzero(hit).astype(np.int64)
+def mask_once(text: str, possible: int, wanted: int) -> tuple[str, dict[str, int]]:
+    """One text after one round of the ``wanted`` kinds, and how many of each it lost.
+
+    Kinds that are not ``possible`` in the text (bits, as personal_scan.py gives them) are passed over until something
+    has changed: a placeholder may open the way for a kind that was not there.
+    """
+    counts = {}
+    half = text if text.isascii() else text.translate(HALF_WIDTH)
+    for bit, name in enumerate(ALL):
+        if not possible >> bit & 1:
+            continue
+        kind = KINDS[name]
+        parts, halves, last = [], [], 0
+        for match in kind.pattern.finditer(half):
+            if kind.accepts(half, match):
+                start, end = match.span("data") if "data" in kind.pattern.groupindex else match.span()
+                parts += [text[last:start], kind.placeholder]
+                halves += [half[last:start], kind.placeholder]
+                last = end
+        if parts:
+            text = "".join([*parts, text[last:]])
+            half = "".join([*halves, half[last:]])
+            counts[name] = len(parts) // 2
+            possible = wanted
+    return text, counts
 
 
 def redact_text(text: str, kinds: Sequence[str]) -> tuple[str, dict[str, int]]:
     """One text with placeholders, and how many of each kind it got."""
-    counts = dict.fromkeys(kinds, 0)
-    while True:
-        before = text
-        for name in (name for name in ALL if name in counts):
-            kind = KINDS[name]
-            half = text.translate(HALF_WIDTH)
-            parts, last = [], 0
-            for match in kind.pattern.finditer(half):
-                if kind.accepts(half, match):
-                    start, end = match.span("data") if "data" in kind.pattern.groupindex else match.span()
-                    parts += [text[last:start], kind.placeholder]
-                    last = end
-                    counts[name] += 1
-            if parts:
-                text = "".join([*parts, text[last:]])
-        if text == before:
-            return text, counts
+    redacted, counts = redact(pa.array([text], pa.large_string()), kinds)
+    return redacted[0].as_py(), {name: int(found[0]) for name, found in counts.items()}

@@ -14,7 +14,7 @@ from redone_data.text.characters import EMOJI_RANGES, HAN_NUMERALS, SCRIPTS
 from redone_data.text.features import BULLETS, STOP_WORDS
 from redone_data.text.words import MAX_NAME, MAX_TOPIC, WordKind
 
-WORD64 = (1 << 64) - 1
+WORD64, WORD32 = (1 << 64) - 1, (1 << 32) - 1
 SCRIPT_NAMES = dict(zip(SCRIPTS, ["latin", "cyrillic", "arabic", "thai", "hangul", "han", "kana"], strict=True))
 CJK_SCRIPTS = ("han", "kana")
 MODIFIERS = {0xFE0E, 0xFE0F, 0x20E3, *range(0x1F3FB, 0x1F400), *range(0xE0020, 0xE0080)}
@@ -196,11 +196,17 @@ def mix64(value: int) -> int:
     return value ^ value >> 31
 
 
+def chain(value: int, word: int) -> int:
+    value = (value ^ word) * 0x9E3779B97F4A7C15 & WORD64
+    return value ^ value >> 32
+
+
 def word_hash(word: str) -> int:
-    value = 0xCBF29CE484222325
-    for byte in fold(word).encode():
-        value = (value ^ byte) * 0x100000001B3 & WORD64
-    return mix64(value)
+    data = fold(word).encode()
+    value = 0
+    for start in range(0, len(data), 8):
+        value = chain(value, int.from_bytes(data[start : start + 8], "little"))
+    return value ^ len(data)
 
 
 def shingle_words(text: str) -> list[str]:
@@ -228,27 +234,31 @@ def shingles(text: str, ngram: int = 3) -> list[int]:
     for first in range(len(words) - size + 1 if words else 0):
         value = size
         for word in words[first : first + size]:
-            value = mix64(value ^ word)
+            value = chain(value, word)
         found.add(value)
     return sorted(found)
 
 
+def mix32(value: int) -> int:
+    value = (value ^ value >> 16) * 0x85EBCA6B & WORD32
+    value = (value ^ value >> 13) * 0xC2B2AE35 & WORD32
+    return value ^ value >> 16
+
+
 def signature(hashes: list[int], factors: list[int], terms: list[int]) -> list[int]:
-    if not hashes:
-        return [0xFFFFFFFF] * len(factors)
-    pairs = list(zip(factors, terms, strict=True))
-    return [min(0xFFFFFFFE, *(((a * (x & 0xFFFFFFFF) + b) & WORD64) >> 32 for x in hashes)) for a, b in pairs]
+    mixed = [mix32(x & WORD32) for x in hashes]
+    return [min([WORD32, *(a * x + b & WORD32 for x in mixed)]) for a, b in zip(factors, terms, strict=True)]
 
 
-def band_keys(minima: list[int], bands: int, rows: int) -> list[int]:
-    if minima[0] == 0xFFFFFFFF:
+def band_keys(minima: list[int], factors: list[int], terms: list[int]) -> list[int]:
+    """One key for each of ``terms``; the minima of a band lie as far apart as there are bands."""
+    bands = len(terms)
+    if all(value == WORD32 for value in minima):
         return [0] * bands
     keys = []
-    for band in range(bands):
-        key = mix64(band + 1)
-        for value in minima[band * rows : (band + 1) * rows]:
-            key = mix64(key ^ value)
-        keys.append(max(key, 1))
+    for band, term in enumerate(terms):
+        pairs = zip(factors[band::bands], minima[band : len(factors) : bands], strict=True)
+        keys.append(max(1, mix64(term + sum(a * x for a, x in pairs) & WORD64)))
     return keys
 
 

@@ -51,7 +51,7 @@ def collect_words(data: Bytes, begin: int, end: int, hashes: UInt64, starts: Int
     start, position, kind = next_word(data, begin, begin, end)
     while kind != NONE:
         if kind in (WORD, CJK):
-            hashes[count], starts[count], ends[count] = word_hash(data, start, position), start, position
+            hashes[count], starts[count], ends[count] = word_hash(data, start, position, kind), start, position
             count += 1
         elif kind == HASHTAG:
             # What follows the sign is read again as plain text.

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from redone_data.text.buffers import Bytes, Int64, string_buffers
+from redone_data.text.buffers import Bytes, Int64, UInt64, string_buffers
 from redone_data.text.characters import (
     CLASS_MASK,
     DIGIT,
@@ -36,15 +36,17 @@ from redone_data.text.characters import (
     class_byte,
     decode,
 )
-from redone_data.text.kernel import kernel
+from redone_data.text.kernel import inlined, kernel, lean
+from redone_data.text.simd import is_alphanumeric, load8, mark_alphanumeric, run_end
 
 MAX_TOPIC, MAX_NAME = 40, 30
 ZWJ, TEXT_STYLE, EMOJI_STYLE, KEYCAP = 0x200D, 0xFE0E, 0xFE0F, 0x20E3
 FULLWIDTH_HASH, FULLWIDTH_AT, APOSTROPHE, CURLY_APOSTROPHE = 0xFF03, 0xFF20, 0x27, 0x2019
-HASH, AT, UNDERSCORE, HYPHEN = 0x23, 0x40, 0x5F, 0x2D
+HASH, AT, UNDERSCORE, HYPHEN, ASTERISK, LOWER_H, LOWER_T = 0x23, 0x40, 0x5F, 0x2D, 0x2A, 0x68, 0x74
+WHOLE_HASHTAGS, OPEN_HASHTAGS = 0, 1
 URL_HEAD = np.frombuffer(b"https://", np.uint8)
 URL_STOPS = (0x22, 0x3C, 0x3E)  # " < >
-URL_TAIL = np.frombuffer(b".,;:!?')]", np.uint8)
+URL_TAIL = tuple(b".,;:!?')]")
 
 
 class WordKind:
@@ -74,7 +76,104 @@ def split(array: pa.Array | pa.ChunkedArray) -> Words:
     return Words(*_split_rows(offsets, data))
 
 
+class Units(NamedTuple):
+    """Room for the units of one text; starts and ends are positions in the data. See :func:`split_text`."""
+
+    starts: Int64
+    ends: Int64
+    kinds: Bytes
+    masks: UInt64
+
+
 @kernel
+def room_for_units(longest: int) -> Units:
+    """Room for any text of up to ``longest`` bytes: no text has more units than bytes."""
+    return Units(
+        np.empty(longest, np.int64),
+        np.empty(longest, np.int64),
+        np.empty(longest, np.uint8),
+        np.empty((longest >> 6) + 1, np.uint64),
+    )
+
+
+@lean
+def split_text(
+    data: Bytes, begin: int, end: int, starts: Int64, ends: Int64, kinds: Bytes, masks: UInt64, hashtags: int
+) -> int:
+    """Writes the units of the text ``data[begin:end]`` and gives their number.
+
+    They are those of :func:`next_word`, which this asks for what is rare in posts. With ``OPEN_HASHTAGS`` the sign of
+    a hashtag is skipped, and what follows the sign is read as plain text.
+    """
+    mark_alphanumeric(data, begin, end, masks)
+    count = 0
+    position = begin
+    while position < end:
+        kind = NONE
+        byte = load8(data, position)
+        if byte < 0x80:
+            if is_alphanumeric(byte):
+                stop = ascii_word_end(data, begin, position, end, masks)
+                # A first digit may begin a keycap; ht may begin a link.
+                if stop > 0 and not (byte | 0x20 == LOWER_H and load8(data, position + 1) | 0x20 == LOWER_T):
+                    kind = WORD
+            elif byte != HASH and byte != AT and byte != ASTERISK:
+                position += 1
+                continue
+        else:
+            code, stop = decode(data, position, end)
+            sort = class_byte(code) & CLASS_MASK
+            if sort in (HAN, KANA):
+                kind = CJK
+            elif is_wordlike(sort):
+                stop = word_end(data, stop, end)
+                kind = WORD
+            elif sort == MARK:
+                if count > 0 and kinds[count - 1] == CJK and ends[count - 1] == position:
+                    ends[count - 1] = stop
+                position = stop
+                continue
+            elif sort == PUNCTUATION and not (code in (FULLWIDTH_HASH, FULLWIDTH_AT) or styled(data, stop, end)):
+                position = stop
+                continue
+        start = position
+        if kind == NONE:
+            start, stop, kind = next_word(data, begin, position, end)
+            if kind == NONE:
+                break
+            if kind == HASHTAG and hashtags == OPEN_HASHTAGS:
+                position = decode(data, start, end)[1]
+                continue
+        starts[count], ends[count], kinds[count] = start, stop, kind
+        count += 1
+        position = stop
+    return count
+
+
+@inlined
+def ascii_word_end(data: Bytes, begin: int, position: int, end: int, masks: UInt64) -> int:
+    """The end of the word that begins with the ASCII letter or digit at ``position``; 0 if that may be a keycap."""
+    stop = begin + run_end(masks, position - begin)
+    while stop < end:
+        following = load8(data, stop)
+        if following == APOSTROPHE and stop + 1 < end and is_alphanumeric(load8(data, stop + 1)):
+            stop = begin + run_end(masks, stop + 1 - begin)
+            continue
+        if following >= 0x80 and stop == position + 1:
+            return 0
+        if following >= 0x80 or following == APOSTROPHE:
+            return word_end(data, stop, end)
+        break
+    return stop
+
+
+@inlined
+def styled(data: Bytes, position: int, end: int) -> bool:
+    """Whether the sign that makes an emoji of the character before it, U+FE0F (EF B8 8F), stands at ``position``."""
+    return position < end and load8(data, position) == 0xEF and decode(data, position, end)[0] == EMOJI_STYLE
+
+
+@lean
 def next_word(data: Bytes, begin: int, position: int, end: int) -> tuple[int, int, int]:
     """(start, end, kind) of the first unit at or after ``position`` in the text ``data[begin:end]``.
 
@@ -112,13 +211,13 @@ def next_word(data: Bytes, begin: int, position: int, end: int) -> tuple[int, in
     return end, end, NONE
 
 
-@kernel
+@inlined
 def is_wordlike(sort: int) -> bool:
     """Whether a character of this class begins a word: a letter other than Han and Kana, or a digit."""
     return DIGIT <= sort <= HANGUL
 
 
-@kernel
+@lean
 def follows_latin(data: Bytes, begin: int, position: int) -> bool:
     """Whether the character before ``position`` is an ASCII letter or digit."""
     if position <= begin:
@@ -127,7 +226,7 @@ def follows_latin(data: Bytes, begin: int, position: int) -> bool:
     return 48 <= byte <= 57 or 65 <= byte <= 90 or 97 <= byte <= 122
 
 
-@kernel
+@lean
 def in_chain(data: Bytes, begin: int, position: int) -> bool:
     """Whether the word that ends at ``position`` has a ``#`` before it, as in ``#a#b``."""
     while position > begin:
@@ -139,7 +238,7 @@ def in_chain(data: Bytes, begin: int, position: int) -> bool:
     return False
 
 
-@kernel
+@lean
 def marks_end(data: Bytes, position: int, end: int) -> int:
     """The first position that holds no combining mark."""
     while position < end and data[position] >= 0x80:
@@ -150,7 +249,7 @@ def marks_end(data: Bytes, position: int, end: int) -> int:
     return position
 
 
-@kernel
+@lean
 def word_end(data: Bytes, position: int, end: int) -> int:
     """The end of the word whose first character ends at ``position``."""
     while position < end:
@@ -165,7 +264,7 @@ def word_end(data: Bytes, position: int, end: int) -> int:
     return position
 
 
-@kernel
+@lean
 def url_end(data: Bytes, start: int, end: int) -> int:
     """The end of the link at ``start``, or ``start`` if there is none."""
     if end - start < 8 or (data[start] | 0x20) != URL_HEAD[0]:
@@ -189,12 +288,12 @@ def url_end(data: Bytes, start: int, end: int) -> int:
             if sort != MARK and not DIGIT <= sort < HANGUL:
                 break
         position = after
-    while position > body and (data[position - 1] == URL_TAIL).any():
+    while position > body and data[position - 1] in URL_TAIL:
         position -= 1
     return position if position > body else start
 
 
-@kernel
+@lean
 def keycap_end(data: Bytes, code: int, position: int, end: int) -> int:
     """The end of a keycap emoji (a digit, # or *, perhaps U+FE0F, then U+20E3) after its first character, or 0."""
     if (48 <= code <= 57 or code == HASH or code == 0x2A) and position < end:
@@ -206,7 +305,7 @@ def keycap_end(data: Bytes, code: int, position: int, end: int) -> int:
     return 0
 
 
-@kernel
+@lean
 def emoji_end(data: Bytes, code: int, position: int, end: int) -> int:
     """The end of the emoji sequence whose first character, ``code``, ends at ``position``."""
     flag = 0x1F1E6 <= code <= 0x1F1FF
@@ -226,7 +325,7 @@ def emoji_end(data: Bytes, code: int, position: int, end: int) -> int:
     return position
 
 
-@kernel
+@lean
 def hashtag_end(data: Bytes, start: int, end: int) -> int:
     """The end of the hashtag whose sign ends at ``start``, or 0."""
     position = start
@@ -255,7 +354,7 @@ def hashtag_end(data: Bytes, start: int, end: int) -> int:
     return position if solid else 0
 
 
-@kernel
+@lean
 def latin_at(data: Bytes, position: int, end: int) -> bool:
     """Whether a Latin letter or a digit stands at ``position``."""
     if position >= end:
@@ -264,7 +363,7 @@ def latin_at(data: Bytes, position: int, end: int) -> bool:
     return sort in (LATIN, DIGIT)
 
 
-@kernel
+@lean
 def mention_end(data: Bytes, start: int, end: int) -> int:
     """The end of the name whose sign ends at ``start``, or 0."""
     position = start
@@ -279,19 +378,31 @@ def mention_end(data: Bytes, start: int, end: int) -> int:
     return position if position > start else 0
 
 
+@lean
+def longest_row(offsets: Int64, first: int, last: int) -> int:
+    """The bytes of the longest of the rows from ``first`` to before ``last``."""
+    longest = 0
+    for row in range(first, last):
+        longest = max(longest, offsets[row + 1] - offsets[row])
+    return longest
+
+
 @kernel
 def _split_rows(offsets: Int64, data: Bytes) -> tuple[Int64, Int64, Int64, Bytes]:
     # No more units than bytes; pages of memory that are never touched cost nothing.
     most = offsets[-1] - offsets[0]
     starts, ends, kinds = np.empty(most, np.int64), np.empty(most, np.int64), np.empty(most, np.uint8)
     row_offsets = np.zeros(len(offsets), np.int64)
-    count = 0
+    units = room_for_units(longest_row(offsets, 0, len(offsets) - 1))
+    total = 0
     for row in range(len(offsets) - 1):
-        begin, end = offsets[row], offsets[row + 1]
-        start, position, kind = next_word(data, begin, begin, end)
-        while kind != NONE:
-            starts[count], ends[count], kinds[count] = start - begin, position - begin, kind
-            count += 1
-            start, position, kind = next_word(data, begin, position, end)
-        row_offsets[row + 1] = count
-    return row_offsets, starts[:count].copy(), ends[:count].copy(), kinds[:count].copy()
+        begin = offsets[row]
+        count = split_text(
+            data, begin, offsets[row + 1], units.starts, units.ends, units.kinds, units.masks, WHOLE_HASHTAGS
+        )
+        for unit in range(count):
+            starts[total + unit], ends[total + unit] = units.starts[unit] - begin, units.ends[unit] - begin
+            kinds[total + unit] = units.kinds[unit]
+        total += count
+        row_offsets[row + 1] = total
+    return row_offsets, starts[:total].copy(), ends[:total].copy(), kinds[:total].copy()

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from redone_data.curate.formats import Records, read_file
+from redone_data.curate.formats import read_file
+from redone_data.curate.records import Records
 from redone_data.curate.sources import DigestCache, FieldsConfig, InputFile, SourceConfig, resolve_inputs
 from redone_data.pipeline import Run
 from redone_data.recipe import load_recipe
@@ -59,9 +60,13 @@ class Curated:
         return self.run.root
 
     def table(self, kind: str) -> pl.DataFrame:
-        assert self.run.kept is not None
-        files = sorted((self.run.kept.folder / kind).rglob("*.parquet"))
+        files = sorted(self.folder(kind).rglob("*.parquet"))
         return pl.concat([pl.read_parquet(file).with_columns(pl.col(pl.Categorical).cast(pl.String)) for file in files])
+
+    def folder(self, kind: str) -> Path:
+        output = {"corpus": self.run.kept, "ledger": self.run.ledger}[kind]
+        assert output is not None
+        return output.folder
 
     @cached_property
     def kept(self) -> dict[str, dict[str, Any]]:
@@ -83,9 +88,8 @@ class Curated:
         return found
 
     def files(self, kind: str) -> dict[str, bytes]:
-        """The bytes of every file of the keep step."""
-        assert self.run.kept is not None
-        folder = self.run.kept.folder / kind
+        """The bytes of every file of the keep step, or of the ledger's."""
+        folder = self.folder(kind)
         return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*.parquet"))}
 
 

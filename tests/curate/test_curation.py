@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from redone_data.corpus import CURATED_SCHEMA
-from redone_data.curate.keep import LEDGER_SCHEMA
+from redone_data.curate.ledger import LEDGER_SCHEMA
 from redone_data.errors import RedoneError
 from redone_data.text.minhash import jaccard, shingles
 
@@ -138,12 +138,12 @@ def test_drops_are_what_was_planted(curated):
 
 def test_the_tables_have_the_documented_columns(curated):
     for kind, schema in (("corpus", CURATED_SCHEMA), ("ledger", LEDGER_SCHEMA)):
-        for path in (curated.run.kept.folder / kind).rglob("*.parquet"):
+        for path in curated.folder(kind).rglob("*.parquet"):
             assert pq.read_schema(path).equals(schema)
 
 
 def test_statistics_add_up(curated):
-    for name, counts in curated.run.kept.statistics["domains"].items():
+    for name, counts in curated.run.ledger.statistics["domains"].items():
         assert counts["read"] == len(rich()[name])
         assert counts["train"] + counts["validation"] + sum(counts["drops"].values()) == counts["read"]
         kept = [row["text"] for row in curated.kept.values() if row["domain"] == name]
@@ -179,12 +179,13 @@ def test_a_changed_rule_or_priority_recomputes_no_metrics_and_no_near_duplicates
         {"curate__language": {"min_confidence": 0.9}},
     ):
         ran = {name.rpartition("-")[0] for name in run_again(curated, **change).run.engine.ran}
-        assert ran == {"judge", "resolve", "keep"}
+        assert ran == {"judge", "resolve", "ledger", "keep"}
     assert {n.rpartition("-")[0] for n in run_again(curated, curate__validation={"fraction": 0.1}).run.engine.ran} == {
-        "keep"
+        "ledger",
+        "keep",
     }
     ran = run_again(curated, domains__notes__priority=0).run.engine.ran
-    assert {name.rpartition("-")[0] for name in ran} == {"resolve", "keep"}
+    assert {name.rpartition("-")[0] for name in ran} == {"resolve", "ledger", "keep"}
 
 
 def test_curating_what_was_kept_drops_nothing_more(curated, tmp_path):

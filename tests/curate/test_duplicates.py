@@ -10,20 +10,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from redone_data.corpus import Corpus, Part
-from redone_data.curate.groups import ExactStep, GroupStep, IdentifyStep, groups_of_part, part_of
-from redone_data.curate.near import (
+from redone_data.curate.bands import KEY_BITS, MOST_ROW_BITS, Packing, pack_keys
+from redone_data.curate.candidates import (
     ALL_PAIRS_LIMIT,
     BEST_OF_A_CROWD,
-    NearConfig,
-    _candidate_pairs,
-    _pair_bucket,
-    _standing,
-    _unique_pairs,
+    bucket_pairs,
+    crowd_pairs,
+    lefts,
+    members_of,
+    rights,
+    slice_pairs,
 )
-from redone_data.curate.resolve import _best, _keep_greedily
+from redone_data.curate.groups import ExactStep, GroupStep, IdentifyStep, groups_of_part, part_of
+from redone_data.curate.near import NearConfig
+from redone_data.curate.resolve import keep_greedily
+from redone_data.curate.shingle_sets import Sets, join_sets, similarities, take_sets
+from redone_data.curate.standing import DuplicatesConfig, Standing
 from redone_data.engine import Engine
 from redone_data.errors import RedoneError
-from redone_data.exchange import NUM_BUCKETS, bucket_of, bucket_ranges, read_slices, write_slices
+from redone_data.exchange import NUM_BUCKETS, Slices, bucket_of, bucket_ranges, distinct, read_slices, write_slices
 
 INT, UINT = np.int64, np.uint64
 
@@ -47,6 +52,7 @@ def test_every_row_arrives_in_its_slice_once_and_in_order(tmp_path_factory, file
         if own == slice_id
     ]
     assert read_slices(paths, first, end)["row"].to_pylist() == expected
+    assert Slices(paths).column("row", min(first, end), end).tolist() == expected
 
 
 @given(st.integers(0, 10**10), st.integers(1, 10**7))
@@ -125,81 +131,134 @@ def test_grouping_again_does_nothing(tmp_path):
     assert len(engine.ran) == 1
 
 
+@given(st.lists(st.integers(-3, 3)))
+def test_distinct_values_are_a_set_in_order(values):
+    assert distinct(np.array(values, dtype=INT)).tolist() == sorted(set(values))
+
+
+# --- Packed keys -----------------------------------------------------------------------------------------------------
+
+
+@given(st.integers(1, 2**MOST_ROW_BITS), st.integers(1, 40))
+def test_a_key_and_any_document_of_a_corpus_fit_into_one_word(documents, bands):
+    packing = Packing.of(documents, bands)
+    assert KEY_BITS - packing.slice_bits + packing.row_bits <= 64
+    assert documents <= 1 << packing.row_bits
+
+
+def test_more_documents_than_a_word_can_number_are_refused():
+    with pytest.raises(RedoneError, match="too many to compare at once"):
+        Packing.of(2**MOST_ROW_BITS + 1, 25)
+
+
+@given(
+    st.lists(st.lists(st.integers(0, 2**64 - 1), min_size=3, max_size=3), max_size=20),
+    st.integers(0, 6),
+    st.integers(5, 24),
+)
+def test_each_key_lies_in_its_slice_with_its_document_and_keys_of_no_shingle_nowhere(keys, slice_bits, row_bits):
+    keys = [[0, 0, 0], *keys]
+    rows = np.arange(len(keys), dtype=INT)
+    records, edges = pack_keys(np.array(keys, dtype=UINT), rows, slice_bits, row_bits)
+    found = sorted(
+        ((slice_id << (KEY_BITS - slice_bits)) | (int(word) >> row_bits), int(word) & ((1 << row_bits) - 1))
+        for slice_id in range(1 << slice_bits)
+        for word in records[edges[slice_id] : edges[slice_id + 1]]
+    )
+    assert found == sorted((key >> (64 - KEY_BITS), row) for row, own in enumerate(keys) if own[0] for key in own)
+
+
 # --- Candidate pairs -------------------------------------------------------------------------------------------------
 
+ROW_BITS = 20
 
-def plain_candidates(keys: list[int], rows: list[int], domains: list[int]) -> tuple[set[tuple[int, int]], int]:
+
+def plain_candidates(entries: list[tuple[int, int, int, float]], first_old: int) -> tuple[set[tuple[int, int]], int]:
     buckets = defaultdict(list)
-    for key, row, domain in zip(keys, rows, domains, strict=True):
-        buckets[key].append((row, domain))
+    for key, row, domain, value in entries:
+        buckets[key].append((row, domain, value))
     pairs, crowded = set(), 0
     for members in buckets.values():
         if len(members) <= ALL_PAIRS_LIMIT:
-            pairs |= {(min(a, b), max(a, b)) for (a, _), (b, _) in itertools.combinations(members, 2)}
+            pairs |= {(min(a, b), max(a, b)) for (a, *_), (b, *_) in itertools.combinations(members, 2)}
             continue
         crowded += 1
-        for domain in {domain for _, domain in members}:
-            for best, _ in [member for member in members if member[1] == domain][:BEST_OF_A_CROWD]:
-                pairs |= {(min(best, row), max(best, row)) for row, _ in members if row != best}
-    return pairs, crowded
+        for domain in {domain for _, domain, _ in members}:
+            own = sorted((-value, row) for row, own, value in members if own == domain)
+            for _, best in own[:BEST_OF_A_CROWD]:
+                pairs |= {(min(best, row), max(best, row)) for row, *_ in members if row != best}
+    return {(left, right) for left, right in pairs if left < first_old}, crowded
 
 
 @settings(max_examples=60)
 @given(
-    st.lists(st.tuples(st.sampled_from([0, 7, 2**64 - 1]), st.integers(0, 2)), max_size=40),
-    st.sampled_from([0, 0, ALL_PAIRS_LIMIT, ALL_PAIRS_LIMIT + 1, 80]),
+    st.lists(st.tuples(st.sampled_from([0, 7, 2**20]), st.integers(0, 2), st.sampled_from([0.0, 1.0])), max_size=40),
+    st.sampled_from([0, 0, ALL_PAIRS_LIMIT, ALL_PAIRS_LIMIT + 1, 40]),
     st.randoms(use_true_random=False),
 )
 def test_candidates_are_those_of_plain_python(small, crowd, random):
-    entries = sorted(small + [(2**63, number % 2) for number in range(crowd)])
-    rows = list(range(len(entries)))
+    keyed = [*small, *((2**30, number % 2, float(number % 5)) for number in range(crowd))]
+    rows = list(range(len(keyed)))
     random.shuffle(rows)
-    keys, domains = [key for key, _ in entries], [domain for _, domain in entries]
-    arrays = np.array(keys, dtype=UINT), np.array(rows, dtype=INT), np.array(domains, dtype=UINT)
-    left, right, crowded = _candidate_pairs(*arrays)
-    expected, expected_crowded = plain_candidates(keys, rows, domains)
-    assert (set(zip(left.tolist(), right.tolist(), strict=True)), crowded) == (expected, expected_crowded)
-    assert (left < right).all()
+    entries = [(key, row, domain, value) for (key, domain, value), row in zip(keyed, rows, strict=True)]
+    first_old = len(entries) * 2 // 3
+    described = {row: (domain, value) for _, row, domain, value in entries}
+    records = np.sort(np.array([(key << ROW_BITS) | row for key, row, *_ in entries], dtype=UINT))
 
-
-def test_a_key_of_one_document_gives_no_pair():
-    left, right, crowded = _candidate_pairs(np.arange(5, dtype=UINT), np.arange(5), np.zeros(5, dtype=UINT))
-    assert (len(left), len(right), crowded) == (0, 0, 0)
+    found, crowds = bucket_pairs(records, ROW_BITS, first_old)
+    members = records[members_of(crowds)] & UINT((1 << ROW_BITS) - 1)
+    domains, values = np.array([described[row] for row in members.tolist()], dtype=float).reshape(-1, 2).T
+    standing = Standing(domains.astype(INT), values, members)
+    starred = crowd_pairs(members, np.diff(crowds, axis=1).ravel(), standing)
+    words = distinct(np.concatenate([found, starred[lefts(starred) < first_old]]))
+    pairs = set(zip(lefts(words).tolist(), rights(words).tolist(), strict=True))
+    assert (pairs, len(crowds)) == plain_candidates(entries, first_old)
 
 
 def test_a_viral_template_costs_pairs_by_its_size_and_not_by_its_square():
     size = 20_000
-    left, _, crowded = _candidate_pairs(np.zeros(size, dtype=UINT), np.arange(size), np.zeros(size, dtype=UINT))
-    assert crowded == 1
-    assert len(left) == BEST_OF_A_CROWD * (size - 1)
+    members = np.arange(size, dtype=UINT)
+    standing = Standing(np.zeros(size, dtype=INT), np.zeros(size), members)
+    assert len(crowd_pairs(members, np.array([size]), standing)) == BEST_OF_A_CROWD * (size - 1)
 
 
-@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), max_size=40))
-def test_unique_pairs_are_a_set_in_order(pairs):
-    left, right = np.array(pairs, dtype=INT).reshape(-1, 2).T
-    found = list(zip(*(side.tolist() for side in _unique_pairs(left, right)), strict=True))
-    assert found == sorted(set(pairs))
+@given(st.lists(st.integers(0, 2**64 - 1)), st.sampled_from([1, 2, 16]))
+def test_all_finds_of_one_pair_and_all_pairs_of_one_document_meet_in_one_slice(pairs, num_slices):
+    words, edges = slice_pairs(np.array([*pairs, *pairs], dtype=UINT), num_slices)
+    assert sorted(words.tolist()) == sorted([*pairs, *pairs])
+    slices = [set(lefts(words[start:end]).tolist()) for start, end in itertools.pairwise(edges)]
+    assert len(slices) == num_slices
+    assert sum(map(len, slices)) == len(set.union(*slices))
 
 
-def test_pairs_spread_evenly_over_slices():
-    left, right = (side.ravel() for side in np.meshgrid(np.arange(200), np.arange(200)))
-    counts = np.bincount(_pair_bucket(left, right), minlength=NUM_BUCKETS)
+def test_pairs_of_neighbouring_documents_spread_evenly_over_slices():
+    _, edges = slice_pairs(np.arange(40_000, dtype=UINT) << UINT(32), 256)
+    counts = np.diff(edges)
     assert counts.min() > 0.6 * counts.mean()
     assert counts.max() < 1.5 * counts.mean()
 
 
-NUMBERS = st.floats(allow_nan=False, width=16)
+# --- Verification ----------------------------------------------------------------------------------------------------
+
+SETS = st.lists(st.frozensets(st.integers(0, 6), max_size=5), min_size=1, max_size=6)
 
 
-@given(st.lists(st.tuples(st.integers(0, 3), NUMBERS, st.integers(0, 255)), min_size=1, max_size=30))
-def test_standing_sorts_by_domain_then_engagement_downwards_then_id(documents):
-    standing = [
-        int(_standing(domain, np.array([engagement]), np.array([key << 56], dtype=UINT))[0])
-        for domain, engagement, key in documents
+def packed(sets: list[frozenset[int]]) -> Sets:
+    offsets = np.cumsum([0, *map(len, sets)])
+    return Sets(offsets, np.array([value for own in sets for value in sorted(own)], dtype=np.uint32))
+
+
+@given(SETS, st.data())
+def test_similarity_is_that_of_python_sets_wherever_the_sets_were_moved(sets, data):
+    places = data.draw(st.lists(st.integers(0, len(sets) - 1), min_size=1))
+    moved = join_sets([take_sets(packed(sets), np.array(places, dtype=INT)), packed(sets)])
+    left, right = (side.ravel() for side in np.indices((len(places), len(sets))))
+    found = similarities(moved, left, right + len(places))
+    expected = [
+        len(sets[places[i]] & sets[j]) / max(1, len(sets[places[i]] | sets[j]))
+        for i, j in zip(left.tolist(), right.tolist(), strict=True)
     ]
-    order = sorted(range(len(documents)), key=lambda i: standing[i])
-    expected = [(domain, -engagement, key) for domain, engagement, key in documents]
-    assert [expected[i] for i in order] == sorted(expected)
+    assert found.tolist() == expected
 
 
 @pytest.mark.parametrize(
@@ -214,33 +273,39 @@ def test_near_settings_that_could_find_nothing_are_refused(given, message):
 # --- Who stays -------------------------------------------------------------------------------------------------------
 
 
-@given(st.permutations(range(8)), st.lists(st.tuples(st.integers(0, 7), st.integers(0, 7)), max_size=20))
-def test_going_from_best_to_worst_each_yields_to_the_best_kept_neighbour(rank, pairs):
-    edges = {(min(a, b), max(a, b)): 0.5 + (a + b) / 100 for a, b in pairs if a != b}
-    a, b = np.array(list(edges), dtype=INT).reshape(-1, 2).T
-    winner, score = _keep_greedily(np.array(rank), a, b, np.array(list(edges.values()), dtype=float))
+@pytest.mark.parametrize("given", [{"keep": "quality"}, {"keep": "length", "quality": "num_words"}])
+def test_a_quality_without_its_use_or_the_use_without_a_quality_is_refused(given):
+    with pytest.raises(RedoneError, match="name an attribute under quality"):
+        DuplicatesConfig(**given)
 
-    expected, expected_score = [-1] * 8, [1.0] * 8
+
+@given(
+    st.permutations(range(10)),
+    st.lists(st.booleans(), min_size=10, max_size=10),
+    st.lists(st.integers(0, 5), min_size=10, max_size=10),
+    st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=25),
+)
+def test_going_from_best_to_worst_each_text_yields_to_the_best_kept_one_near_it(order, passes, texts, pairs):
+    first: dict[int, int] = {}
+    text = [first.setdefault(texts[node], node) for node in range(10)]
+    edges = {(min(text[a], text[b]), max(text[a], text[b])): 0.5 + (a + b) / 100 for a, b in pairs}
+    edges = {pair: score for pair, score in edges.items() if pair[0] != pair[1]}
+    a, b = np.array(list(edges), dtype=np.int32).reshape(-1, 2).T
+    arrays = np.array(order, dtype=np.int32), np.array(passes), np.array(text, dtype=np.int32)
+    keeper, score = keep_greedily(*arrays, a, b, np.array(list(edges.values()), dtype=float))
+
+    expected, expected_score = [-1] * 10, [1.0] * 10
     kept: list[int] = []
-    for node in sorted(range(8), key=lambda n: rank[n]):
-        for better in sorted(kept, key=lambda n: rank[n]):
-            pair = min(node, better), max(node, better)
-            if pair in edges:
-                expected[node], expected_score[node] = better, edges[pair]
-                break
-        else:
-            kept.append(node)
-    assert (winner.tolist(), score.tolist()) == (expected, expected_score)
-
-
-@given(st.lists(st.tuples(st.integers(0, 4), st.booleans()), max_size=15), st.randoms(use_true_random=False))
-def test_of_each_text_the_best_passing_document_is_chosen(documents, random):
-    order = list(range(len(documents)))
-    random.shuffle(order)
-    text_of = np.array([text for text, _ in documents], dtype=INT)
-    passes = np.array([passing for _, passing in documents], dtype=bool)
-    expected = [-1] * 5
-    for node in reversed(order):
-        if passes[node]:
-            expected[text_of[node]] = node
-    assert _best(np.array(order, dtype=INT), passes, text_of, 5).tolist() == expected
+    yields: dict[int, tuple[int, float]] = {}
+    for node in [node for node in order if passes[node]]:
+        own = text[node]
+        twin = [other for other in kept if text[other] == own]
+        if own not in yields and not twin:
+            near = [(other, edges.get((min(own, text[other]), max(own, text[other])))) for other in kept]
+            found = [(other, similarity) for other, similarity in near if similarity is not None]
+            if not found:
+                kept.append(node)
+                continue
+            yields[own] = found[0]
+        expected[node], expected_score[node] = yields.get(own, (twin[0], 1.0) if twin else (-1, 1.0))
+    assert (keeper.tolist(), score.tolist()) == (expected, expected_score)

@@ -17,7 +17,8 @@ from curation import batches, read, run_recipe, sentence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redone_data.curate.formats import BLOCK_BYTES, _row_numbers
+from redone_data.curate.column_formats import _row_numbers
+from redone_data.curate.records import BLOCK_BYTES
 from redone_data.curate.sources import SourceConfig
 from redone_data.errors import RedoneError
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from redone_data.config import read_config
-from redone_data.curate.keep import ValidationConfig
 from redone_data.curate.language import LanguageConfig
+from redone_data.curate.ledger import ValidationConfig
 from redone_data.curate.policy import DomainPolicy
 from redone_data.curate.rules import PRESETS, Bound, RulesConfig, judge, reason
 from redone_data.errors import RedoneError

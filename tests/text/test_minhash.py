@@ -5,9 +5,18 @@ from hypothesis import given
 from posts import EDGES, SNS, real_posts, texts
 
 from redone_data.errors import RedoneError
-from redone_data.rng import stream
 from redone_data.text import reference
-from redone_data.text.minhash import EMPTY_BAND_KEY, band_keys, jaccard, shingles, signatures
+from redone_data.text.minhash import (
+    EMPTY_BAND_KEY,
+    band_factors,
+    band_keys,
+    jaccard,
+    permutations,
+    shingles,
+    signatures,
+    text_band_keys,
+    text_signatures,
+)
 
 
 def hashes(rows, ngram=3):
@@ -54,24 +63,39 @@ def test_posts_without_words_are_told_apart_by_what_they_hold(left, right):
     assert a != b
 
 
-def test_signatures_and_keys_agree_with_plain_python():
-    rows = ["", "a", "the quick brown fox jumps over", "今天天气真好"]
-    found = shingles(pa.array(rows))
-    signed = signatures(found, 10, seed=3)
-    factors, terms = stream(3, "minhash").integers(0, 1 << 64, (2, 10), np.uint64).tolist()
+def agree_on_signatures(rows):
+    array = pa.array(["skip", *rows])[1:]
+    signed = signatures(shingles(array), 10, seed=3)
+    factors, terms = (part.tolist() for part in permutations(10, 3))
     assert signed.tolist() == [reference.signature(reference.shingles(row), factors, terms) for row in rows]
-    for row, keys in zip(signed.tolist(), band_keys(signed, 2, 5).tolist(), strict=True):
-        assert keys == reference.band_keys(row, 2, 5)
+    assert (text_signatures(array, num_perm=10, seed=3) == signed).all()
+    factors, terms = (part.tolist() for part in band_factors(2, 5))
+    keys = band_keys(signed, 2, 5)
+    assert keys.tolist() == [reference.band_keys(row, factors, terms) for row in signed.tolist()]
+    assert (text_band_keys(array, bands=2, rows=5, seed=3) == keys).all()
 
 
-def test_threads_do_not_change_signatures():
-    found = shingles(pa.array([f"post number {i} about things {i % 7}" for i in range(101)]))
+@given(text=texts())
+def test_signatures_and_keys_agree_with_plain_python(text):
+    agree_on_signatures([text, "", text])
+
+
+def test_signatures_of_edge_cases_and_a_megabyte_agree_with_plain_python():
+    agree_on_signatures([*EDGES, "a b c d", "好 word's Ｆｕｌｌ #tag " * 40_000])
+
+
+def test_threads_change_no_signature_or_key():
+    array = pa.array([f"post number {i} about things {i % 7}" for i in range(101)])
+    found = shingles(array)
     assert (signatures(found) == signatures(found, threads=3)).all()
+    assert (signatures(found) == text_signatures(array, threads=3)).all()
+    assert (text_band_keys(array) == text_band_keys(array, threads=200)).all()
 
 
 def test_empty_posts_are_duplicates_of_nothing():
     found = shingles(pa.array(["", "  \n", "text", "\u3000"]))
     keys = band_keys(signatures(found))
+    assert (keys == text_band_keys(pa.array(["", "  \n", "text", "\u3000"]))).all()
     assert (keys[[0, 1, 3]] == EMPTY_BAND_KEY).all()
     assert (keys[2] != EMPTY_BAND_KEY).all()
     assert jaccard(found, np.array([0, 0, 2]), np.array([1, 0, 2])).tolist() == [0.0, 0.0, 1.0]
@@ -119,6 +143,12 @@ def test_settings_that_cannot_be_are_refused():
         jaccard(found, np.array([0]), np.array([1]))
     with pytest.raises(RedoneError, match="num_perm is 0"):
         signatures(found, 0)
+    with pytest.raises(RedoneError, match="bands is 0"):
+        text_band_keys(pa.array(["a"]), bands=0)
+    with pytest.raises(RedoneError, match="threads is 0"):
+        text_signatures(pa.array(["a"]), threads=0)
+    with pytest.raises(RedoneError, match="seed is -1"):
+        text_signatures(pa.array(["a"]), seed=-1)
 
 
 @pytest.mark.skipif(not SNS.exists(), reason="shared data are not here")

@@ -20,6 +20,11 @@ def units(rows):
     return found
 
 
+def framed(rows):
+    """The texts amid others: kernels read many bytes at a time except where the data end."""
+    return ["a" * 70 + "'", *rows, "1\ufe0f\u20e3http://a.b/c" + "z" * 130]
+
+
 def expected(text):
     return [(text[start:end], NAMES[kind]) for start, end, kind in reference.split(text)]
 
@@ -28,6 +33,13 @@ def expected(text):
 @settings(max_examples=300)
 def test_splitting_agrees_with_plain_python(text):
     assert units([text]) == [expected(text)]
+    assert units(framed([text])) == list(map(expected, framed([text])))
+
+
+@pytest.mark.parametrize("size", range(60, 70))
+def test_words_that_meet_the_edge_of_a_block_are_read_whole(size):
+    rows = framed(["a" * size, "a" * size + "'s", "a" * size + " b", "a" * size + "\u597d", " " * size + "don't"])
+    assert units(rows) == list(map(expected, rows))
 
 
 @pytest.mark.parametrize(

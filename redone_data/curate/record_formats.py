@@ -1,0 +1,293 @@
+"""Formats whose records are objects: JSON lines, JSON, text, WARC, Hugging Face datasets.
+
+Rows are parsed by libraries (orjson, datatrove); this is the one place where a record is a Python object.
+"""
+
+import json
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pyarrow as pa
+
+from redone_data.curate.records import (
+    BLOCK_BYTES,
+    EXACT_FLOAT,
+    NO_ID,
+    NUMBER,
+    SCHEMA,
+    Records,
+    id_prefix,
+    open_input,
+    table_of,
+    timestamp,
+    too_long_reason,
+)
+from redone_data.curate.sources import FieldsConfig, InputFile, SourceConfig
+from redone_data.errors import RedoneError
+
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+PAGE = re.compile(r"<\s*(?:!doctype|html|head|body|title|meta|div|p)\b", re.IGNORECASE)
+
+
+def read_jsonl(file: InputFile, source: SourceConfig, max_record_bytes: int) -> Iterator[Records]:
+    for first, lines in _lines(file.path, max_record_bytes):
+        rows, bad = _Rows(source.fields), []
+        for number, line in enumerate(lines, first):
+            if line is None:
+                bad.append((number, too_long_reason(max_record_bytes)))
+            elif line.strip():
+                try:
+                    reason = rows.add(orjson.loads(line))
+                except orjson.JSONDecodeError:
+                    reason = _json_fault(line)
+                if reason:
+                    bad.append((number, reason))
+        yield Records(rows.table(), bad)
+
+
+def _lines(path: str, max_bytes: int) -> Iterator[tuple[int, list[bytes | None]]]:
+    """Blocks of lines with the number of their first line; a line over `max_bytes` is None, and never held whole.
+
+    A line ends at ``\\n`` only: U+2028 and its kin occur inside posts. A byte order mark is no part of the first line.
+    """
+    first, rest, too_long = 1, b"", False
+    with open_input(path) as stream:
+        block = stream.read(BLOCK_BYTES).removeprefix(BYTE_ORDER_MARK)
+        while block:
+            pieces: list[bytes] = block.split(b"\n")
+            if len(pieces) == 1:
+                rest = b"" if too_long else rest + block
+                too_long = too_long or len(rest) > max_bytes
+            else:
+                lines: list[bytes | None] = [None if too_long else rest + pieces[0], *pieces[1:-1]]
+                rest, too_long = pieces[-1], False
+                lines = [None if line is None or len(line) > max_bytes else line for line in lines]
+                yield first, lines
+                first += len(lines)
+            block = stream.read(BLOCK_BYTES)
+    if rest or too_long:
+        yield first, [None if too_long or len(rest) > max_bytes else rest]
+
+
+def _json_fault(line: bytes) -> str:
+    try:
+        line.decode("utf-8")
+    except UnicodeDecodeError:
+        return "not valid UTF-8"
+    return "not valid JSON"
+
+
+def read_text(file: InputFile, source: SourceConfig, max_record_bytes: int) -> Iterator[Records]:
+    if source.unit == "file":
+        with open_input(file.path) as stream:
+            data = stream.read(max_record_bytes + 1)
+        if data.strip():
+            yield _texts([(1, data if len(data) <= max_record_bytes else None)], max_record_bytes)
+        return
+    for first, lines in (
+        _lines(file.path, max_record_bytes) if source.unit == "line" else _paragraphs(file.path, max_record_bytes)
+    ):
+        yield _texts(
+            [(number, line) for number, line in enumerate(lines, first) if line is None or line.strip()],
+            max_record_bytes,
+        )
+
+
+def _paragraphs(path: str, max_bytes: int) -> Iterator[tuple[int, list[bytes | None]]]:
+    """Runs of lines between blank lines; numbered by paragraph."""
+    number, held, size = 1, [], 0
+    for _, lines in _lines(path, max_bytes):
+        done: list[bytes | None] = []
+        for line in [*lines]:
+            if line is None or line.strip():
+                size += max_bytes + 1 if line is None else len(line) + 1
+                held.append(line if size <= max_bytes else None)
+            elif held:
+                done.append(None if None in held else b"\n".join(filter(None, held)))
+                held, size = [], 0
+        if done:
+            yield number, done
+            number += len(done)
+    if held:
+        yield number, [None if None in held else b"\n".join(filter(None, held))]
+
+
+def _texts(numbered: list[tuple[int, bytes | None]], max_bytes: int) -> Records:
+    texts, bad = [], []
+    for number, line in numbered:
+        if line is None:
+            bad.append((number, too_long_reason(max_bytes)))
+            continue
+        try:
+            texts.append(line.decode("utf-8"))
+        except UnicodeDecodeError:
+            bad.append((number, "not valid UTF-8"))
+    columns: dict[str, Any] = {"text": texts}
+    return Records(table_of(columns, len(texts)), bad)
+
+
+def read_json(file: InputFile, source: SourceConfig, max_record_bytes: int) -> Iterator[Records]:
+    """One JSON document: an array of records, or an object whose values are records. Held in memory."""
+    with open_input(file.path) as stream:
+        data = stream.read().removeprefix(BYTE_ORDER_MARK)
+    try:
+        values = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise RedoneError(f"{file.label}: not valid JSON: {error}; JSON lines need format: jsonl") from None
+    records = list(values.values()) if isinstance(values, dict) else values
+    if not isinstance(records, list):
+        raise RedoneError(f"{file.label}: expected an array or an object of records")
+    yield from _from_objects(iter(enumerate(records, 1)), source, max_record_bytes)
+
+
+def read_warc(file: InputFile, source: SourceConfig, max_record_bytes: int) -> Iterator[Records]:
+    """WARC and WET through datatrove's reader; pages are reduced to their main text by trafilatura."""
+    try:
+        import pylibmagic  # noqa: F401 - brings libmagic where the system has none
+        import trafilatura
+        from datatrove.pipeline.readers import WarcReader
+        from warcio.exceptions import ArchiveLoadFailed  # type: ignore[import-untyped]
+
+        path = Path(file.path)
+        reader = WarcReader(str(path.parent))
+    except ImportError as error:
+        raise RedoneError(f"format: warc needs more packages ({error.name}); pip install 'redone[web]'") from None
+
+    def records() -> Iterator[tuple[int, Any]]:
+        for number, document in enumerate(reader.read_file(path.name), 1):
+            is_page = PAGE.search(document.text[:2000])
+            # A page without a main text is an empty document, which the rules drop; nothing about it is unreadable.
+            text = trafilatura.extract(document.text, include_comments=False) or "" if is_page else document.text
+            yield number, {"text": text, "id": document.id, **document.metadata}
+
+    try:
+        yield from _from_objects(records(), source, max_record_bytes)
+    except (ArchiveLoadFailed, KeyError) as error:
+        raise RedoneError(f"{file.label}: cannot be read as warc: {str(error).strip()}; replace the file") from None
+
+
+def read_dataset(file: InputFile, source: SourceConfig, max_record_bytes: int) -> Iterator[Records]:
+    """A Hugging Face dataset, by hub name or local folder, through datatrove's reader."""
+    try:
+        from datatrove.pipeline.readers import HuggingFaceDatasetReader
+
+        def keep_raw(reader: object, record: dict[str, Any], path: str, index: int | str) -> dict[str, Any]:
+            # A text that is never empty, so that the reader passes every record on to our own checks.
+            return {"text": "-", "id": str(index), "metadata": {"record": record}}
+
+        options = {"split": "train", **source.options}
+        reader = HuggingFaceDatasetReader(file.path, dataset_options=options, streaming=True, adapter=keep_raw)
+        documents = reader.run()
+        yield from _from_objects(
+            ((number, document.metadata["record"]) for number, document in enumerate(documents, 1)),
+            source,
+            max_record_bytes,
+        )
+    except ImportError as error:
+        raise RedoneError(
+            f"format: huggingface needs more packages ({error.name}); pip install 'redone[web]'"
+        ) from None
+    except (ValueError, ConnectionError) as error:
+        raise RedoneError(
+            f"{file.label}: cannot be loaded as a Hugging Face dataset: {str(error).splitlines()[0]}"
+        ) from None
+
+
+def _from_objects(
+    numbered: Iterator[tuple[int, Any]], source: SourceConfig, max_record_bytes: int, batch_rows: int = 10_000
+) -> Iterator[Records]:
+    rows, bad, held = _Rows(source.fields), list[tuple[int, str]](), 0
+    for number, record in numbered:
+        text = _lookup(record, source.fields.text)
+        size = len(text.encode("utf-8", "replace")) if isinstance(text, str) else 0
+        reason = too_long_reason(max_record_bytes) if size > max_record_bytes else rows.add(record)
+        if reason:
+            bad.append((number, reason))
+        else:
+            held += size
+        if held >= BLOCK_BYTES or len(rows.columns["text"]) + len(bad) >= batch_rows:
+            yield Records(rows.table(), bad)
+            rows, bad, held = _Rows(source.fields), [], 0
+    yield Records(rows.table(), bad)
+
+
+@dataclass
+class _Rows:
+    """Collects the wanted fields of parsed records, column by column."""
+
+    fields: FieldsConfig
+    columns: dict[str, list[Any]] = field(default_factory=lambda: {name: [] for name in SCHEMA.names})
+
+    def add(self, record: Any) -> str | None:
+        """Take one record; the reason when it is malformed."""
+        if not isinstance(record, dict):
+            return "not a JSON object"
+        text = _lookup(record, self.fields.text)
+        if text is None:
+            return f"field '{self.fields.text}' is missing (has: {', '.join(sorted(map(str, record))[:12])})"
+        if not isinstance(text, str):
+            return f"field '{self.fields.text}' is not text"
+        native = None
+        if self.fields.id is not None:
+            native = _id_text(_lookup(record, self.fields.id))
+            if native is None:
+                return NO_ID.format(self.fields.id)
+        counts = [_count(_lookup(record, name)) for name in self.fields.engagement]
+        numbers = [count for count in counts if count is not None]
+        meta = {name: value for name in self.fields.meta if (value := _lookup(record, name)) is not None}
+        self.columns["text"].append(text)
+        self.columns["native_id"].append(native)
+        self.columns["created_at"].append(timestamp(_lookup(record, self.fields.created_at)))
+        self.columns["engagement"].append(_count(sum(numbers)) if numbers else None)
+        self.columns["meta"].append(json.dumps(meta, ensure_ascii=False, sort_keys=True, default=str) if meta else None)
+        self.columns["parent"].append(self._parent(record))
+        return None
+
+    def _parent(self, record: dict[str, Any]) -> str | None:
+        for parent in self.fields.parent:
+            native = _id_text(_lookup(record, parent.name))
+            if native is not None:
+                return id_prefix(parent.source) + parent.prefix + native
+        return None
+
+    def table(self) -> pa.Table:
+        return table_of(self.columns, len(self.columns["text"]))
+
+
+def _lookup(record: Any, path: str | None) -> Any:
+    if path is None:
+        return None
+    if isinstance(record, dict) and path in record:
+        return record[path]
+    for key in path.split("."):
+        if not isinstance(record, dict):
+            return None
+        record = record.get(key)
+    return record
+
+
+def _id_text(value: Any) -> str | None:
+    """An id as text, the same for 7, 7.0 (a number column with gaps) and "7"; None when it is no id."""
+    if isinstance(value, float):
+        value = int(value) if value.is_integer() and abs(value) < EXACT_FLOAT else None
+    if value is None or isinstance(value, dict | list | bool):
+        return None
+    return str(value) or None
+
+
+def _count(value: Any) -> float | None:
+    """A finite number, given as one or as text; None when it is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    if isinstance(value, str) and not re.fullmatch(NUMBER, value):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
