@@ -4,6 +4,7 @@ Whatever makes documents (reading, grouping a note with its comments, splitting 
 :func:`write_part`, so that every later step sees the same thing.
 """
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,18 @@ from redone_data.manifest import atomic
 KEYS, TEXTS = ".keys.arrow", ".texts.arrow"
 # Only `read` writes these, for documents that answer others: hash of the id answered, row.
 PARENTS = ".parents.arrow"
+
+
+def write_parts(folder: Path, stem: str, table: pa.Table, part_bytes: int, *, named: bool) -> list[dict[str, Any]]:
+    """Write documents of CORPUS_SCHEMA as parts of about `part_bytes` of text; no part for no documents."""
+    sizes = pc.binary_length(table["text"]).to_numpy()
+    cuts = np.flatnonzero(np.diff(np.cumsum(sizes) // part_bytes)) + 1
+    spans = pairwise([0, *cuts.tolist(), len(sizes)])
+    return [
+        write_part(folder, f"{stem}-{number:03d}", table.slice(start, end - start), named=named)
+        for number, (start, end) in enumerate(spans)
+        if end > start
+    ]
 
 
 def write_part(folder: Path, stem: str, table: pa.Table, *, named: bool) -> dict[str, Any]:
