@@ -10,7 +10,6 @@ Source: RedOne, arXiv 2507.10605, section 3.1. Cost: see docs/curation.md.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,7 +26,7 @@ from redone_data.curate.groups import IdentifyStep, groups_of_part, part_of
 from redone_data.curate.identity import told_apart
 from redone_data.curate.ledger import LEDGER_SCHEMA
 from redone_data.curate.lookup import place_of
-from redone_data.curate.parts import KEYS, PARENTS, write_part
+from redone_data.curate.parts import KEYS, PARENTS, write_parts
 from redone_data.curate.sources import SourceConfig
 from redone_data.engine import Engine, Output, Step
 from redone_data.errors import RedoneError, did_you_mean
@@ -297,21 +296,13 @@ class InteractionsStep(Step):
         named = all(part.named for part in self.corpus.parts)
         threads = Threads(read_slices(self.members.files(".arrow"), *task), self.interactions)
         documents = threads.documents(self.domain)
-        sizes = pc.binary_length(documents["text"]).to_numpy()
-        cuts = np.flatnonzero(np.diff(np.cumsum(sizes) // self.part_bytes)) + 1
-        parts = [
-            write_part(
-                folder, f"part-{index:05d}-{number:03d}", _columns(documents.slice(start, end - start)), named=named
-            )
-            for number, (start, end) in enumerate(pairwise([0, *cuts.tolist(), len(sizes)]))
-            if end > start
-        ]
+        parts = write_parts(folder, f"part-{index:05d}", documents, self.part_bytes, named=named)
         dropped = threads.write_ledger(folder / f"ledger-{index:05d}.parquet", self.corpus, self.domain)
         return {
             "parts": parts,
             "documents": len(threads.reason),
-            "rows": len(sizes),
-            "text_bytes": int(sizes.sum()),
+            "rows": documents.num_rows,
+            "text_bytes": sum(part["text_bytes"] for part in parts),
             "dropped": dropped,
         }
 
@@ -425,10 +416,6 @@ class Threads:
         rows, value, bound = self.table["row"].to_numpy()[gone], self.value[gone], self.bound[gone]
         _write_ledger(path, corpus, rows, domain, self.ids(gone), sources, reasons, value, bound, twins)
         return _counts(reasons)
-
-
-def _columns(table: pa.Table) -> dict[str, pa.ChunkedArray]:
-    return dict(zip(table.column_names, table.columns, strict=True))
 
 
 def _counts(reasons: list[str]) -> dict[str, int]:

@@ -5,6 +5,7 @@ Whatever makes documents (reading, grouping a note with its comments, splitting 
 """
 
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,18 @@ from redone_data.manifest import atomic
 KEYS, TEXTS = ".keys.arrow", ".texts.arrow"
 # Only `read` writes these, for documents that answer others: hash of the id answered, row.
 PARENTS = ".parents.arrow"
+
+
+def write_parts(folder: Path, stem: str, table: pa.Table, part_bytes: int, *, named: bool) -> list[dict[str, Any]]:
+    """Write a table of documents as parts of about `part_bytes` of text; no part for no documents."""
+    sizes = pc.binary_length(table["text"]).to_numpy()
+    cuts = np.flatnonzero(np.diff(np.cumsum(sizes) // part_bytes)) + 1
+    spans = pairwise([0, *cuts.tolist(), len(sizes)])
+    return [
+        write_part(folder, f"{stem}-{number:03d}", _columns(table.slice(start, end - start)), named=named)
+        for number, (start, end) in enumerate(spans)
+        if end > start
+    ]
 
 
 def write_part(folder: Path, stem: str, columns: Mapping[str, Any], *, named: bool) -> dict[str, Any]:
@@ -49,3 +62,7 @@ def write_part(folder: Path, stem: str, columns: Mapping[str, Any], *, named: bo
         "named": named,
         "text_bytes": int(pc.sum(num_bytes).as_py() or 0),
     }
+
+
+def _columns(table: pa.Table) -> dict[str, pa.ChunkedArray]:
+    return dict(zip(table.column_names, table.columns, strict=True))
