@@ -48,8 +48,8 @@ CHINESE = ("zh", "wuu", "yue")
 LABELS_OF_SCRIPT = {  # the other labels are written in Latin
     CYRILLIC: "ru uk bg mk sr be kk tt ky ba ce mn tg cv sah mhr bxr kv krc av rue xal tyv os lez myv mrj",
     ARABIC: "ar fa ur ug ckb arz azb pnb ps sd mzn lrc",
-    OTHER_LETTER: "he yi el hy ka xmf ta te kn ml si hi mr ne sa bh mai dty new gom bn bpy as or gu pa my km bo lo dv "
-    "am",
+    OTHER_LETTER: "he yi el hy ka xmf ta te kn ml si hi mr ne sa bh mai dty new gom bn bpy as or gu pa my km bo lo "
+    "dv am",
     HANGUL: "ko",
     THAI: "th",
     HAN: "zh wuu yue ja",

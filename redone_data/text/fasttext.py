@@ -114,7 +114,8 @@ class FastTextModel:
         return hidden_ND, counts > 0
 
     def _probabilities(self, hidden_ND: Float32) -> Float32:
-        scores_NL: Float32 = hidden_ND @ self.output_LD.T
+        # Row by row: a matrix product may round differently in a batch of another size.
+        scores_NL: Float32 = np.stack([(hidden_ND * weights_D).sum(axis=1) for weights_D in self.output_LD], axis=1)
         scores_NL = np.exp(scores_NL - scores_NL.max(axis=1, keepdims=True))
         scores_NL /= scores_NL.sum(axis=1, keepdims=True)
         return scores_NL

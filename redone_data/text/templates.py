@@ -68,7 +68,7 @@ def _template_rows(offsets: Int64, data: Bytes, min_words: int) -> UInt64:
         while kind != NONE:
             if kind in (WORD, CJK):
                 masked = kind == WORD and has_digit(data, start, position)
-                hashes[count] = MASK if masked else word_hash(data, start, position)
+                hashes[count] = MASK if masked else word_hash(data, start, position, kind)
                 at[count] = start
                 count += 1
             elif kind in (MENTION, URL):
