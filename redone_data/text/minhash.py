@@ -139,8 +139,7 @@ def jaccard(shingles: Shingles, left: Int64, right: Int64) -> Float64:
 
 def permutations(num_perm: int, seed: int) -> tuple[UInt32, UInt32]:
     """(factors, terms), each uint32[num_perm], as datasketch 2.0 draws them for its scheme ``affine32``."""
-    if not 0 <= seed < 1 << 32:
-        raise RedoneError(f"seed is {seed}; it must be from 0 to 4294967295")
+    check_seed(seed)
     generator = np.random.RandomState(seed)
     factors = generator.randint(0, 1 << 31, num_perm, np.uint32) * np.uint32(2) + np.uint32(1)
     terms = generator.randint(0, 1 << 32, num_perm, np.uint32)
@@ -165,6 +164,12 @@ def check_positive(**settings: int) -> None:
     for name, value in settings.items():
         if value < 1:
             raise RedoneError(f"{name} is {value}; it must be at least 1")
+
+
+def check_seed(seed: int) -> None:
+    """Raises :class:`RedoneError` for a seed that numpy's ``RandomState`` would refuse."""
+    if not 0 <= seed < 1 << 32:
+        raise RedoneError(f"seed is {seed}; it must be from 0 to 4294967295")
 
 
 def in_row_ranges(rows: int, threads: int, work: Callable[[int, int], None]) -> None:

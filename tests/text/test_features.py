@@ -1,6 +1,7 @@
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from posts import EDGES, SNS, real_posts, texts
 
 from redone_data.text import reference
@@ -22,6 +23,16 @@ def test_features_agree_with_plain_python(rows):
 
 def test_edge_cases_and_a_megabyte_agree_with_plain_python():
     agree([*EDGES, "- the 好 word... #tag\n" * 30_000])
+
+
+@given(words=st.lists(st.sampled_from(["a", "b", "c", "the", "Ｔｈｅ", "好", "1", "it's"]), min_size=60, max_size=90))
+def test_repeats_in_texts_of_either_length_agree_with_plain_python(words):
+    agree([" ".join(words)])
+
+
+def test_threads_change_no_metric():
+    array = pa.array([f"post {i} " * (i % 9) for i in range(50)])
+    assert features(array).equals(features(array, threads=3))
 
 
 def test_no_rows_keep_the_columns():
