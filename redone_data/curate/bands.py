@@ -30,6 +30,7 @@ UInt64 = npt.NDArray[np.uint64]
 KEY_BITS = 44
 MOST_ROW_BITS = 32
 RECORDS_PER_SLICE = 1 << 20
+BATCH_ROWS = 5_000  # what a kernel allocates is then used again: large blocks are new, and cost a page fault a page
 MOSTLY = 0.9  # signing a few texts in vain costs less than copying the others
 
 
@@ -87,7 +88,7 @@ class BandKeysStep(Step):
         part = self.corpus.parts[task]
         distinct = distinct_rows(self.exact, part)
         keys, start = [np.zeros((0, self.near.bands), np.uint64)], 0
-        for batch in part.batches(["text"]):
+        for batch in part.batches(["text"], BATCH_ROWS):
             wanted, text = distinct[start : start + batch.num_rows], batch.column("text")
             if wanted.sum() > MOSTLY * len(wanted):
                 keys.append(keys_of_texts(text, self.near)[wanted])

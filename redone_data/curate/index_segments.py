@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from redone_data.corpus import Corpus
-from redone_data.curate.bands import KEY_BITS, Packing, distinct_rows, keys_of_texts, pack_keys
+from redone_data.curate.bands import BATCH_ROWS, KEY_BITS, Packing, distinct_rows, keys_of_texts, pack_keys
 from redone_data.curate.identity import ids_of_part
 from redone_data.curate.index import FORMAT_VERSION, INDEX_FILE, TEXT_SALT, Index, settings_of
 from redone_data.curate.near import NearConfig
@@ -80,7 +80,7 @@ class IndexPartsStep(Step):
         standing = standing_of(self.corpus, self.standing, np.arange(part.rows) + part.offset)
 
         keys, sets, start = [np.zeros((0, self.near.bands + 1), np.uint64)], [NO_SETS], 0
-        for batch in part.batches(["text"]):
+        for batch in part.batches(["text"], BATCH_ROWS):
             rows = np.flatnonzero(accepted[start : start + batch.num_rows])
             text = batch.column("text").take(pa.array(rows))
             bands = keys_of_texts(text, self.near)

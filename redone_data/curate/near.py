@@ -20,10 +20,10 @@ class NearConfig:
 
     enabled: bool = field(default=True, metadata={"help": "without it only equal texts count as duplicates"})
     ngram: int = field(default=3, metadata={"help": "words per shingle"})
-    bands: int = 25
-    rows: int = field(default=5, metadata={"help": "MinHash values per band"})
+    bands: int = 16
+    rows: int = field(default=4, metadata={"help": "MinHash values per band"})
     threshold: float = field(
-        default=0.5, metadata={"help": "Jaccard similarity of shingles from which two are duplicates"}
+        default=0.55, metadata={"help": "Jaccard similarity of shingles from which two are duplicates"}
     )
 
     def __post_init__(self) -> None:

@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from redone_data.corpus import Corpus
+from redone_data.curate.bands import BATCH_ROWS
 from redone_data.curate.candidates import MOST_TASKS, lefts, pair_slices, rights
 from redone_data.curate.groups import part_of
 from redone_data.curate.index import Index
@@ -111,7 +112,9 @@ class ShingleSetsStep(Step):
         needed = np.zeros(part.rows, dtype=bool)
         needed[rows - part.offset] = True
         sets = _sets_of(
-            (batch.column("text") for batch in part.batches(["text"])) if len(rows) else (), needed, self.near.ngram
+            (batch.column("text") for batch in part.batches(["text"], BATCH_ROWS)) if len(rows) else (),
+            needed,
+            self.near.ngram,
         )
         taken = take_sets(sets, (np.cumsum(needed) - 1)[rows - part.offset])
         edges = np.searchsorted(slice_ids, np.arange(pair_slices(self.corpus.num_rows) + 1))
