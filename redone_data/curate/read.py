@@ -27,6 +27,7 @@ from redone_data.exchange import NUM_BUCKETS, bucket_of, write_slices
 from redone_data.manifest import atomic
 from redone_data.text.buffers import UInt32
 from redone_data.text.hashing import hash128
+from redone_data.text.mentions import Handling
 from redone_data.text.normalize import Markup, Whitespace, normalize
 from redone_data.text.personal_data import ALL
 from redone_data.text.redact import redact, redact_text
@@ -61,6 +62,8 @@ class ReadConfig:
         metadata={"help": "platform markup to remove; topics: [Topic]; strip: stickers too"},
     )
     redact: tuple[str, ...] = field(default=tuple(ALL), metadata={"help": f"personal data to mask: {', '.join(ALL)}"})
+    mentions: Handling = field(default="keep", metadata={"help": "@mentions; mask: they become @user"})
+    urls: Handling = field(default="keep", metadata={"help": "links; mask: they become <URL>"})
 
     def __post_init__(self) -> None:
         if not 0 <= self.max_bad_fraction <= 1:
@@ -73,7 +76,8 @@ class ReadConfig:
 
     def clean(self, texts: pa.Array) -> tuple[pa.Array, dict[str, UInt32]]:
         """The texts normalised and redacted, and how many of each kind were masked in each."""
-        return redact(normalize(texts, whitespace=self.whitespace, markup=self.markup), self.redact)
+        normal = normalize(texts, whitespace=self.whitespace, markup=self.markup)
+        return redact(normal, self.redact, mentions=self.mentions, urls=self.urls)
 
 
 @dataclass(frozen=True)
@@ -150,7 +154,7 @@ class _PartWriter:
         self.batches: list[pa.Table] = []
         self.held_bytes = 0
         self.parts: list[dict[str, Any]] = []
-        self.redacted = dict.fromkeys(step.read.redact, 0)
+        self.redacted: dict[str, int] = {}
         self.quarantine: list[tuple[str, int, str]] = []
 
     def add(self, records: Records, label: str) -> None:
@@ -165,7 +169,7 @@ class _PartWriter:
             text = _replace(text, self.step.source.replace)
         text, counts = self.step.read.clean(text)
         for kind, count in counts.items():
-            self.redacted[kind] += int(count.sum())
+            self.redacted[kind] = self.redacted.get(kind, 0) + int(count.sum())
         table = table.set_column(0, "text", text)
         meta = table["meta"].combine_chunks()
         if meta.null_count < len(meta):
