@@ -45,6 +45,7 @@ CONTEXT = 24
 IMAGE_NAMES = {"png", "jpg", "jpeg", "gif", "webp", "svg", "bmp", "heic", "mp4", "avif"}
 # What is counted or paid: no number to dial stands before it, no account before that of QUANTITY.
 SUM = re.compile("[元块万亿人次]|[美欧日港]元")
+NAME_SERVERS = {(8, 8, 4, 4), (1, 0, 0, 1)}
 QUANTITY = "人元块个万亿千年月日次名位粉条张天版"
 
 
@@ -136,8 +137,8 @@ def is_ip(text: str, match: re.Match[str]) -> bool:
         # Everyone's own machine, no machine, and the masks of networks name nobody.
         if max(octets) > 255 or octets[0] in (0, 127, 255):
             return False
-        # Of one digit each: versions, chapters, lists. Name servers are asked for by such addresses.
-        if max(octets) <= 9 and len(set(octets)) > 1 and tuple(octets) not in ((8, 8, 4, 4), (1, 0, 0, 1)):
+        # Small numbers are versions, chapters and lists; of addresses one in 4,000, name servers apart.
+        if max(octets) < 32 and octets[0] != 10 and len(set(octets)) > 1 and tuple(octets) not in NAME_SERVERS:
             return False
         return not VERSION.search(before(text, match)) and not VERSION_AFTER.match(text, match.end())
     groups = [group for group in match[0].split(":") if group]

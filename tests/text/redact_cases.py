@@ -283,7 +283,7 @@ IP = [
     ("172.16.254.1 - - [10/Oct/2000]", "<IP> - - [10/Oct/2000]"),
     ("v10.2.3.4", None),
     ("1.2.3.4 了解一下这个大纲", None),
-    ("选1.3.5.7，还差2.4.6.8", None),
+    ("选1.3.5.7，还差2.4.16.18", None),
     ("Roguelike 0.9.9.14 released!", None),
     ("App 10.4.1.5 released", None),
     ("安装11.3.5.2版本", None),
@@ -428,7 +428,7 @@ GAPS = {
         ("电话一三八零零一三八零零零", "电话<PHONE>"),
     ],
     "bank_card": [("RTX 4090 4080 4070 3090", None)],
-    "ip": [("Player 10.4.1.10 crashes", None)],
+    "ip": [("Player 10.4.1.10 crashes", None), ("Emulator 1.7.0.55 crashes", None)],
     "wechat_qq": [
         ("薇❤：abc12345", "薇❤：<CONTACT>"),
         ("加vxabc12345", "加vx<CONTACT>"),

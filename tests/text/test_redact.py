@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 from posts import EDGES, SNS, real_posts, texts
 from redact_cases import CASES, GAPS, MENTIONS, URLS
 
+from redone_data.config import read_config
+from redone_data.curate.read import ReadConfig
 from redone_data.errors import RedoneError
 from redone_data.text.personal_data import ALL, KINDS
 from redone_data.text.personal_scan import kinds_possible
@@ -248,6 +250,18 @@ def test_no_rows_give_no_rows():
 def test_an_unknown_kind_or_option_is_refused_with_what_is_allowed(options, message):
     with pytest.raises(RedoneError, match=message):
         redact(pa.array(["a"]), **options)
+
+
+def test_a_recipe_sets_every_option_and_its_plain_list_of_kinds_still_reads():
+    values = {"redact": ["email"], "mentions": "drop", "urls": "mask", "markup": "strip", "whitespace": "keep"}
+    text = pa.array(["@a  hi  a@b.com 13800138000 http://t.cn/a [笑哭]"])
+    plain = read_config(ReadConfig, {}, where="recipe.yaml").clean(text)
+    assert plain[0].to_pylist() == ["@a hi <EMAIL> <PHONE> http://t.cn/a [笑哭]"]
+    cleaned, counts = read_config(ReadConfig, values, where="recipe.yaml").clean(text)
+    assert cleaned.to_pylist() == ["hi  <EMAIL> 13800138000 <URL>"]
+    assert {name: found.tolist() for name, found in counts.items()} == {"email": [1], "mention": [1], "url": [1]}
+    with pytest.raises(RedoneError, match=r"recipe.yaml: mentions: 'hide' is not allowed; .*keep, mask"):
+        read_config(ReadConfig, {"mentions": "hide"}, where="recipe.yaml")
 
 
 @pytest.mark.skipif(not SNS.exists(), reason="shared data are not here")
