@@ -370,9 +370,8 @@ def _scan_rows(offsets: Int64, data: Bytes) -> Bytes:
                 if is_address(data, begin, position, after, end):
                     kinds |= EMAIL
             elif code == PERCENT:
-                if escaped_at(data, after, end) > 0 and is_address(
-                    data, begin, position, escaped_at(data, after, end), end
-                ):
+                stop = escaped_at(data, after, end)
+                if stop > 0 and is_address(data, begin, position, stop, end):
                     kinds |= EMAIL
             elif (code | 0x20 == LOWER_Q or LOWER_V <= code | 0x20 <= LOWER_W) and code < 0x80:
                 if kinds & CONTACT == 0 and contact_at(data, begin, position, end):

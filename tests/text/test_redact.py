@@ -138,6 +138,8 @@ def pieces():
 @example("加　v abc_12")
 @example("phone number is   (415) 555-26710")
 @example("a%４０b.com")
+@example("ſms 1234567")
+@example("wxid_8")
 def test_no_row_and_no_kind_that_is_passed_over_holds_personal_data(text):
     assert redacted(text)[0] == unfiltered(text)
     possible = int(kinds_possible(pa.array([text], pa.large_string()))[0])
