@@ -30,6 +30,7 @@ from redone_data.exchange import NUM_BUCKETS, bucket_of, write_slices
 from redone_data.manifest import atomic
 from redone_data.text.buffers import UInt32
 from redone_data.text.hashing import hash128
+from redone_data.text.mentions import Handling
 from redone_data.text.normalize import Markup, Whitespace, normalize
 from redone_data.text.personal_data import ALL
 from redone_data.text.redact import redact, redact_text
@@ -67,6 +68,8 @@ class ReadConfig:
     native_ids: bool = field(
         default=False, metadata={"help": "carry the platform's own ids along as native_id; they are not redacted"}
     )
+    mentions: Handling = field(default="keep", metadata={"help": "@mentions; mask: they become @user"})
+    urls: Handling = field(default="keep", metadata={"help": "links; mask: they become <URL>"})
 
     def __post_init__(self) -> None:
         if not 0 <= self.max_bad_fraction <= 1:
@@ -79,7 +82,8 @@ class ReadConfig:
 
     def clean(self, texts: pa.Array) -> tuple[pa.Array, dict[str, UInt32]]:
         """The texts normalised and redacted, and how many of each kind were masked in each."""
-        return redact(normalize(texts, whitespace=self.whitespace, markup=self.markup), self.redact)
+        normal = normalize(texts, whitespace=self.whitespace, markup=self.markup)
+        return redact(normal, self.redact, mentions=self.mentions, urls=self.urls)
 
 
 @dataclass(frozen=True)
@@ -158,7 +162,7 @@ class _PartWriter:
         self.batches: list[pa.Table] = []
         self.held_bytes = 0
         self.parts: list[dict[str, Any]] = []
-        self.redacted = dict.fromkeys(step.read.redact, 0)
+        self.redacted: dict[str, int] = {}
         self.quarantine: list[tuple[str, int, str]] = []
 
     def add(self, records: Records, label: str) -> None:
@@ -174,7 +178,7 @@ class _PartWriter:
         text = format_texts(text, self.step.source.formatters)
         text, counts = self.step.read.clean(text)
         for kind, count in counts.items():
-            self.redacted[kind] += int(count.sum())
+            self.redacted[kind] = self.redacted.get(kind, 0) + int(count.sum())
         table = table.set_column(0, "text", text)
         meta = table["meta"].combine_chunks()
         if meta.null_count < len(meta):

@@ -15,10 +15,10 @@ from redone_data.text.kernel import kernel
 # Bit i of a row's answer is kind i of personal_data.ALL.
 EMAIL, IP, CN_ID, BANK_CARD, PHONE, CONTACT = (1 << kind for kind in range(6))
 
-SPACE, PERCENT, OPEN, SHUT, PLUS, HYPHEN, DOT, ZERO, FOUR, NINE, COLON, AT, HASH = map(ord, " %()+-.049:@#")
+SPACE, PERCENT, OPEN, SHUT, PLUS, HYPHEN, DOT, ZERO, FOUR, NINE, COLON, COMMA, AT, HASH = map(ord, " %()+-.049:,@#")
 LOWER_A, LOWER_E, LOWER_F, LOWER_Q, LOWER_V, LOWER_W, LOWER_X, LOWER_Z = map(ord, "aefqvwxz")
 UNDERSCORE = ord("_")
-PHONE_DIGITS, MOST_PHONE_DIGITS, INTERNATIONAL_DIGITS, CARD_DIGITS, ID_DIGITS = 7, 15, 8, 13, 17
+PHONE_DIGITS, MOST_PHONE_DIGITS, CARD_DIGITS, ID_DIGITS = 7, 15, 13, 17
 MAX_LABEL, HEX_GROUP, IPV6_COLONS = 63, 4, 7
 # A name of five characters or more must follow a contact word within so many.
 NAME_CHARACTERS, NAME_WITHIN = 5, 48
@@ -26,8 +26,15 @@ NAME_CHARACTERS, NAME_WITHIN = 5, 48
 CONTACT_WORDS = (b"wx", b"vx", b"qq", b"wechat", b"we chat", b"weixin")
 ADD_SIGNS, LETTER = (ord("加"), ord("➕")), ord("信")
 # What may stand between the head of a contact word and the account.
-BETWEEN = tuple(map(ord, "信星扣鹅账号码群是为加"))
-CONTACT_HEADS = ("微信", "威信", "薇信", "维信", "徽信", "卫星号", "扣扣", "企鹅号")
+BETWEEN = tuple(map(ord, "信星扣鹅账号码群是为加联系咨询客服【『「"))
+# The last word, and the last Chinese character, before a number that may be of any form; what may stand between.
+TOLD_WORDS = (
+    *[b"call", b"text", b"phone", b"elephone", b"tel", b"cell", b"mobile", b"whatsapp", b"wa", b"fax", b"dial", b"sms"],
+    *[b"me", b"us", b"him", b"her", b"them", b"number", b"no", b"is", b"at", b"on", b"was"],
+)
+TOLD_HAN = tuple(map(ord, "话线电打真机号码是为"))
+TOLD_GAP, MAX_TOLD_GAP = tuple(map(ord, " \t\n:.,!(#")), 4
+CONTACT_HEADS = ("微信", "威信", "薇信", "维信", "徽信", "卫星号", "扣", "企鹅", "群")
 PLAIN, ASKED, HAN_LEAD = range(3)
 
 
@@ -48,6 +55,7 @@ def _heads() -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
     return heads
 
 
+TOLD = np.array([int.from_bytes(word, "big") for word in TOLD_WORDS], np.uint64)
 SORTS, HEADS = _sorts(), _heads()
 WORDS = np.array([list(word.ljust(8, b"\0")) for word in CONTACT_WORDS], np.uint8)
 
@@ -178,6 +186,30 @@ def is_separator(code: int) -> bool:
 
 
 @kernel
+def is_told(data: Bytes, begin: int, position: int) -> bool:
+    """Whether the word before ``position`` may announce a telephone number."""
+    for _ in range(MAX_TOLD_GAP):
+        code = folded_before(data, begin, position)
+        if code not in TOLD_GAP:
+            break
+        position -= 1 if data[position - 1] < 0x80 else 3
+    if position <= begin:
+        return False
+    if data[position - 1] >= 0x80 and folded_before(data, begin, position) == 0:
+        return position - begin >= 3 and decode(data, position - 3, position)[0] in TOLD_HAN
+    word, letters = np.uint64(0), 0
+    while letters < 8:
+        code = folded_before(data, begin, position) | 0x20
+        if not LOWER_A <= code <= LOWER_Z:
+            break
+        word |= np.uint64(code) << np.uint64(8 * letters)
+        letters += 1
+        position -= 1 if data[position - 1] < 0x80 else 3
+    told: bool = (word == TOLD).any()
+    return told
+
+
+@kernel
 def holds_phone(data: Bytes, position: int, end: int) -> bool:
     """Whether one of the groups of digits in ``data[position:end]`` begins what may be a telephone number."""
     inside = False
@@ -192,7 +224,7 @@ def holds_phone(data: Bytes, position: int, end: int) -> bool:
 
 
 @kernel
-def number_at(data: Bytes, position: int, end: int, signed: bool) -> tuple[int, int]:
+def number_at(data: Bytes, begin: int, position: int, end: int) -> tuple[int, int]:
     """(the kinds that the number at ``position`` may be, its end); up to two of `` -.()`` may part two digits."""
     digits = tight = most = group = dots = gap = 0
     ip = False
@@ -219,7 +251,9 @@ def number_at(data: Bytes, position: int, end: int, signed: bool) -> tuple[int, 
         else:
             break
     kinds = IP if ip else 0
-    if (signed and digits >= INTERNATIONAL_DIGITS) or (digits >= PHONE_DIGITS and holds_phone(data, start, stop)):
+    if digits >= PHONE_DIGITS and (
+        folded_before(data, begin, start) == PLUS or is_told(data, begin, start) or holds_phone(data, start, stop)
+    ):
         kinds |= PHONE
     if most >= CARD_DIGITS:
         kinds |= BANK_CARD
@@ -274,8 +308,10 @@ def contact_at(data: Bytes, begin: int, position: int, end: int) -> bool:
     if position + 1 >= end:
         return False
     first, second = data[position] | 0x20, data[position + 1]
-    # Nearly every w of an English text goes no further.
+    # Nearly every w and q of an English text goes no further.
     if first == LOWER_W and second < 0x80 and second | 0x20 not in (LOWER_E, LOWER_X):
+        return False
+    if first == LOWER_Q and LOWER_A <= second | 0x20 <= LOWER_Z and second | 0x20 != LOWER_Q:
         return False
     before = folded_before(data, begin, position)
     if LOWER_A <= before | 0x20 <= LOWER_Z:
@@ -283,7 +319,15 @@ def contact_at(data: Bytes, begin: int, position: int, end: int) -> bool:
     after = word_at(data, position, end)
     if after == 0:
         code, beyond = folded(data, position, end)
-        if code | 0x20 != LOWER_V or beyond >= end:
+        if beyond >= end:
+            return False
+        if code | 0x20 == LOWER_Q:
+            for _ in range(MAX_TOLD_GAP + 1):
+                if code > SPACE and code not in (LOWER_Q, LOWER_Q - 0x20, COLON, COMMA):
+                    break
+                code, beyond = folded(data, beyond, end) if beyond < end else (0, end)
+            return ZERO <= code <= NINE and name_follows(data, beyond, end)
+        if code | 0x20 != LOWER_V:
             return False
         # "add me on v", or v and the second half of a contact word
         gap = position
@@ -317,7 +361,7 @@ def _scan_rows(offsets: Int64, data: Bytes) -> Bytes:
                 continue
             code, after = folded(data, position, end)
             if ZERO <= code <= NINE:
-                found, after = number_at(data, position, end, folded_before(data, begin, position) == PLUS)
+                found, after = number_at(data, begin, position, end)
                 kinds |= found
             elif code == COLON:
                 found, after = colons_at(data, begin, position, end)
@@ -326,9 +370,8 @@ def _scan_rows(offsets: Int64, data: Bytes) -> Bytes:
                 if is_address(data, begin, position, after, end):
                     kinds |= EMAIL
             elif code == PERCENT:
-                if escaped_at(data, after, end) > 0 and is_address(
-                    data, begin, position, escaped_at(data, after, end), end
-                ):
+                stop = escaped_at(data, after, end)
+                if stop > 0 and is_address(data, begin, position, stop, end):
                     kinds |= EMAIL
             elif (code | 0x20 == LOWER_Q or LOWER_V <= code | 0x20 <= LOWER_W) and code < 0x80:
                 if kinds & CONTACT == 0 and contact_at(data, begin, position, end):

@@ -16,9 +16,9 @@ import numpy as np
 import pyarrow as pa
 
 from redone_data.errors import RedoneError, did_you_mean
-from redone_data.text.buffers import Bytes, Int64, UInt32, large_strings, replace_rows
+from redone_data.text.buffers import Int64, UInt32, large_strings, replace_rows
 from redone_data.text.mentions import HANDLINGS, Handling, replace_mentions
-from redone_data.text.personal_data import ALL, KINDS
+from redone_data.text.personal_data import ALL, KINDS, data_span
 from redone_data.text.personal_scan import kinds_possible
 
 # Full-width ASCII read as half-width: one character for one, so that positions hold in the original.
@@ -58,35 +58,31 @@ def redact(
             changed = (num_mentions + num_urls) > 0
         else:
             replaced, changed = pending, np.zeros(len(rows), np.bool_)
-        possible = kinds_possible(replaced)
-        masked = _mask(replaced, possible, kinds, rows, counts, changed)
-        texts = replace_rows(texts, rows[changed], masked.filter(pa.array(changed)))
-        pending = masked.filter(pa.array(changed))
+        masked = _mask(replaced, kinds)
+        for at, (_, lost) in masked.items():
+            changed[at] = True
+            for name, number in lost.items():
+                counts[name][rows[at]] += number
+        at_changed = np.flatnonzero(changed)
+        positions = np.searchsorted(at_changed, np.fromiter(masked, np.int64, len(masked)))
+        placeholders = pa.array([text for text, _ in masked.values()], pa.large_string())
+        pending = replace_rows(replaced.take(pa.array(at_changed)), positions, placeholders)
         rows = rows[changed]
+        texts = replace_rows(texts, rows, pending)
     return texts, counts
 
 
-def _mask(
-    texts: pa.Array,
-    possible: Bytes,
-    kinds: Sequence[str],
-    rows: Int64,
-    counts: dict[str, UInt32],
-    changed: np.ndarray[tuple[int], np.dtype[np.bool_]],
-) -> pa.Array:
-    """The texts with what is of ``kinds`` masked; notes it in ``counts`` at ``rows`` and in ``changed``."""
+def _mask(texts: pa.Array, kinds: Sequence[str]) -> dict[int, tuple[str, dict[str, int]]]:
+    """Row -> (the text with what is of ``kinds`` masked, how many of each kind it lost), for rows that lost any."""
     wanted = sum(1 << ALL.index(name) for name in kinds)
+    possible = kinds_possible(texts)
     candidates = np.flatnonzero(possible & wanted).astype(np.int64)
-    if not len(candidates):
-        return texts
-    redacted = []
-    for at, text in zip(candidates.tolist(), texts.take(pa.array(candidates)).to_pylist(), strict=True):
-        text, found = mask_once(text, int(possible[at]) & wanted, wanted)
-        redacted.append(text)
-        for name, number in found.items():
-            counts[name][rows[at]] += number
-            changed[at] = True
-    return replace_rows(texts, candidates, pa.array(redacted, pa.large_string()))
+    masked = {}
+    for row, text in zip(candidates.tolist(), texts.take(pa.array(candidates)).to_pylist(), strict=True):
+        text, found = mask_once(text, int(possible[row]) & wanted, wanted)
+        if found:
+            masked[row] = text, found
+    return masked
 
 
 def mask_once(text: str, possible: int, wanted: int) -> tuple[str, dict[str, int]]:
@@ -104,7 +100,7 @@ def mask_once(text: str, possible: int, wanted: int) -> tuple[str, dict[str, int
         parts, halves, last = [], [], 0
         for match in kind.pattern.finditer(half):
             if kind.accepts(half, match):
-                start, end = match.span("data") if "data" in kind.pattern.groupindex else match.span()
+                start, end = data_span(match)
                 parts += [text[last:start], kind.placeholder]
                 halves += [half[last:start], kind.placeholder]
                 last = end

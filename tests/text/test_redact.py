@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 from posts import EDGES, SNS, real_posts, texts
 from redact_cases import CASES, GAPS, MENTIONS, URLS
 
+from redone_data.config import read_config
+from redone_data.curate.read import ReadConfig
 from redone_data.errors import RedoneError
 from redone_data.text.personal_data import ALL, KINDS
 from redone_data.text.personal_scan import kinds_possible
@@ -74,7 +76,6 @@ def test_precision_and_recall_on_the_labelled_cases_hold():
         floor = 0.97 if name == "all" else 0.9
         assert there >= 20, "\n".join(lines)
         assert min(precision, recall) >= floor, "\n".join(lines)
-    print("\n" + "\n".join(lines))
 
 
 def test_the_cases_are_at_least_three_hundred_and_differ():
@@ -86,10 +87,46 @@ def test_the_cases_are_at_least_three_hundred_and_differ():
 
 PIECES = [
     *[*"0123456789 -.:：@+xX/()，。我第%&=?#\n\u3000", "13", "86", "0571", "415", "２", "（", "－", "＠", "．", "ａ"],
-    *["微信", "QQ", "vx", "ＶＸ", "加v", "V信", "we chat ", "wxid_", "号", "是", "id is ", "abc_12", "hello", "call "],
+    *[
+        "微信",
+        "QQ",
+        "vx",
+        "ＶＸ",
+        "加v",
+        "V信",
+        "we chat ",
+        "wxid_",
+        "wxid_8",
+        "号",
+        "是",
+        "id is ",
+        "abc_12",
+        "hello",
+        "call ",
+    ],
     *["a@b.com", "jane.doe%40example.com", "13812345678", "010-62345678", "(415) 555-2671", "415-555-2671", "1"],
     *["10.0.0.1", "1.2.", "fe80::1", "2001:db8::", "::", "<PHONE>", "4111111111111111", "11010519491231002X"],
-    *["#qq.com", "555-0132", "扣", "http://", "https://t.cn/a?phone=", "订单号", "v", "é", "信", "400-820-8820", "😀"],
+    *[
+        "#qq.com",
+        "555-0132",
+        "扣",
+        "Q",
+        "群",
+        "【",
+        "phone number is ",
+        "tel",
+        "电话",
+        "2012-12-12",
+        "06 74 80 69 72",
+        "http://",
+        "https://t.cn/a?phone=",
+        "订单号",
+        "v",
+        "é",
+        "信",
+        "400-820-8820",
+        "😀",
+    ],
 ]
 
 
@@ -99,7 +136,10 @@ def pieces():
 
 @given(text=pieces() | texts())
 @example("加　v abc_12")
+@example("phone number is   (415) 555-26710")
 @example("a%４０b.com")
+@example("ſms 1234567")
+@example("wxid_8")
 def test_no_row_and_no_kind_that_is_passed_over_holds_personal_data(text):
     assert redacted(text)[0] == unfiltered(text)
     possible = int(kinds_possible(pa.array([text], pa.large_string()))[0])
@@ -212,6 +252,18 @@ def test_no_rows_give_no_rows():
 def test_an_unknown_kind_or_option_is_refused_with_what_is_allowed(options, message):
     with pytest.raises(RedoneError, match=message):
         redact(pa.array(["a"]), **options)
+
+
+def test_a_recipe_sets_every_option_and_its_plain_list_of_kinds_still_reads():
+    values = {"redact": ["email"], "mentions": "drop", "urls": "mask", "markup": "strip", "whitespace": "keep"}
+    text = pa.array(["@a  hi  a@b.com 13800138000 http://t.cn/a [笑哭]"])
+    plain = read_config(ReadConfig, {}, where="recipe.yaml").clean(text)
+    assert plain[0].to_pylist() == ["@a hi <EMAIL> <PHONE> http://t.cn/a [笑哭]"]
+    cleaned, counts = read_config(ReadConfig, values, where="recipe.yaml").clean(text)
+    assert cleaned.to_pylist() == ["hi  <EMAIL> 13800138000 <URL>"]
+    assert {name: found.tolist() for name, found in counts.items()} == {"email": [1], "mention": [1], "url": [1]}
+    with pytest.raises(RedoneError, match=r"recipe.yaml: mentions: 'hide' is not allowed; .*keep, mask"):
+        read_config(ReadConfig, {"mentions": "hide"}, where="recipe.yaml")
 
 
 @pytest.mark.skipif(not SNS.exists(), reason="shared data are not here")
