@@ -20,6 +20,7 @@ from redone_data.text.english_rules import (
     ALL_CASES,
     ALPHA,
     BEFORE_STOP,
+    BREAK,
     CURRENCY,
     ICON,
     LETTER,
@@ -49,8 +50,8 @@ Int32 = npt.NDArray[np.int32]
 # Of a word: it opens a chunk, has a letter, has more than symbols, is punctuation, may end a sentence, follows white
 # space that is a token to spaCy, stands in a chunk of over 1000 characters.
 FIRST, LETTERED, SOLID, MARKS, STOP, GAP, LONG = (1 << bit for bit in range(7))
-# Counted on the way: #, ..., and whether { or [ occurs, or a phrase of c4 may.
-HASHES, ELLIPSES, BRACES, BRACKETS, PHRASES = range(5)
+# Counted on the way: #, ..., whether { or [ occurs or a phrase of c4 may, line feeds, whether other breaks occur.
+HASHES, ELLIPSES, BRACES, BRACKETS, PHRASES, FEEDS, BREAKS = range(7)
 LONG_CHUNK = 1000
 LONGEST_EXCEPTION, LONGEST_UNIT, LONGEST_LABEL = 40, 6, 64
 JOINED_HAN = ((0x20000, 0x2A6DF), (0x2A700, 0x2EBEF), (0x2F800, 0x2FA1F))
@@ -186,11 +187,17 @@ def find_words(rules: EnglishRules, data: Bytes, begin: int, end: int, words: Wo
             if data[position] == 0x20:
                 position += 1
                 continue
-            if 0x20 < data[position] < 0x80:
+            if data[position] == 0x0A:
+                marks[FEEDS] += 1
+                position += 1
+                continue
+            if 0x20 < data[position] < 0x7F:
                 break
             code, after = decode(data, position, end)
-            if not class_of(classes, code) & SPACE:
+            sort = class_of(classes, code)
+            if not sort & SPACE:
                 break
+            marks[BREAKS] |= (sort & BREAK) > 0
             position = after
         gap = position - space > 1 or (position > space and (data[space] != 0x20 or space == begin))
     return count
@@ -652,6 +659,6 @@ def english_words(rules: EnglishRules, text: str) -> list[str]:
     """The words of one text, for tests and for looking."""
     encoded = np.frombuffer(text.encode(), np.uint8)
     words = make_words(2 * len(encoded) + 1)
-    count = find_words(rules, encoded, 0, len(encoded), words, make_room(len(encoded)), np.zeros(5, np.int64))
+    count = find_words(rules, encoded, 0, len(encoded), words, make_room(len(encoded)), np.zeros(7, np.int64))
     spans = zip(words.starts[:count], words.ends[:count], strict=True)
     return [encoded[start:end].tobytes().decode() for start, end in spans]
