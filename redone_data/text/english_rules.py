@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from redone_data.text.buffers import Bytes, Int64, frozen
-from redone_data.text.kernel import kernel
+from redone_data.text.bare import bare_kernel
 
 Int32 = npt.NDArray[np.int32]
 UInt16 = npt.NDArray[np.uint16]
@@ -215,7 +215,7 @@ class EnglishRules(NamedTuple):
     units: Strings
 
 
-@kernel
+@bare_kernel
 def text_hash(data: Bytes, start: int, end: int) -> np.uint64:
     """Polynomial of the bytes: the hash of two strings joined follows from theirs."""
     value = np.uint64(0)
@@ -224,7 +224,7 @@ def text_hash(data: Bytes, start: int, end: int) -> np.uint64:
     return value
 
 
-@kernel
+@bare_kernel
 def find_string(strings: Strings, data: Bytes, start: int, end: int, value: np.uint64) -> int:
     """The index of ``data[start:end]``, whose hash is ``value``, or -1."""
     mask = len(strings.slots) - 1

@@ -43,6 +43,7 @@ from redone_data.text.english_rules import (
     find_string,
     text_hash,
 )
+from redone_data.text.bare import bare_kernel
 from redone_data.text.kernel import kernel
 
 Int32 = npt.NDArray[np.int32]
@@ -110,7 +111,7 @@ def make_room(size: int) -> Room:
     )
 
 
-@kernel
+@bare_kernel
 def class_of(classes: UInt16, code: int) -> int:
     """The class bits of a code point."""
     if code < TABLE_END:
@@ -121,12 +122,12 @@ def class_of(classes: UInt16, code: int) -> int:
     return LETTER if code < 0x40000 else 0
 
 
-@kernel
+@bare_kernel
 def is_digit(code: int) -> bool:
     return 0x30 <= code <= 0x39
 
 
-@kernel
+@bare_kernel
 def find_words(rules: EnglishRules, data: Bytes, begin: int, end: int, words: Words, room: Room, marks: Int64) -> int:
     """Fills ``words`` with those of one text and ``marks`` with what is counted; the number of words."""
     classes = rules.classes
@@ -203,13 +204,13 @@ def find_words(rules: EnglishRules, data: Bytes, begin: int, end: int, words: Wo
     return count
 
 
-@kernel
+@bare_kernel
 def put(words: Words, index: int, start: int, end: int, length: int, flags: int, value: np.uint64) -> None:
     words.starts[index], words.ends[index], words.lengths[index] = start, end, length
     words.flags[index], words.hashes[index] = flags, value
 
 
-@kernel
+@bare_kernel
 def phrase_part(data: Bytes, start: int, position: int, end: int) -> int:
     """Whether this chunk may belong to a phrase that c4 asks for, by a few of its letters."""
     a: Any = data[start] | 0x20
@@ -230,7 +231,7 @@ def phrase_part(data: Bytes, start: int, position: int, end: int) -> int:
     return 0
 
 
-@kernel
+@bare_kernel
 def slow_chunk(
     rules: EnglishRules,
     data: Bytes,
@@ -271,7 +272,7 @@ def slow_chunk(
     return count
 
 
-@kernel
+@bare_kernel
 def split_chunk(rules: EnglishRules, data: Bytes, start: int, end: int, room: Room) -> tuple[int, int]:
     """(characters, words) of a chunk; word ``i`` is the characters from ``room.starts[i]`` to ``room.ends[i]``."""
     size = 0
@@ -291,7 +292,7 @@ def split_chunk(rules: EnglishRules, data: Bytes, start: int, end: int, room: Ro
     return size, count
 
 
-@kernel
+@bare_kernel
 def exception_at(rules: EnglishRules, data: Bytes, room: Room, first: int, last: int) -> int:
     """The exception that the characters from ``first`` to ``last`` are, or -1."""
     start, end = room.places[first], room.places[last]
@@ -303,7 +304,7 @@ def exception_at(rules: EnglishRules, data: Bytes, room: Room, first: int, last:
     return find_string(rules.exceptions, data, start, end, value)
 
 
-@kernel
+@bare_kernel
 def split_affixes(rules: EnglishRules, data: Bytes, size: int, digits: bool, room: Room) -> int:
     """spaCy's Tokenizer._split_affixes and _attach_tokens."""
     starts, ends, stack = room.starts, room.ends, room.stack
@@ -355,7 +356,7 @@ def split_affixes(rules: EnglishRules, data: Bytes, size: int, digits: bool, roo
     return count
 
 
-@kernel
+@bare_kernel
 def prefix_length(room: Room, first: int, last: int) -> int:
     """How many characters spaCy's prefix rules take."""
     codes = room.codes
@@ -376,7 +377,7 @@ def prefix_length(room: Room, first: int, last: int) -> int:
     return 0
 
 
-@kernel
+@bare_kernel
 def suffix_length(units: Strings, data: Bytes, room: Room, first: int, last: int, digits: bool) -> int:
     """How many characters spaCy's suffix rules take: of several, the one that begins first."""
     if first >= last:
@@ -426,7 +427,7 @@ def suffix_length(units: Strings, data: Bytes, room: Room, first: int, last: int
     return best
 
 
-@kernel
+@bare_kernel
 def split_infixes(room: Room, first: int, last: int, count: int) -> int:
     """Adds the parts of what affixes left; an infix at its very start does not split."""
     starts, ends = room.starts, room.ends
@@ -447,7 +448,7 @@ def split_infixes(room: Room, first: int, last: int, count: int) -> int:
     return count
 
 
-@kernel
+@bare_kernel
 def infix_length(room: Room, first: int, last: int, index: int) -> int:
     """How many characters spaCy's infix rules take at ``index``."""
     codes, classes = room.codes, room.classes
@@ -494,7 +495,7 @@ def infix_length(room: Room, first: int, last: int, index: int) -> int:
     return 0
 
 
-@kernel
+@bare_kernel
 def is_link(room: Room, first: int, last: int) -> bool:
     """Whether spaCy's pattern of links and addresses matches the whole."""
     codes = room.codes
@@ -523,7 +524,7 @@ def is_link(room: Room, first: int, last: int) -> bool:
     return False
 
 
-@kernel
+@bare_kernel
 def is_scheme(room: Room, index: int) -> bool:
     """``\\w``, ``+``, ``-`` or ``.``"""
     code = room.codes[index]
@@ -531,12 +532,12 @@ def is_scheme(room: Room, index: int) -> bool:
     return signs or is_digit(code) or (room.classes[index] & LETTER) > 0
 
 
-@kernel
+@bare_kernel
 def in_label(code: int) -> bool:
     return is_digit(code) or 97 <= (code | 0x20) <= 122 or 0xA1 <= code <= 0xFFFF
 
 
-@kernel
+@bare_kernel
 def is_host(room: Room, first: int, last: int) -> bool:
     """Whether an address or a name of dotted labels, perhaps with port and path, runs to the end."""
     codes = room.codes
@@ -560,7 +561,7 @@ def is_host(room: Room, first: int, last: int) -> bool:
     return labels > 0 and 2 <= index - start < LONGEST_LABEL and ends_host(codes, index, last)
 
 
-@kernel
+@bare_kernel
 def ends_host(codes: Int32, index: int, last: int) -> bool:
     """Whether only a port and a path follow."""
     if index < last and codes[index] == 0x3A:
@@ -573,34 +574,35 @@ def ends_host(codes: Int32, index: int, last: int) -> bool:
     return index == last or codes[index] == 0x2F or codes[index] == 0x3F or codes[index] == 0x23
 
 
-@kernel
+@bare_kernel
 def is_address(codes: Int32, first: int, last: int) -> bool:
     """Four numbers with dots, not a private network, then port and path."""
-    numbers = np.zeros(4, np.int64)
     index = first
+    a = b = 0
+    fits = True
     for k in range(4):
         start = index
+        number = 0
         while index < last and is_digit(codes[index]) and index - start < 4:
-            numbers[k] = numbers[k] * 10 + codes[index] - 0x30
+            number = number * 10 + codes[index] - 0x30
             index += 1
         length = index - start
-        if length == 0 or length > 3:
+        if length == 0 or length > 3 or (codes[start] == 0x30 and (k == 0 or k == 3 or length == 3)):
             return False
-        if (k == 0 or k == 3) and codes[start] == 0x30:
-            return False
-        if 0 < k < 3 and length == 3 and codes[start] == 0x30:
-            return False
+        if k == 0:
+            a = number
+        if k == 1:
+            b = number
+        fits &= number <= (223 if k == 0 else 254 if k == 3 else 255)
         if k < 3:
             if index >= last or codes[index] != 0x2E:
                 return False
             index += 1
-    a, b = numbers[0], numbers[1]
     private = a == 10 or a == 127 or (a == 169 and b == 254) or (a == 192 and b == 168) or (a == 172 and 16 <= b <= 31)
-    sized = a <= 223 and b <= 255 and numbers[2] <= 255 and numbers[3] <= 254
-    return sized and not private and ends_host(codes, index, last)
+    return fits and not private and ends_host(codes, index, last)
 
 
-@kernel
+@bare_kernel
 def merge_parts(rules: EnglishRules, data: Bytes, count: int, room: Room) -> int:
     """spaCy's Tokenizer._apply_special_cases within a chunk: parts that together are an exception become its words."""
     starts, ends, places = room.starts, room.ends, room.places
@@ -650,8 +652,8 @@ def merge_parts(rules: EnglishRules, data: Bytes, count: int, room: Room) -> int
             at = room.merged_ends[merged]
             merged += 1
         index += rules.plain_offsets[exception + 1] - rules.plain_offsets[exception]
-    starts[:merged] = room.merged_starts[:merged]
-    ends[:merged] = room.merged_ends[:merged]
+    for index in range(merged):
+        starts[index], ends[index] = room.merged_starts[index], room.merged_ends[index]
     return merged
 
 

@@ -58,6 +58,7 @@ from redone_data.text.english_words import (
 )
 from redone_data.text.features import STOP_WORDS, share
 from redone_data.text.hashing import load64
+from redone_data.text.bare import bare_kernel
 from redone_data.text.kernel import kernel
 from redone_data.text.minhash import bytes_hash
 from redone_data.text.words import NONE, next_word
@@ -205,7 +206,7 @@ def _measure_rows(
         np.empty(longest + 1, np.int64),
     )
     starts, ends = np.empty(longest + 2, np.int64), np.empty(longest + 2, np.int64)
-    marks = np.zeros(7, np.int64)
+    marks, ignored = np.zeros(7, np.int64), np.zeros(7, np.int64)
     for row in range(len(offsets) - 1):
         begin, end = offsets[row], offsets[row + 1]
         if begin == end:
@@ -230,11 +231,11 @@ def _measure_rows(
             lines -= 1
         measure_lines(tables.rules, data, lines, starts, ends, part)
         measure_c4(
-            tables, data, lines, starts, ends, words, count, han, marks, scratch, written, others, room, tally, part
+            tables, data, lines, starts, ends, words, count, han, marks, scratch, written, others, ignored, room, tally, part
         )
 
 
-@kernel
+@bare_kernel
 def count_characters(data: Bytes, begin: int, end: int) -> int:
     """Code points: bytes that do not continue another."""
     continuing = 0
@@ -252,7 +253,7 @@ def count_characters(data: Bytes, begin: int, end: int) -> int:
     return end - begin - continuing
 
 
-@kernel
+@bare_kernel
 def mostly_han(data: Bytes, begin: int, end: int) -> bool:
     """Whether more than half of the letters are Han or Kana."""
     letters = joined = 0
@@ -301,7 +302,7 @@ def find_units(rules: EnglishRules, data: Bytes, begin: int, end: int, words: Wo
     return count
 
 
-@kernel
+@bare_kernel
 def measure_words(tables: Tables, words: Words, count: int, marks: Int64, tally: Int64, part: Float64) -> None:
     """Gopher's numbers of words."""
     solid = characters = lettered = stops = 0
@@ -325,7 +326,7 @@ def measure_words(tables: Tables, words: Words, count: int, marks: Int64, tally:
     part[ALPHA_WORDS] = share(lettered, count)
 
 
-@kernel
+@bare_kernel
 def slot_of(counters: Counters, mask: int, stamp: int, key: np.uint64) -> int:
     """The slot in which ``key`` is counted, once more."""
     slot = np.int64((key * SLOT_FACTOR) >> np.uint64(20)) & mask
@@ -337,7 +338,7 @@ def slot_of(counters: Counters, mask: int, stamp: int, key: np.uint64) -> int:
     return slot
 
 
-@kernel
+@bare_kernel
 def mask_of(entries: int) -> int:
     size = 2
     while size < 2 * entries:
@@ -345,7 +346,7 @@ def mask_of(entries: int) -> int:
     return size - 1
 
 
-@kernel
+@bare_kernel
 def measure_runs(
     tables: Tables, words: Words, count: int, characters: int, counters: Counters, stamp: int, part: Float64
 ) -> None:
@@ -405,7 +406,7 @@ def measure_runs(
         repeated_runs(tables, words, count, characters, counters, longest, stamp, part)
 
 
-@kernel
+@bare_kernel
 def repeated_runs(
     tables: Tables,
     words: Words,
@@ -439,7 +440,7 @@ def repeated_runs(
         part[REPEATED_RUNS + size - LEAST_RUN] = covered / characters
 
 
-@kernel
+@bare_kernel
 def power(powers: UInt64, exponent: int) -> np.uint64:
     """``WORD_BASE ** exponent``."""
     value = powers[exponent % POWERS]
@@ -448,7 +449,7 @@ def power(powers: UInt64, exponent: int) -> np.uint64:
     return value
 
 
-@kernel
+@bare_kernel
 def feed_lines(data: Bytes, begin: int, end: int, feeds: int, starts: Int64, ends: Int64) -> int:
     """The lines between line feeds, as ``split("\\n")`` gives them; how many."""
     starts[0] = begin
@@ -463,7 +464,7 @@ def feed_lines(data: Bytes, begin: int, end: int, feeds: int, starts: Int64, end
     return lines + 1
 
 
-@kernel
+@bare_kernel
 def break_lines(rules: EnglishRules, data: Bytes, begin: int, end: int, starts: Int64, ends: Int64) -> int:
     """The lines as ``splitlines()`` gives them; how many."""
     lines = 0
@@ -483,7 +484,7 @@ def break_lines(rules: EnglishRules, data: Bytes, begin: int, end: int, starts: 
     return lines
 
 
-@kernel
+@bare_kernel
 def skip_space(rules: EnglishRules, data: Bytes, start: int, end: int) -> int:
     """Where ``lstrip()`` would begin."""
     while start < end:
@@ -496,7 +497,7 @@ def skip_space(rules: EnglishRules, data: Bytes, start: int, end: int) -> int:
     return start
 
 
-@kernel
+@bare_kernel
 def last_character(data: Bytes, start: int, end: int) -> tuple[int, int]:
     """(the last code point, where it begins) of text that is not empty."""
     position = end - 1
@@ -505,7 +506,7 @@ def last_character(data: Bytes, start: int, end: int) -> tuple[int, int]:
     return decode(data, position, end)[0], position
 
 
-@kernel
+@bare_kernel
 def skip_space_back(rules: EnglishRules, data: Bytes, start: int, end: int) -> int:
     """Where ``rstrip()`` would end."""
     while end > start:
@@ -518,7 +519,7 @@ def skip_space_back(rules: EnglishRules, data: Bytes, start: int, end: int) -> i
     return end
 
 
-@kernel
+@bare_kernel
 def measure_feed_lines(
     rules: EnglishRules,
     data: Bytes,
@@ -572,7 +573,7 @@ def measure_feed_lines(
         measure_paragraphs(rules, data, begin, end, characters, lines, starts, ends, counters, 16 * row + 3, part)
 
 
-@kernel
+@bare_kernel
 def measure_paragraphs(
     rules: EnglishRules,
     data: Bytes,
@@ -611,7 +612,7 @@ def measure_paragraphs(
     part[PARAGRAPH_CHARS] = share(repeated_characters, characters)
 
 
-@kernel
+@bare_kernel
 def measure_lines(rules: EnglishRules, data: Bytes, lines: int, starts: Int64, ends: Int64, part: Float64) -> None:
     """Gopher's lines with bullets and ellipses."""
     bullets = trails = 0
@@ -624,7 +625,7 @@ def measure_lines(rules: EnglishRules, data: Bytes, lines: int, starts: Int64, e
     part[BULLET_LINES], part[ELLIPSIS_LINES] = share(bullets, lines), share(trails, lines)
 
 
-@kernel
+@bare_kernel
 def is_trail(data: Bytes, start: int, end: int, stops_only: bool) -> bool:
     """Whether the text ends in ``...``, or in U+2026 (E2 80 A6) unless ``stops_only``."""
     if end - start < 3:
@@ -635,7 +636,7 @@ def is_trail(data: Bytes, start: int, end: int, stops_only: bool) -> bool:
     return (a == 0x2E and b == 0x2E and c == 0x2E) or (not stops_only and a == 0xE2 and b == 0x80 and c == 0xA6)
 
 
-@kernel
+@bare_kernel
 def measure_c4(
     tables: Tables,
     data: Bytes,
@@ -649,6 +650,7 @@ def measure_c4(
     scratch: Bytes,
     written: Bytes,
     others: Words,
+    ignored: Int64,
     room: Room,
     tally: Int64,
     part: Float64,
@@ -693,14 +695,14 @@ def measure_c4(
                     break
         if cited > 0:
             tally[SENTENCES] += count_sentences(
-                others, 0, find_words(rules, written, start, end, others, room, np.zeros(7, np.int64))
+                others, 0, find_words(rules, written, start, end, others, room, ignored)
             )
         else:
             tally[SENTENCES] += count_sentences(words, first_word, word)
     part[REMOVED_LINES] = share(removed, solid)
 
 
-@kernel
+@bare_kernel
 def without_citations(tables: Tables, data: Bytes, start: int, end: int, scratch: Bytes) -> int:
     """One more than the bytes written to ``scratch`` where the line has a citation such as [1]; else 0."""
     size = 0
@@ -727,7 +729,7 @@ def without_citations(tables: Tables, data: Bytes, start: int, end: int, scratch
     return size + 1 if found else 0
 
 
-@kernel
+@bare_kernel
 def starts_with(data: Bytes, position: int, end: int, phrase: Bytes) -> bool:
     if position + len(phrase) > end:
         return False
@@ -737,7 +739,7 @@ def starts_with(data: Bytes, position: int, end: int, phrase: Bytes) -> bool:
     return True
 
 
-@kernel
+@bare_kernel
 def ends_sentence(rules: EnglishRules, data: Bytes, start: int, end: int, han: bool) -> bool:
     """Whether C4 takes the end of a line for the end of a sentence; in a Han text also any script's full stop."""
     if end <= start:
@@ -750,7 +752,7 @@ def ends_sentence(rules: EnglishRules, data: Bytes, start: int, end: int, han: b
     return code == 0x3F or code == 0x21 or code == 0x22 or code == 0x27
 
 
-@kernel
+@bare_kernel
 def has_phrase(data: Bytes, start: int, end: int, phrase: Bytes) -> bool:
     """Whether ``phrase``, of small letters and spaces, occurs in any case."""
     head: Any = phrase[0]
@@ -768,7 +770,7 @@ def has_phrase(data: Bytes, start: int, end: int, phrase: Bytes) -> bool:
     return False
 
 
-@kernel
+@bare_kernel
 def cuts_phrase(tables: Tables, data: Bytes, start: int, end: int) -> bool:
     """Whether the line has a word for which C4 cuts it."""
     for phrase in tables.phrases:
@@ -777,7 +779,7 @@ def cuts_phrase(tables: Tables, data: Bytes, start: int, end: int) -> bool:
     return False
 
 
-@kernel
+@bare_kernel
 def count_sentences(words: Words, first: int, last: int) -> int:
     """spaCy's Sentencizer: a sentence begins at the first word after a full stop that is no punctuation."""
     sentences = 1
