@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from redone_data.text.buffers import Bytes, Int64, UInt64
-from redone_data.text.characters import decode
+from redone_data.text.characters import CLASS_MASK, DIGIT, class_byte, decode
 from redone_data.text.english_rules import (
     ALL_CASES,
     ALPHA,
@@ -529,7 +529,7 @@ def is_scheme(room: Room, index: int) -> bool:
     """``\\w``, ``+``, ``-`` or ``.``"""
     code = room.codes[index]
     signs = code == 0x2B or code == 0x2D or code == 0x2E or code == 0x5F
-    return signs or is_digit(code) or (room.classes[index] & LETTER) > 0
+    return signs or (room.classes[index] & LETTER) > 0 or class_byte(code) & CLASS_MASK == DIGIT
 
 
 @bare_kernel
