@@ -3,14 +3,14 @@
 A part becomes, for each split, ``pool-N-SPLIT.ds`` (tokens, little-endian u16, or u32 above 65,536 tokens, each
 document closed by the end token), ``.ds.index`` (u64 cumulative document ends) and ``.spans.parquet`` (id, num_tokens
 with the end token, num_bytes of UTF-8, lang), row by row in the order of the part: datatrove's format, and a side file.
-Cost: that of ``tokenizers`` (2.6 MB/s a core on mixed English and Chinese). Memory: a batch of about 4 MB of text,
-encoded 1 MB at a time; a process peaks at 460 MB.
+Cost: that of the encoder (encoder.py). Memory: a batch of about 4 MB of text, encoded 1 MB at a time.
 """
 
 import contextlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain, pairwise
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -24,6 +24,7 @@ from redone_data.engine import Output, Step
 from redone_data.errors import RedoneError
 from redone_data.manifest import atomic
 from redone_data.text.buffers import large_strings, string_buffers
+from redone_data.tokens.encoder import Encoder, encoder_of
 from redone_data.tokens.part import (
     SPLITS,
     CuratedPart,
@@ -34,7 +35,7 @@ from redone_data.tokens.part import (
     split_mask,
     sums_by,
 )
-from redone_data.tokens.tokenizer import tokenizer_of
+from redone_data.tokens.tokenizer import TOKENIZER_FILE
 
 _PROBE_DOCUMENTS = 8
 _ENCODE_BYTES = 1_000_000
@@ -80,17 +81,18 @@ class PoolStep(Step):
     def run(self, task: Any, index: int, folder: Path) -> dict[str, Any]:
         part = CuratedPart.of_task(task)
         meta = self.tokenizer.statistics
-        tokenizer, dtype = tokenizer_of(self.tokenizer), token_dtype(meta["vocab_size"])
+        encoder, dtype = encoder_of(self.tokenizer.folder / TOKENIZER_FILE), token_dtype(meta["vocab_size"])
         roundtrip: bool | None = None
         with contextlib.ExitStack() as stack:
             writers = {s: stack.enter_context(PoolWriter(folder / f"pool-{index:05d}-{s}", dtype)) for s in SPLITS}
             for batch in part.batches(["id", "text", "lang", "split"]):
                 if roundtrip is None:
-                    roundtrip = survives(tokenizer, batch["text"].slice(0, _PROBE_DOCUMENTS).to_pylist())
+                    encoder = encoder.checked_on(batch["text"])
+                    roundtrip = survives(encoder.tokenizer, batch["text"].slice(0, _PROBE_DOCUMENTS).to_pylist())
                 rows = 0
                 for split, writer in writers.items():
                     table = pa.Table.from_batches([batch]).filter(split_mask(batch, split))
-                    writer.write(tokenizer, meta["eos_token_id"], table)
+                    writer.write(encoder, meta["eos_token_id"], table)
                     rows += table.num_rows
                 if rows != batch.num_rows:
                     raise RedoneError(
@@ -102,6 +104,7 @@ class PoolStep(Step):
             "part": part.sha256,
             "files": {split: f"pool-{index:05d}-{split}" for split in SPLITS},
             "roundtrip": roundtrip is not False,
+            "encoder": {"backend": encoder.backend, "reason": encoder.reason},
             **totals,
             "langs": {split: dict(sorted(writer.langs.items())) for split, writer in writers.items()},
         }
@@ -111,7 +114,11 @@ class PoolStep(Step):
         domains: dict[str, dict[str, dict[str, int]]] = {}
         for result in results:
             add_sums(domains.setdefault(result["domain"], {}), {split: result[split] for split in SPLITS})
+        # A task of an earlier version says nothing of its encoder.
+        encoders = [result["encoder"] for result in results if "encoder" in result]
         return {
+            "encoders": dict(sorted(Counter(encoder["backend"] for encoder in encoders).items())),
+            "encoder_reasons": sorted({encoder["reason"] for encoder in encoders} - {""}),
             "domains": dict(sorted(domains.items())),
             "token_bytes": token_dtype(meta["vocab_size"]).itemsize,
             "roundtrip": all(result["roundtrip"] for result in results),
@@ -134,7 +141,7 @@ class PoolWriter(contextlib.ExitStack):
     def _open(self, path: Path) -> Any:
         return self.enter_context(self.enter_context(atomic(path)).open("wb"))
 
-    def write(self, tokenizer: Tokenizer, eos_id: int, table: pa.Table) -> None:
+    def write(self, encoder: Encoder, eos_id: int, table: pa.Table) -> None:
         if table.num_rows == 0:
             return
         texts = large_strings(table["text"])
@@ -143,9 +150,7 @@ class PoolWriter(contextlib.ExitStack):
         # A batch may hold a few long documents: cut it again by bytes, so that memory follows text, not rows.
         groups = (offsets[:-1] - offsets[0]) // _ENCODE_BYTES
         edges = [0, *(np.flatnonzero(np.diff(groups)) + 1).tolist(), len(texts)]
-        num_tokens = np.concatenate(
-            [self._encode(tokenizer, eos_id, texts.slice(a, b - a)) for a, b in pairwise(edges)]
-        )
+        num_tokens = np.concatenate([self._encode(encoder, eos_id, texts.slice(a, b - a)) for a, b in pairwise(edges)])
         ends = np.cumsum(num_tokens) + self.totals["tokens"]
         self._index.write(ends.astype("<u8").tobytes())
         lang = languages(table["lang"].combine_chunks())
@@ -161,14 +166,10 @@ class PoolWriter(contextlib.ExitStack):
             "bytes": self.totals["bytes"] + int(num_bytes.sum()),
         }
 
-    def _encode(self, tokenizer: Tokenizer, eos_id: int, texts: pa.Array) -> npt.NDArray[np.int64]:
+    def _encode(self, encoder: Encoder, eos_id: int, texts: pa.Array) -> npt.NDArray[np.int64]:
         """Write the tokens of some texts; the number of each, end token included."""
-        encodings = tokenizer.encode_batch_fast(texts.to_pylist(), add_special_tokens=False)
-        end = (eos_id,)
-        ids = [encoding.ids for encoding in encodings]
-        num_tokens = np.fromiter(map(len, ids), np.int64, len(ids)) + 1
-        flat = chain.from_iterable(chain.from_iterable((document, end) for document in ids))
-        self._tokens.write(np.fromiter(flat, self.dtype, int(num_tokens.sum())).tobytes())
+        ids, num_tokens = encoder.encode(texts, eos_id)
+        self._tokens.write(ids.astype(self.dtype, copy=False).data)
         return num_tokens
 
 

@@ -26,24 +26,12 @@ from redone_data.errors import RedoneError, did_you_mean
 from redone_data.manifest import atomic, file_digest, write_json
 from redone_data.text.buffers import large_strings, string_buffers
 from redone_data.tokens.part import CuratedPart, fingerprint, in_order, keyed_hash, split_mask
+from redone_data.tokens.pretokens import PRETOKENIZER_PATTERN
 
 TOKENIZER_FILE, TOKENIZER_CONFIG_FILE = "tokenizer.json", "tokenizer_config.json"
 DEFAULT_EOS = "<|endoftext|>"
 # Room above each domain's share of bytes, so that chance rarely leaves the sample short.
 _OVERSAMPLE = 1.25
-_CJK = r"\p{Han}\p{Hiragana}\p{Katakana}"
-# GPT-2's pattern, with single digits, marks kept with their letters, and runs of CJK apart from other letters.
-PRETOKENIZER_PATTERN = "|".join(
-    [
-        r"'(?:[sdmt]|ll|ve|re)",
-        r"\p{N}",
-        rf"[{_CJK}]+",
-        rf" ?(?:(?![{_CJK}])[\p{{L}}\p{{M}}])+",
-        r" ?[^\s\p{L}\p{M}\p{N}]+",
-        r"\s+(?!\S)",
-        r"\s+",
-    ]
-)
 
 
 @dataclass(frozen=True)
