@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from redone_data.text.buffers import Bytes, Int64, frozen
 from redone_data.text.bare import bare_kernel
+from redone_data.text.buffers import Bytes, Int64, frozen
 
 Int32 = npt.NDArray[np.int32]
 UInt16 = npt.NDArray[np.uint16]
@@ -187,6 +187,7 @@ s¦.→s. that¦'s→that¦'s there¦'s→there¦'s this¦'s→this¦'s t¦.→t
 when¦'s→when¦'s where¦'s→where¦'s who¦'s→who¦'s why¦'s→why¦'s w¦.→w. w¦/¦o→w/o x¦.→x. y¦.→y. z¦.→z. °¦C.→°¦C¦.
 °¦F.→°¦F¦. °¦K.→°¦K¦. °¦c¦.→°¦c¦. °¦f¦.→°¦f¦. °¦k¦.→°¦k¦. ä¦.→ä. ö¦.→ö. ü¦.→ü. ‘¦S→‘S ‘¦s→‘s
 """
+
 
 class Strings(NamedTuple):
     """A hash set of short strings: slot -> index, or -1; string ``i`` is ``data[offsets[i]:offsets[i + 1]]``."""

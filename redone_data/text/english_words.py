@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from redone_data.text.bare import bare_kernel
 from redone_data.text.buffers import Bytes, Int64, UInt64
 from redone_data.text.characters import CLASS_MASK, DIGIT, class_byte, decode
 from redone_data.text.english_rules import (
@@ -43,7 +44,6 @@ from redone_data.text.english_rules import (
     find_string,
     text_hash,
 )
-from redone_data.text.bare import bare_kernel
 from redone_data.text.kernel import kernel
 
 Int32 = npt.NDArray[np.int32]
@@ -158,15 +158,15 @@ def find_words(rules: EnglishRules, data: Bytes, begin: int, end: int, words: Wo
             and (classes[byte] & SUFFIX or (byte == 0x2E and data[position - 1] >= 97))
             and (position + 1 == end or data[position + 1] == 0x20 or data[position + 1] == 0x0A)
             and not rules.filter[np.int64((value * SLOT_FACTOR) >> np.uint64(51))]
-            and not rules.filter[
-                np.int64(((value * WORD_BASE + np.uint64(byte)) * SLOT_FACTOR) >> np.uint64(51))
-            ]
+            and not rules.filter[np.int64(((value * WORD_BASE + np.uint64(byte)) * SLOT_FACTOR) >> np.uint64(51))]
             and letters < LONG_CHUNK
             and byte < 0x80
         ):
             put(words, count, start, position, letters, FIRST | LETTERED | SOLID | (GAP if gap else 0), value)
             sort = classes[byte]
-            flags = (0 if sort & SYMBOL else SOLID) | (MARKS if sort & PUNCT else 0) | (STOP if sort & SENTENCE_END else 0)
+            flags = (
+                (0 if sort & SYMBOL else SOLID) | (MARKS if sort & PUNCT else 0) | (STOP if sort & SENTENCE_END else 0)
+            )
             put(words, count + 1, position, position + 1, 1, flags, np.uint64(byte))
             count += 2
             if letters >= 3:

@@ -15,7 +15,7 @@ import polars as pl
 import pyarrow as pa
 
 from redone_data.text.bare import bare_kernel
-from redone_data.text.buffers import Bytes, Int64, UInt32, frozen, string_buffers
+from redone_data.text.buffers import Bytes, Int64, frozen, string_buffers
 
 PROMOTION_METRICS: dict[str, str] = {
     "contact_phrase_count": "calls to get in touch: WeChat and QQ names, 'DM to order', 'link in bio', masked contacts",
@@ -23,21 +23,144 @@ PROMOTION_METRICS: dict[str, str] = {
     "solicitation_ratio": "the lesser of the two counts before, per word",
 }
 
-CONTACT = """
-<contact> <phone> 加微信 加薇 加我微 加vx 加wx 加我v 加我vx 加q 加我q 加扣 加我好友 加好友咨询 微信号 微信: 微信： 微信同号 微信联系 微信咨询 薇信 徽信
-威信号 vx: vx： v信 wx: wx： q群 qq: qq： qq群 qq号 联系qq 扣扣 扣群 私信我 私信了解 私信咨询 私信领取 私聊我 私我 滴滴我 小窗我 咨询热线
-咨询电话 订购热线 订购电话 扫码加 扫码领 扫码进 扫码咨询 点击链接 点击下方 戳链接 主页链接 看我主页 进群
-""".split()
+CONTACT = [
+    "<contact>",
+    "<phone>",
+    "加微信",
+    "加薇",
+    "加我微",
+    "加vx",
+    "加wx",
+    "加我v",
+    "加我vx",
+    "加q",
+    "加我q",
+    "加扣",
+    "加我好友",
+    "加好友咨询",
+    "微信号",
+    "微信:",
+    "微信：",
+    "微信同号",
+    "微信联系",
+    "微信咨询",
+    "薇信",
+    "徽信",
+    "威信号",
+    "vx:",
+    "vx：",
+    "v信",
+    "wx:",
+    "wx：",
+    "q群",
+    "qq:",
+    "qq：",
+    "qq群",
+    "qq号",
+    "联系qq",
+    "扣扣",
+    "扣群",
+    "私信我",
+    "私信了解",
+    "私信咨询",
+    "私信领取",
+    "私聊我",
+    "私我",
+    "滴滴我",
+    "小窗我",
+    "咨询热线",
+    "咨询电话",
+    "订购热线",
+    "订购电话",
+    "扫码加",
+    "扫码领",
+    "扫码进",
+    "扫码咨询",
+    "点击链接",
+    "点击下方",
+    "戳链接",
+    "主页链接",
+    "看我主页",
+    "进群",
+]
 CONTACT_PHRASES = """
 dm me|dm us|dm to|dm for|dms open|inbox me|inbox us|pm me|text me at|call now|call or text|contact us|email us
 whatsapp|telegram|wechat|link in bio|link in my bio|link in profile|link in the bio|link in the my bio|click the link
 click link|click here|click on the link|visit our|message us|hmu for|hit me up for|add me on|<phone>|<email>
 """
-OFFER = """
-代购 招代理 招募代理 诚招 兼职 刷单 刷钻 返利 返现 包邮 优惠券 优惠劵 清仓 日赚 日入 月入 日结 在家赚 轻松赚 零投资 无需投资 免费加盟 正品保证 假一赔
-假一罚 秒杀 特价 限时抢 抢购 批发 一手货源 货源 厂家直销 接单 团购 淘宝店 微店 网店 代发 代写 代办 贷款 办证 代开 刷粉 买粉 涨粉 互粉 加粉 刷赞
-推广 粉丝抽奖 减肥药 瘦身 丰胸 祛斑 祛痘 增高 壮阳 包夜 上门服务 约炮 时时彩 六合彩 博彩 荐股 牛股 免费领 免费送 红包群 网赚
-""".split()
+OFFER = [
+    "代购",
+    "招代理",
+    "招募代理",
+    "诚招",
+    "兼职",
+    "刷单",
+    "刷钻",
+    "返利",
+    "返现",
+    "包邮",
+    "优惠券",
+    "优惠劵",
+    "清仓",
+    "日赚",
+    "日入",
+    "月入",
+    "日结",
+    "在家赚",
+    "轻松赚",
+    "零投资",
+    "无需投资",
+    "免费加盟",
+    "正品保证",
+    "假一赔",
+    "假一罚",
+    "秒杀",
+    "特价",
+    "限时抢",
+    "抢购",
+    "批发",
+    "一手货源",
+    "货源",
+    "厂家直销",
+    "接单",
+    "团购",
+    "淘宝店",
+    "微店",
+    "网店",
+    "代发",
+    "代写",
+    "代办",
+    "贷款",
+    "办证",
+    "代开",
+    "刷粉",
+    "买粉",
+    "涨粉",
+    "互粉",
+    "加粉",
+    "刷赞",
+    "推广",
+    "粉丝抽奖",
+    "减肥药",
+    "瘦身",
+    "丰胸",
+    "祛斑",
+    "祛痘",
+    "增高",
+    "壮阳",
+    "包夜",
+    "上门服务",
+    "约炮",
+    "时时彩",
+    "六合彩",
+    "博彩",
+    "荐股",
+    "牛股",
+    "免费领",
+    "免费送",
+    "红包群",
+    "网赚",
+]
 OFFER_PHRASES = """
 buy now|order now|order yours|shop now|free shipping|limited time|discount code|promo code|coupon code|use code|% off
 giveaway|earn money|make money|extra cash|extra income|work from home|be your own boss|for sale|on sale|best price
@@ -82,7 +205,9 @@ def phrase_list() -> dict[str, int]:
 @functools.cache
 def phrases() -> Phrases:
     """The phrases as the kernel looks them up: of those with one beginning the longest comes first."""
-    encoded = sorted((slot_of_head(text.encode()), -len(text.encode()), text, kind) for text, kind in phrase_list().items())
+    encoded = sorted(
+        (slot_of_head(text.encode()), -len(text.encode()), text, kind) for text, kind in phrase_list().items()
+    )
     texts = [text.encode() for _, _, text, _ in encoded]
     slots = [slot for slot, _, _, _ in encoded]
     return Phrases(

@@ -16,6 +16,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
+from redone_data.text.bare import bare_kernel
 from redone_data.text.buffers import Bytes, Float64, Int64, UInt64, frozen, string_buffers
 from redone_data.text.characters import CLASS_MASK, HAN, KANA, OTHER_LETTER, class_byte, decode
 from redone_data.text.english_rules import (
@@ -58,7 +59,6 @@ from redone_data.text.english_words import (
 )
 from redone_data.text.features import STOP_WORDS, share
 from redone_data.text.hashing import load64
-from redone_data.text.bare import bare_kernel
 from redone_data.text.kernel import kernel
 from redone_data.text.minhash import bytes_hash
 from redone_data.text.words import NONE, next_word
@@ -109,7 +109,15 @@ REPEATED_RUNS = 13
 ENDED = 128  # of a word of a Han text: a sentence ended before it
 SHORT_LINE, MIN_LINE_WORDS = 30, 3
 CITATIONS = ("[edit]", "[citation needed]")
-PHRASES_CUT = ("javascript", "terms of use", "privacy policy", "cookie policy", "uses cookies", "use of cookies", "use cookies")
+PHRASES_CUT = (
+    "javascript",
+    "terms of use",
+    "privacy policy",
+    "cookie policy",
+    "uses cookies",
+    "use of cookies",
+    "use cookies",
+)
 CLOSING = (0x201D, 0x2019, 0x300D, 0x300F)  # quotation marks that may close a Chinese line
 POWERS = 1024
 
@@ -231,7 +239,22 @@ def _measure_rows(
             lines -= 1
         measure_lines(tables.rules, data, lines, starts, ends, part)
         measure_c4(
-            tables, data, lines, starts, ends, words, count, han, marks, scratch, written, others, ignored, room, tally, part
+            tables,
+            data,
+            lines,
+            starts,
+            ends,
+            words,
+            count,
+            han,
+            marks,
+            scratch,
+            written,
+            others,
+            ignored,
+            room,
+            tally,
+            part,
         )
 
 

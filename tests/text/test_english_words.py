@@ -19,11 +19,85 @@ from redone_data.text.english_rules import english_rules, read_exceptions  # noq
 from redone_data.text.english_words import english_words  # noqa: E402
 
 PIECES = [
-    *["don't", "DON’T", "can't've", "cannot", "U.S.", "e.g.", "Mr.", "a.m.", "9a.m.", "10km", "5GB", "3°C.", "$5", "US$5"],
-    *["(", ")", '"', "'", "“", "”", "...", "…", "--", "-", "—", ",", ".", "?!", ":", ";", "/", "*", "<", ">", "=", "+", "~"],
+    *[
+        "don't",
+        "DON’T",
+        "can't've",
+        "cannot",
+        "U.S.",
+        "e.g.",
+        "Mr.",
+        "a.m.",
+        "9a.m.",
+        "10km",
+        "5GB",
+        "3°C.",
+        "$5",
+        "US$5",
+    ],
+    *[
+        "(",
+        ")",
+        '"',
+        "'",
+        "“",
+        "”",
+        "...",
+        "…",
+        "--",
+        "-",
+        "—",
+        ",",
+        ".",
+        "?!",
+        ":",
+        ";",
+        "/",
+        "*",
+        "<",
+        ">",
+        "=",
+        "+",
+        "~",
+    ],
     *[":)", ":-)", ">:(", "<3", "xD", "(ಠ_ಠ)", "'s", "’S", "http://a.co/b?c=d", "me@x.org", "10.0.0.1", "8.8.8.8:80/x"],
-    *["www.site.com", "the", "word", "Word", "WORD", "naïve", "東京", "好，", "😂", "é", "x_y", "#tag", "@name", "C++", "v1.2.3"],
-    *[" ", " ", " ", "  ", "\n", "\n\n", "\t", "\u3000", "\u2028", "\u00a0", "1", "2.5", "1,000", "50%", "²", "€", "ß", "İ"],
+    *[
+        "www.site.com",
+        "the",
+        "word",
+        "Word",
+        "WORD",
+        "naïve",
+        "東京",
+        "好，",
+        "😂",
+        "é",
+        "x_y",
+        "#tag",
+        "@name",
+        "C++",
+        "v1.2.3",
+    ],
+    *[
+        " ",
+        " ",
+        " ",
+        "  ",
+        "\n",
+        "\n\n",
+        "\t",
+        "\u3000",
+        "\u2028",
+        "\u00a0",
+        "1",
+        "2.5",
+        "1,000",
+        "50%",
+        "²",
+        "€",
+        "ß",
+        "İ",
+    ],
 ]
 
 
@@ -46,7 +120,9 @@ def test_words_of_any_text_are_those_of_spacy(text):
         assert english_words(english_rules(), text) == spacy_words(text)
 
 
-@pytest.mark.parametrize("text", [*EDGES, "IM(:", "a" * 2000, "(((((", "....a....", "don't." * 3, "x@y@z.com", "a.b" * 40])
+@pytest.mark.parametrize(
+    "text", [*EDGES, "IM(:", "a" * 2000, "(((((", "....a....", "don't." * 3, "x@y@z.com", "a.b" * 40]
+)
 def test_edge_cases_are_split_as_spacy_does(text):
     assert english_words(english_rules(), text) == spacy_words(text)
 
@@ -94,8 +170,8 @@ def test_the_exceptions_are_those_of_spacy():
 
 
 def test_a_hash_of_words_joined_follows_from_theirs():
-    text = np.frombuffer("one two".encode(), np.uint8)
+    text = np.frombuffer(b"one two", np.uint8)
     joined = np.frombuffer(b"onetwo", np.uint8)
     with np.errstate(over="ignore"):
-        both = rules.text_hash(text, 0, 3) * rules.WORD_BASE**np.uint64(3) + rules.text_hash(text, 4, 7)
+        both = rules.text_hash(text, 0, 3) * rules.WORD_BASE ** np.uint64(3) + rules.text_hash(text, 4, 7)
     assert both == rules.text_hash(joined, 0, 6)
