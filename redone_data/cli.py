@@ -220,7 +220,7 @@ def _result(run: Any, root: Path, *, complete: bool) -> dict[str, Any]:
         "folder": str(root),
         "complete": complete,
         "steps_run": run.engine.ran,
-        "domains": {} if run.ledger is None else run.ledger.statistics["domains"],
+        "domains": {} if run.curation.ledger is None else run.curation.ledger.statistics["domains"],
         "proposal": None if run.proposal is None else json.loads(run.proposal.to_json()),
     }
 

@@ -14,22 +14,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
-from redone_data.corpus import Corpus, folder_of
-from redone_data.curate.attributes import Attributes
-from redone_data.curate.duplicates import NearDuplicates, find_near_duplicates, resolve_duplicates
-from redone_data.curate.groups import ExactStep, IdentifyStep
-from redone_data.curate.identity import IdsStep
+from redone_data.corpus import folder_of
+from redone_data.curate.contamination import HITS_SUFFIX
 from redone_data.curate.keep import KeepStep
-from redone_data.curate.language import model_digest, model_path
-from redone_data.curate.ledger import LedgerStep
-from redone_data.curate.metrics import MetricsStep
-from redone_data.curate.policy import JudgeStep
 from redone_data.curate.read import ReadStep
 from redone_data.curate.sources import DigestCache, resolve_inputs
-from redone_data.curate.standing import StandingStep
+from redone_data.curation import Curation
 from redone_data.engine import Engine, Output, Progress, Silent
 from redone_data.errors import RedoneError
 from redone_data.manifest import ASIDES, MANIFEST, atomic, digest, link, read_json, write_json
+from redone_data.mix.config import MixConfig
 from redone_data.mix.optimize import (
     PROPOSAL,
     FitStep,
@@ -72,11 +66,6 @@ class Run:
     progress: Progress = field(default_factory=Silent)
 
     reads: list[Output] = field(default_factory=list)
-    corpus: Corpus | None = None
-    attributes: Attributes | None = None
-    ids: Output | None = None
-    near: NearDuplicates | None = None
-    ledger: Output | None = None
     kept: Output | None = None
     tokenizer: Output | None = None
     pool: Output | None = None
@@ -93,6 +82,7 @@ class Run:
         self.recipe = self.loaded.recipe
         self.engine = Engine(self.root, self.recipe.executor, self.progress)
         self.cache = DigestCache()
+        self.curation = Curation(self.loaded, self.engine, self.cache)
         if (self.root / TIMINGS).is_file():
             earlier = read_json(self.root / TIMINGS)
             self.engine.timings.update(earlier.get("steps", {}))
@@ -130,10 +120,13 @@ class Run:
         self.reads = self.engine.run_all(steps)
         for step, output in zip(steps, self.reads, strict=True):
             self._check_readable(step, output)
-        self.corpus = Corpus.of(self.reads)
-        empty = sorted(set(self.recipe.domains) - set(self.corpus.domains))
-        if empty:
-            raise RedoneError(f"domain '{empty[0]}' has no documents: its files hold no record with text")
+        corpus = self.curation.arrange(self.reads)
+        read = {self.recipe.pool_of(name) for name in corpus.domains}
+        for name in self.recipe.domain_names:
+            if name not in read:
+                raise RedoneError(f"domain '{name}' has no documents: its files hold no record with text")
+        if self.recipe.mix.needs_swarm and len(corpus.domains) < 2:
+            raise RedoneError("mix: one domain alone cannot be mixed; add a domain, or set mix.weights")
 
     def _check_readable(self, step: ReadStep, output: Output) -> None:
         bad, good = output.statistics["quarantined"], output.statistics["rows"]
@@ -146,46 +139,18 @@ class Run:
             )
 
     def _judge(self) -> None:
-        corpus, recipe, engine = _made(self.corpus), self.recipe, self.engine
-        self.attributes = Attributes(corpus, tuple(self._attributes()))
-        self.ids = engine.run(IdsStep(corpus, engine.run(IdentifyStep(corpus))))
-        near, exact = recipe.curate.near, None
-        if recipe.curate.deduplicate:
-            exact = engine.run(ExactStep(corpus))
-            standing = engine.run(StandingStep(corpus, recipe.curate.duplicates, self.attributes))
-            if near.enabled:
-                self.near = find_near_duplicates(engine, corpus, exact, standing, near)
-        policies = {name: domain.policy() for name, domain in recipe.domains.items()}
-        judged = engine.run(
-            JudgeStep(corpus, self.attributes, self.ids, policies, recipe.curate.language.min_confidence)
-        )
-        resolved = None
-        if exact is not None:
-            priorities = {name: policy.priority for name, policy in policies.items()}
-            resolved = resolve_duplicates(
-                engine, corpus, exact, standing, self.near, judged=judged, ids=self.ids, priorities=priorities
-            )
-        self.ledger = engine.run(
-            LedgerStep(corpus, self.ids, judged, resolved, near.threshold, recipe.curate.validation, recipe.seed)
-        )
-
-    def _attributes(self) -> list[Output]:
-        """Every attribute step that the recipe's rules, languages or settings ask for."""
-        curate = self.recipe.curate
-        if not curate.metrics:
-            return []
-        model = model_digest(model_path(curate.language.model))
-        return self.engine.run_all([MetricsStep(read, curate.language, model) for read in self.reads])
+        self.curation.judge()
 
     def _curate(self) -> None:
-        for name, counts in sorted(_made(self.ledger).statistics["domains"].items()):
+        made = self.curation
+        for name, counts in sorted(_made(made.ledger).statistics["domains"].items()):
             if not counts["train"]:
                 worst = max(counts["drops"].items(), key=lambda item: item[1], default=("nothing", 0))
                 raise RedoneError(
                     f"domain '{name}' has no training documents after curation: {counts['read']} read, most dropped by "
                     f"{worst[0]} ({worst[1]}); loosen domains.{name}.rules or languages, or leave the domain out"
                 )
-        keep = KeepStep(_made(self.corpus), _made(self.attributes), _made(self.ids), _made(self.ledger))
+        keep = KeepStep(_made(made.corpus), _made(made.attributes), _made(made.ids), _made(made.ledger))
         self.kept = self.engine.run(keep)
 
     @property
@@ -209,15 +174,20 @@ class Run:
         tokens = {name: pool.tokens for name, pool in pools(_made(self.pool)).items()}
         return Limits(tokens, self.recipe.tokens.budget or sum(tokens.values()), self.recipe.mix.max_epochs)
 
+    @property
+    def mix(self) -> MixConfig:
+        """The recipe's, with the names of split domains shared among their parts."""
+        return self.recipe.mix.on_domains(self.limits.tokens)
+
     def _design(self) -> None:
-        if self.recipe.mix.needs_swarm:
+        if self.mix.needs_swarm:
             without = [name for name, pool in pools(_made(self.pool)).items() if not pool.validation]
             if without:
                 raise RedoneError(
                     f"domain '{without[0]}' has no validation documents to measure proxies on; "
                     "raise curate.validation.fraction or min_documents, or set mix.weights"
                 )
-            self.runs = design_runs(self.limits, self.recipe.mix, self.recipe.seed)
+            self.runs = design_runs(self.limits, self.mix, self.recipe.seed)
 
     def _swarm(self) -> None:
         if self.runs:
@@ -226,19 +196,19 @@ class Run:
     def _swarm_step(self, kind: type[SwarmStep], runs: tuple[ProxyRun, ...]) -> SwarmStep:
         pool, tokenizer = _made(self.pool), _made(self.tokenizer)
         seed = stream_seed(self.recipe.seed, "swarm") >> 33
-        return kind(pool, tokenizer, runs, self.recipe.mix.swarm, self.limits.budget, seed)
+        return kind(pool, tokenizer, runs, self.mix.swarm, self.limits.budget, seed)
 
     def _fit(self) -> None:
         if self.swarm is not None:
-            self.fitted = self.engine.run(FitStep(self.swarm, self.recipe.mix, self.recipe.seed))
+            self.fitted = self.engine.run(FitStep(self.swarm, self.mix, self.recipe.seed))
 
     def _search(self) -> None:
         if self.swarm is not None:
-            mix, seed = self.recipe.mix, self.recipe.seed
+            mix, seed = self.mix, self.recipe.seed
             self.searched = self.engine.run(SearchStep(self.swarm, _made(self.fitted), self.limits, mix, seed))
 
     def _validate(self) -> None:
-        recipe, mix = self.recipe, self.recipe.mix
+        recipe, mix = self.recipe, self.mix
         if self.searched is None:
             self.proposal = self._fixed()
             return
@@ -255,7 +225,7 @@ class Run:
         )
 
     def _fixed(self) -> Proposal:
-        mix, domains = self.recipe.mix, self.recipe.domain_names
+        mix, domains = self.mix, tuple(self.limits.tokens)
         if mix.weights is not None:
             mixture, decision = Mixture.of(mix.weights).on(domains), "Fixed by the recipe (mix.weights)."
         else:
@@ -299,9 +269,16 @@ class Run:
         for name in (MANIFEST, REPORT):  # from here to the manifest's return, the folder is not complete
             (self.root / name).unlink(missing_ok=True)
         kept, pool = _made(self.kept), _made(self.pool)
-        for name, output in (("corpus", kept), ("ledger", _made(self.ledger))):
-            links = {path.relative_to(output.folder): path for path in output.files(".parquet")}
-            _show(self.root / name, links)
+        made = self.curation
+        _show(self.root / "corpus", {path.relative_to(kept.folder): path for path in kept.files(".parquet")})
+        ledger = _made(made.ledger)
+        lines = {path.relative_to(ledger.folder): path for path in ledger.files(".parquet")}
+        for name, grouped in made.grouped.items():
+            for number, path in enumerate(grouped.ledger_files()):
+                lines[Path(folder_of(name)) / f"interactions-{number:05d}.parquet"] = path
+        _show(self.root / "ledger", lines)
+        hits = {Path(o.folder.name) / path.name: path for o in made.contaminated for path in o.files(HITS_SUFFIX)}
+        _show(self.root / "contamination", hits)
         quarantined = {
             Path(output.folder.name) / path.name: path
             for output in self.reads
@@ -327,7 +304,8 @@ class Run:
         write_json(self.root / MANIFEST, self._manifest())
 
     def _manifest(self) -> dict[str, Any]:
-        outputs = [*self.reads, *_made(self.attributes).outputs, self.ledger, self.kept, self.tokenizer]
+        made = self.curation
+        outputs = [*self.reads, *_made(made.attributes).outputs, made.ledger, self.kept, self.tokenizer]
         outputs += [self.pool, self.swarm, self.fitted, self.searched, self.validation]
         outputs += [output for chosen in self.samples.values() for output in (chosen.plan, chosen.shards)]
         inputs = [

@@ -5,22 +5,30 @@ recipe are relative to the recipe's folder.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from redone_data.config import load_yaml, plain, read_config, set_key
 from redone_data.corpus import check_domain_name
+from redone_data.curate.contamination import ContaminationConfig
+from redone_data.curate.datatrove_blocks import KEPT, FilterConfig
+from redone_data.curate.domains import SplitConfig
+from redone_data.curate.interactions import InteractionsConfig, check_sources
 from redone_data.curate.language import LanguageConfig
 from redone_data.curate.ledger import ValidationConfig
 from redone_data.curate.near import NearConfig
 from redone_data.curate.policy import DomainPolicy
+from redone_data.curate.quality import ClassifierConfig, check_classifier_name
 from redone_data.curate.read import ReadConfig
-from redone_data.curate.rules import RulesConfig
+from redone_data.curate.repeated import RepeatedLinesConfig
+from redone_data.curate.rules import QUALITY, Bound, RulesConfig
 from redone_data.curate.sources import SourceConfig
 from redone_data.curate.standing import DuplicatesConfig
+from redone_data.curate.substring import SubstringConfig
+from redone_data.curate.templates import TemplatesConfig
 from redone_data.engine import ExecutorConfig
-from redone_data.errors import RedoneError
+from redone_data.errors import RedoneError, did_you_mean
 from redone_data.mix.config import MixConfig
 from redone_data.tokens.config import TokensConfig
 
@@ -35,6 +43,15 @@ class DomainConfig:
     )
     languages: tuple[str, ...] = field(default=(), metadata={"help": "allowed languages (zh, en, ...); empty: any"})
     rules: RulesConfig = field(default_factory=RulesConfig)
+    datatrove: tuple[FilterConfig, ...] = field(
+        default=(), metadata={"help": "datatrove's filters: [{filter: GopherQualityFilter, args: {min_doc_words: 10}}]"}
+    )
+    interactions: InteractionsConfig | None = field(
+        default=None, metadata={"help": "a note with its comments and queries becomes one document"}
+    )
+    split: SplitConfig | None = field(
+        default=None, metadata={"help": "sub-domains NAME/VALUE by a field, a label, a quality bucket or clusters"}
+    )
 
     def __post_init__(self) -> None:
         if not self.sources:
@@ -53,10 +70,21 @@ class CurateConfig:
         default=True, metadata={"help": "text metrics and language; without them no rule or language can be asked"}
     )
     language: LanguageConfig = field(default_factory=LanguageConfig)
+    quality: dict[str, ClassifierConfig] = field(
+        default_factory=dict, metadata={"help": "name -> classifier; its score is the attribute quality_NAME"}
+    )
+    contamination: ContaminationConfig = field(default_factory=ContaminationConfig)
+    repeated_lines: RepeatedLinesConfig = field(default_factory=RepeatedLinesConfig)
+    templates: TemplatesConfig = field(default_factory=TemplatesConfig)
+    substrings: SubstringConfig = field(default_factory=SubstringConfig)
     deduplicate: bool = field(default=True, metadata={"help": "false: equal and near-equal texts all stay"})
     duplicates: DuplicatesConfig = field(default_factory=DuplicatesConfig)
     near: NearConfig = field(default_factory=NearConfig)
     validation: ValidationConfig = field(default_factory=ValidationConfig)
+
+    def __post_init__(self) -> None:
+        for name in self.quality:
+            check_classifier_name(name)
 
 
 @dataclass(frozen=True)
@@ -77,7 +105,37 @@ class Recipe:
             raise RedoneError("domains: at least one domain is needed")
         for name in self.domains:
             check_domain_name(name)
-        self.mix.check_domains(tuple(sorted(self.domains)))
+        pools = tuple(name for name, domain in self.domains.items() if domain.split is not None)
+        self.mix.check_domains(self.domain_names, pools)
+        for name, domain in self.domains.items():
+            if domain.interactions is not None:
+                check_sources(domain.interactions, domain.sources, name)
+            for metric in domain.rules.effective():
+                scorer = metric.removeprefix(QUALITY)
+                if metric.startswith(QUALITY) and scorer not in self.curate.quality:
+                    raise RedoneError(
+                        f"domains.{name}.rules.bounds.{metric}: there is no classifier '{scorer}'; "
+                        + did_you_mean(scorer, self.curate.quality or ["NAME under curate.quality"])
+                    )
+
+    def policies(self) -> dict[str, DomainPolicy]:
+        """What each domain's documents must pass: its own bounds over those that other settings bring."""
+        return {name: self._policy(domain) for name, domain in self.domains.items()}
+
+    def _policy(self, domain: DomainConfig) -> DomainPolicy:
+        implied: dict[str, Bound] = {}
+        if domain.datatrove:
+            implied[KEPT] = Bound(min=1)
+        if self.curate.contamination.sets:
+            implied["contamination_fraction"] = Bound(max=self.curate.contamination.max_fraction)
+        rules = replace(domain.rules, bounds={**implied, **domain.rules.bounds})
+        return replace(domain.policy(), rules=rules)
+
+    def pool_of(self, domain: str) -> str:
+        """The domain of this recipe that a domain of the corpus is, or is a part of."""
+        if domain in self.domains:
+            return domain
+        return next(name for name, pool in self.domains.items() if pool.split and domain.startswith(f"{name}/"))
 
     @property
     def domain_names(self) -> tuple[str, ...]:

@@ -113,11 +113,11 @@ def _redacted(done: Run, out: Path) -> Result:
     for output in done.reads:
         for kind, count in output.statistics["redacted"].items():
             result.counts[kind] = result.counts.get(kind, 0) + count
-    assert done.corpus is not None
+    assert done.curation.corpus is not None
 
     def batches() -> Iterator[pa.Table]:
-        assert done.corpus is not None
-        for part in done.corpus.parts:
+        assert done.curation.corpus is not None
+        for part in done.curation.corpus.parts:
             for batch in part.batches(["key_hi", "key_lo", "text", *CARRIED, "native_id"]):
                 keys = to_hex(batch.column("key_hi").to_numpy(), batch.column("key_lo").to_numpy())
                 yield _documents(pa.table(batch).append_column("id", keys))
@@ -128,8 +128,8 @@ def _redacted(done: Run, out: Path) -> Result:
 
 def _kept_and_dropped(done: Run, out: Path, dropped: str, columns: Callable[[pl.LazyFrame], pl.LazyFrame]) -> Result:
     assert done.kept is not None
-    assert done.ledger is not None
-    counts = done.ledger.statistics["domains"][DOMAIN]
+    assert done.curation.ledger is not None
+    counts = done.curation.ledger.statistics["domains"][DOMAIN]
     result = Result(counts["read"], {"kept": counts["train"]})
     for rule, count in counts["drops"].items():
         result.counts[rule.partition("/")[2]] = count
@@ -154,17 +154,17 @@ def _kept_and_dropped(done: Run, out: Path, dropped: str, columns: Callable[[pl.
 
 
 def _ledgers(done: Run) -> list[Path]:
-    assert done.ledger is not None
-    return [done.ledger.folder / task["file"] for task in done.ledger.tasks]
+    assert done.curation.ledger is not None
+    return [done.curation.ledger.folder / task["file"] for task in done.curation.ledger.tasks]
 
 
 def _with_native_ids(ledger: pl.LazyFrame, done: Run) -> pl.LazyFrame:
     """The ledger with the input's own ids in `id` and `duplicate_of`."""
-    assert done.corpus is not None
-    assert done.ids is not None
+    assert done.curation.corpus is not None
+    assert done.curation.ids is not None
     names = []
-    for part in done.corpus.parts:
-        hi, lo = ids_of_part(done.ids, part)
+    for part in done.curation.corpus.parts:
+        hi, lo = ids_of_part(done.curation.ids, part)
         names.append(pl.LazyFrame({"hash": to_hex(hi, lo), "own": part.read(["native_id"])["native_id"]}))
     own = pl.concat(names)
     for column in ("id", "duplicate_of"):
@@ -193,17 +193,17 @@ def _languages(done: Run, out: Path) -> Result:
 
 def _attributes(done: Run, path: Path, columns: Sequence[str] | None) -> Path:
     """Some attributes (None: all) of every document, by id."""
-    assert done.corpus is not None
-    assert done.ids is not None
-    assert done.attributes is not None
-    attributes = done.attributes
+    assert done.curation.corpus is not None
+    assert done.curation.ids is not None
+    assert done.curation.attributes is not None
+    attributes = done.curation.attributes
 
     def batches() -> Iterator[pa.Table]:
-        assert done.corpus is not None
-        assert done.ids is not None
-        for part in done.corpus.parts:
+        assert done.curation.corpus is not None
+        assert done.curation.ids is not None
+        for part in done.curation.corpus.parts:
             names = columns or sorted(attributes.names(part))
-            ids = to_hex(*ids_of_part(done.ids, part))
+            ids = to_hex(*ids_of_part(done.curation.ids, part))
             own = part.read(["native_id"])["native_id"]
             yield attributes.read(part, names).add_column(0, "id", pc.coalesce(own, ids))
 

@@ -40,7 +40,7 @@ def summarize(run: Run) -> Summary:
         name=run.loaded.path.stem,
         seed=recipe.seed,
         domains=_domains(run),
-        drops=_drops(run.ledger),
+        drops=_drops(run.curation.ledger),
         redacted=_redacted(run.reads),
         histograms=_histograms(run),
         examples=_examples(run),
@@ -64,7 +64,7 @@ def summarize(run: Run) -> Summary:
 
 
 def _domains(run: Run) -> tuple[DomainRow, ...]:
-    counts = {} if run.ledger is None else run.ledger.statistics["domains"]
+    counts = {} if run.curation.ledger is None else run.curation.ledger.statistics["domains"]
     found = {} if run.pool is None else pools(run.pool)
     sampled = run.samples["tokens"].shards.statistics["domains"] if "tokens" in run.samples else {}
     rows = []
@@ -110,29 +110,31 @@ def _redacted(reads: list[Output]) -> dict[str, int]:
 
 
 def _histograms(run: Run) -> tuple[Histogram, ...]:
-    if run.attributes is None:
+    if run.curation.attributes is None:
         return ()
-    rows, meanings = [], run.attributes.meanings()
+    rows, meanings = [], run.curation.attributes.meanings()
     for name, domain in sorted(run.recipe.domains.items()):
         for metric, bound in domain.rules.effective().items():
-            if bound.min is not None or bound.max is not None:
-                edges, counts = run.attributes.histogram(name, metric)
+            if metric in meanings and (bound.min is not None or bound.max is not None):
+                edges, counts = run.curation.attributes.histogram(name, metric)
                 rows.append(Histogram(name, metric, meanings[metric], edges, counts, bound.min, bound.max))
     return tuple(rows)
 
 
 def _examples(run: Run) -> tuple[Example, ...]:
     """A few dropped documents a rule and domain, and a few kept ones, with their texts."""
-    if run.ledger is None or run.corpus is None or run.ids is None:
+    if run.curation.ledger is None or run.curation.corpus is None or run.curation.ids is None:
         return ()
     wanted: list[dict[str, Any]] = []
     kept: list[tuple[str, Place]] = []
     seen: dict[tuple[str, str], int] = defaultdict(int)
-    for part, task in zip(run.corpus.parts, run.ledger.tasks, strict=True):
+    for part, task in zip(run.curation.corpus.parts, run.curation.ledger.tasks, strict=True):
         shows_kept = part.domain not in {domain for domain, _ in kept} and any(task["kept"].values())
         if not shows_kept and all(seen[part.domain, key] >= EXAMPLES_PER_RULE for key in task["drops"]):
             continue
-        frame = pl.read_parquet(run.ledger.folder / task["file"]).with_columns(pl.col("step", "rule").cast(pl.String))
+        frame = pl.read_parquet(run.curation.ledger.folder / task["file"]).with_columns(
+            pl.col("step", "rule").cast(pl.String)
+        )
         if shows_kept:
             stays = np.setdiff1d(np.arange(part.rows), frame["row"].to_numpy())[:EXAMPLES_PER_RULE]
             kept += [(part.domain, (place_of(part), row)) for row in stays.tolist()]
@@ -141,7 +143,9 @@ def _examples(run: Run) -> tuple[Example, ...]:
             if seen[row["domain"], key] < EXAMPLES_PER_RULE:
                 seen[row["domain"], key] += 1
                 wanted.append(row)
-    originals = places_of(run.corpus, run.ids, {row["duplicate_of"] for row in wanted if row["duplicate_of"]})
+    originals = places_of(
+        run.curation.corpus, run.curation.ids, {row["duplicate_of"] for row in wanted if row["duplicate_of"]}
+    )
     places = [(row["part"], row["row"]) for row in wanted]
     texts = texts_at(run.root / "steps", {*places, *originals.values(), *(place for _, place in kept)})
 

@@ -10,7 +10,7 @@ from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -25,21 +25,25 @@ from redone_data.manifest import atomic
 
 HISTOGRAM_BINS = 40
 BATCH_ROWS = 50_000
-# A text column of this name beside a numeric one says what was matched; the ledger shows it.
-DETAIL = "_detail"
 
 Float64 = npt.NDArray[np.float64]
 
 
 class AttributeStep(Step):
-    """A step that writes one Parquet file a part, with a row for each document of the part, in its order."""
+    """A step that writes one Parquet file a part, with a row for each document of the part, in its order.
+
+    matches: column that rules may ask -> text column that says what was matched, for the ledger. One whose name ends in
+    ``_of`` holds the id of a document.
+    """
+
+    matches: ClassVar[dict[str, str]] = {}
 
     @abstractmethod
     def columns(self) -> dict[str, str]:
         """Name -> meaning of each column that rules may ask."""
 
     def identity(self) -> dict[str, Any]:
-        return {**super().identity(), "columns": self.columns()}
+        return {**super().identity(), "columns": self.columns(), "matches": self.matches}
 
 
 @dataclass(frozen=True)
@@ -126,6 +130,10 @@ class Attributes:
     def meanings(self) -> dict[str, str]:
         """Name -> meaning of every attribute that rules may ask."""
         return {name: text for output in self.outputs for name, text in output.manifest["columns"].items()}
+
+    def matches(self) -> dict[str, str]:
+        """Name -> the text column that says what was matched."""
+        return {name: text for output in self.outputs for name, text in output.manifest["matches"].items()}
 
     def histogram(self, domain: str, name: str) -> tuple[tuple[float, ...], tuple[int, ...]]:
         """(edges, counts) of one attribute over the documents of a domain, from what the steps counted."""

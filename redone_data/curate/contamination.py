@@ -93,6 +93,10 @@ class ContaminationConfig:
     max_items: int = field(
         default=10, metadata={"help": "an n-gram in more items than this is the task's wording and counts for none"}
     )
+    max_fraction: float = field(
+        default=0.5,
+        metadata={"help": "share of a passage above which a document is dropped; a domain's bounds override"},
+    )
     report_from: float = field(default=0.3, metadata={"help": "share of a passage from which a hit is listed"})
 
     def __post_init__(self) -> None:

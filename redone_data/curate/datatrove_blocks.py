@@ -11,7 +11,7 @@ import inspect
 import json
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from typing import Any
+from typing import Any, ClassVar
 
 import polars as pl
 import pyarrow as pa
@@ -120,6 +120,8 @@ class DatatroveStep(SourceAttributes):
 
     name = "datatrove"
     VERSION = 1
+
+    matches: ClassVar[dict[str, str]] = {KEPT: REASON}
 
     filters: tuple[FilterConfig, ...]
 

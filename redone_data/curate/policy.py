@@ -6,7 +6,7 @@ resolved after it, among the documents that pass, so that a duplicate never fall
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,8 @@ import pyarrow.parquet as pq
 
 from redone_data.config import plain
 from redone_data.corpus import Corpus, Part
-from redone_data.curate.attributes import DETAIL, Attributes
+from redone_data.curate.attributes import Attributes
+from redone_data.curate.datatrove_blocks import KEPT, REASON
 from redone_data.curate.identity import repeated_of_part
 from redone_data.curate.rules import RulesConfig, judge
 from redone_data.engine import Output, Step
@@ -27,6 +28,7 @@ from redone_data.errors import RedoneError
 from redone_data.manifest import atomic
 from redone_data.text.buffers import replace_rows
 
+FIRST = "first_of"
 ENGAGEMENT = "engagement"  # a column of the corpus, which rules may bound like an attribute
 
 VERDICT_SCHEMA = pa.schema(
@@ -100,7 +102,9 @@ class JudgeStep(Step):
         code, value, bound = verdict.broken, verdict.value, verdict.bound
         # judge() gives its reasons in this order: of each metric, first the lower bound.
         metric_of = [name for name, b in bounds.items() for end in (b.min, b.max) if end is not None]
-        detail = self._details(part, code, metric_of)
+        matched = self._matched(part, code, metric_of)
+        if KEPT in bounds:
+            self._name_filters(matched[REASON], code, metric_of.index(KEPT), reasons)
 
         if policy.languages:
             columns = self.attributes.read(part, ["language", "language_confidence"])
@@ -110,14 +114,13 @@ class JudgeStep(Step):
             reasons.append(("language", "other_language"))
             value[foreign], bound[foreign] = confidence[foreign], self.min_confidence
 
-        firsts = pa.nulls(part.rows, pa.string())
         repeated = repeated_of_part(self.ids, index)
         if repeated is not None:
             rows = repeated["row"].to_numpy()
             code[rows] = len(reasons)
             reasons.append(("identity", "repeated_id"))
             value[rows], bound[rows] = repeated["rank"].to_numpy(), 0
-            firsts = replace_rows(pa.nulls(part.rows, pa.large_string()), rows, repeated["first"].combine_chunks())
+            matched[FIRST] = replace_rows(no_text(part.rows), rows, repeated["first"].combine_chunks())
 
         fails = np.flatnonzero(code >= 0)
         here, failed = pa.array(fails), pa.array(code[fails].astype(np.int32))
@@ -127,24 +130,46 @@ class JudgeStep(Step):
             "rule": pa.DictionaryArray.from_arrays(failed, pa.array([rule for _, rule in reasons], pa.string())),
             "value": value[fails],
             "bound": bound[fails],
-            "duplicate_of": firsts.take(here).cast(pa.string()),
-            "detail": detail.take(here).cast(pa.string()),
+            "duplicate_of": first_text(column.take(here) for name, column in matched.items() if is_id(name)),
+            "detail": first_text(column.take(here) for name, column in matched.items() if not is_id(name)),
         }
         with atomic(folder / f"verdict-{index:05d}.parquet") as aside:
             pq.write_table(pa.table(values, schema=VERDICT_SCHEMA), aside, compression="zstd")
         return {"rows": part.rows, "dropped": len(fails)}
 
-    def _details(self, part: Part, broken: npt.NDArray[np.int32], metric_of: Sequence[str]) -> pa.Array:
-        """What a document was found to match, where the attribute that failed it says so."""
-        detail = pa.nulls(part.rows, pa.large_string())
-        known = self.attributes.names(part)
+    def _matched(self, part: Part, broken: npt.NDArray[np.int32], metric_of: Sequence[str]) -> dict[str, pa.Array]:
+        """What each document that fails was found to match, by the column that says so; null for the others."""
+        found = {FIRST: no_text(part.rows), REASON: no_text(part.rows)}
+        says = self.attributes.matches()
         for code, metric in enumerate(metric_of):
-            name = metric + DETAIL
-            if name in known:
-                rows = np.flatnonzero(broken == code)
-                column = self.attributes.read(part, [name])[name].combine_chunks()
-                detail = replace_rows(detail, rows, column.take(pa.array(rows)))
-        return detail
+            rows = np.flatnonzero(broken == code)
+            if metric in says and len(rows):
+                column = self.attributes.read(part, [says[metric]])[says[metric]].combine_chunks()
+                before = found.get(says[metric], no_text(part.rows))
+                found[says[metric]] = replace_rows(before, rows, column.take(pa.array(rows)))
+        return found
+
+    def _name_filters(
+        self, column: pa.Array, code: npt.NDArray[np.int32], filtered: int, reasons: list[tuple[str, str]]
+    ) -> None:
+        """Of documents that a datatrove filter drops, the filter and its reason are the rule."""
+        named = column.dictionary_encode()
+        rows = np.flatnonzero(code == filtered)
+        code[rows] = named.indices.to_numpy(zero_copy_only=False)[rows] + len(reasons)
+        reasons.extend(("datatrove", rule) for rule in named.dictionary.to_pylist())
+
+
+def no_text(rows: int) -> pa.Array:
+    return pa.nulls(rows, pa.large_string())
+
+
+def is_id(name: str) -> bool:
+    return name.endswith("_of")
+
+
+def first_text(columns: Iterable[pa.Array]) -> pa.Array:
+    """Of some columns the first text of each row."""
+    return pc.coalesce(*columns).cast(pa.string())
 
 
 def is_allowed(languages: pa.ChunkedArray, allowed: Sequence[str]) -> npt.NDArray[np.bool_]:

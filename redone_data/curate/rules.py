@@ -41,7 +41,12 @@ OTHER_METRICS: dict[str, str] = {
     "contamination_fraction": "n-grams that an evaluation set has too",
     "repeated_line_fraction": "lines that many documents have",
     "template_count": "documents of the same template",
+    "repeated_line_count": "documents that have the most repeated line",
+    "template_rank": "place among the documents of the same template, by engagement",
     "duplicate_substring_fraction": "bytes in long runs that another document has too",
+    "duplicate_substring_count": "documents that have the most copied run",
+    "contamination_words": "words of the longest run shared with an evaluation item",
+    "datatrove_kept": "1 where all of datatrove's filters under the domain's datatrove keep it",
 }
 RULE_METRICS: dict[str, str] = {**METRICS, **PROMOTION_METRICS, **WEB_METRICS, **OTHER_METRICS}
 QUALITY = "quality_"

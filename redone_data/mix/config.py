@@ -1,6 +1,7 @@
 """What a recipe says about the mixture."""
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from redone_data.errors import RedoneError, did_you_mean
 from redone_data.mix.design import DesignConfig
@@ -53,15 +54,40 @@ class MixConfig:
     def needs_swarm(self) -> bool:
         return self.weights is None and self.proposal is None
 
-    def check_domains(self, domains: tuple[str, ...]) -> None:
-        """Raise RedoneError when a weight or target names a domain that the recipe does not have."""
+    def check_domains(self, domains: tuple[str, ...], pools: tuple[str, ...] = ()) -> None:
+        """Raise RedoneError when a weight or target names a domain that the recipe does not have.
+
+        pools: domains that are split; what they hold is known only when they are read.
+        """
         for key, names in (("weights", self.weights or {}), ("targets", self.targets)):
             for name in names:
-                if name not in domains:
+                if name not in domains and not any(name.startswith(f"{pool}/") for pool in pools):
                     raise RedoneError(f"mix.{key}: '{name}' is not a domain; {did_you_mean(name, domains)}")
-        if self.needs_swarm and len(domains) < 2:
+        if self.needs_swarm and len(domains) < 2 and not pools:
             raise RedoneError("mix: one domain alone cannot be mixed; add a domain, or set mix.weights")
+
+    def on_domains(self, natural: Mapping[str, float]) -> "MixConfig":
+        """The same for the domains that there are: what names a pool is shared among its parts by their natural shares.
+
+        natural: domain -> natural share. Raises RedoneError for a name that is no domain.
+        """
+        weights = None if self.weights is None else _shared(self.weights, natural, "weights")
+        return replace(self, weights=weights, targets=_shared(self.targets, natural, "targets"))
 
     def objective(self, domains: tuple[str, ...]) -> dict[str, float]:
         """Metric -> weight of the search objective."""
         return dict(sorted(self.targets.items())) or dict.fromkeys(domains, 1.0)
+
+
+def _shared(values: Mapping[str, float], natural: Mapping[str, float], key: str) -> dict[str, float]:
+    result: dict[str, float] = {}
+    for name, value in values.items():
+        parts = [domain for domain in natural if domain == name or domain.startswith(f"{name}/")]
+        if name in natural:
+            parts = [name]
+        if not parts:
+            raise RedoneError(f"mix.{key}: '{name}' is not a domain; {did_you_mean(name, natural)}")
+        total = sum(natural[part] for part in parts)
+        for part in parts:
+            result[part] = result.get(part, 0.0) + value * natural[part] / total
+    return result

@@ -64,7 +64,7 @@ class Curated:
         return pl.concat([pl.read_parquet(file).with_columns(pl.col(pl.Categorical).cast(pl.String)) for file in files])
 
     def folder(self, kind: str) -> Path:
-        output = {"corpus": self.run.kept, "ledger": self.run.ledger}[kind]
+        output = {"corpus": self.run.kept, "ledger": self.run.curation.ledger}[kind]
         assert output is not None
         return output.folder
 

@@ -100,8 +100,8 @@ def test_every_document_is_kept_or_has_one_line_in_the_ledger(
     domains["notes"]["priority"] = priority
     domains["wiki"]["languages"] = ["zh", "en"] if chinese_only else []
     run = run_recipe(folder, {"domains": domains, "read": {"part_bytes": 1}})
-    assert run.run.corpus is not None
-    assert len(run.run.corpus.parts) == 3 * num_files
+    assert run.run.curation.corpus is not None
+    assert len(run.run.curation.corpus.parts) == 3 * num_files
     check(run, sum(map(len, found.values())))
 
 
@@ -143,7 +143,7 @@ def test_the_tables_have_the_documented_columns(curated):
 
 
 def test_statistics_add_up(curated):
-    for name, counts in curated.run.ledger.statistics["domains"].items():
+    for name, counts in curated.run.curation.ledger.statistics["domains"].items():
         assert counts["read"] == len(rich()[name])
         assert counts["train"] + counts["validation"] + sum(counts["drops"].values()) == counts["read"]
         kept = [row["text"] for row in curated.kept.values() if row["domain"] == name]
@@ -361,8 +361,8 @@ def test_a_post_is_foreign_only_above_the_confidence_and_never_without_letters(t
             domains={"d": {"languages": ["zh", "ko"]}},
             curate={"language": {"min_confidence": confidence}},
         )
-        part = next(part for part in run.run.corpus.parts if part.domain == "d")
-        metrics = pl.from_arrow(run.run.attributes.read(part, ["language", "language_confidence"]))
+        part = next(part for part in run.run.curation.corpus.parts if part.domain == "d")
+        metrics = pl.from_arrow(run.run.curation.attributes.read(part, ["language", "language_confidence"]))
         read = pl.read_parquet(part.path)["text"].to_list()
         expected = {
             text
@@ -450,7 +450,7 @@ def test_odd_domain_names_tiny_files_and_parts_without_survivors(tmp_path):
         (tmp_path / str(number) / "empty.jsonl").write_text("")
         domains[name] = domain(f"{number}/*.jsonl", rules={"preset": "sns"})
     run = run_recipe(tmp_path, {"domains": domains, "read": {"part_bytes": 1}})
-    assert len(run.run.corpus.parts) == 5 * len(names)
+    assert len(run.run.curation.corpus.parts) == 5 * len(names)
     check(run, 7 * len(names))
     assert run.rules() == {"too_few_words": 3 * len(names)}
     assert {row["domain"] for row in run.kept.values()} == set(names)

@@ -67,7 +67,7 @@ def test_posts_are_shown_as_they_are_and_not_as_markup_or_emoji(curated):
 
 def test_ledger_quarantine_and_single_files_are_shown(curated):
     kept = curated.run.kept.folder
-    assert "near_duplicate" in said(curated.run.ledger.folder)
+    assert "near_duplicate" in said(curated.run.curation.ledger.folder)
     assert "not valid JSON" in said(next(curated.root.rglob("*.quarantine.parquet")))
     assert sentence(0) in said(next((kept / "notes").glob("*.parquet")))
     assert '"step": "keep"' in said(kept / "manifest.json")
@@ -81,7 +81,9 @@ def test_dropped_documents_are_shown_beside_those_they_duplicate(curated):
     assert row["duplicate_of"] in text
     lines = [line for line in text.splitlines() if repr(curated.kept[row["duplicate_of"]]["text"]) in line]
     assert [repr(sentence(0) + " 😂") in line for line in lines] == [True]  # side by side
-    assert "1 documents were dropped by too_few_words" in said(curated.run.ledger.folder, dropped="too_few_words")
+    assert "1 documents were dropped by too_few_words" in said(
+        curated.run.curation.ledger.folder, dropped="too_few_words"
+    )
 
 
 def test_a_document_is_found_by_id_whether_kept_or_dropped(curated):
