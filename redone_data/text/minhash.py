@@ -36,7 +36,6 @@ EMPTY_MINIMUM = np.uint32(0xFFFFFFFF)
 EMPTY_BAND_KEY = np.uint64(0)
 LANES = 64
 CHAIN_FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd; 2**64 over the golden ratio
-INSERTION_SORT_MOST = 48
 FULLWIDTH_LEAD = 0xEF
 
 
@@ -360,38 +359,54 @@ def write_keys(minima: UInt32, factors: UInt64, terms: UInt64, keys: UInt64) -> 
         keys[band] = EMPTY_BAND_KEY if empty else max(mix64(keys[band]), np.uint64(1))
 
 
-@kernel
-def _sort(values: UInt64, count: int) -> None:
-    if count > INSERTION_SORT_MOST:
-        values[:count].sort()
-        return
+@lean
+def sort_hashes(hashes: UInt64, count: int, buckets: Int64, out: UInt64) -> None:
+    """Writes the hashes in ascending order: into buckets by their high bits, then by insertion.
+
+    Hashes are spread evenly, so that a bucket holds about one: linear time. ``buckets`` has room for twice ``count``.
+    """
+    bits = 1
+    while 1 << bits < count:
+        bits += 1
+    shift = np.uint64(64 - bits)
+    buckets[: 1 << bits] = 0
+    for index in range(count):
+        buckets[np.int64(hashes[index] >> shift)] += 1
+    total = 0
+    for bucket in range(1 << bits):
+        total += buckets[bucket]
+        buckets[bucket] = total
+    for index in range(count):
+        owner = np.int64(hashes[index] >> shift)
+        buckets[owner] -= 1
+        out[buckets[owner]] = hashes[index]
     for index in range(1, count):
-        value = values[index]
+        value = out[index]
         slot = index
-        while slot > 0 and values[slot - 1] > value:
-            values[slot] = values[slot - 1]
+        while slot > 0 and out[slot - 1] > value:
+            out[slot] = out[slot - 1]
             slot -= 1
-        values[slot] = value
+        out[slot] = value
 
 
 @kernel
 def _shingle_rows(offsets: Int64, data: Bytes, ngram: int) -> tuple[Int64, UInt64]:
     longest = longest_row(offsets, 0, len(offsets) - 1)
     starts, ends, kinds, masks = room_for_units(longest)
-    words, found = np.empty(longest, np.uint64), np.empty(longest, np.uint64)
+    words, grams, found = np.empty(longest, np.uint64), np.empty(longest, np.uint64), np.empty(longest, np.uint64)
+    buckets = np.empty(2 * longest + 2, np.int64)
     # No more shingles than bytes; pages of memory that are never touched cost nothing.
     hashes = np.empty(offsets[-1] - offsets[0], np.uint64)
     new_offsets = np.zeros(len(offsets), np.int64)
     to = 0
     for row in range(len(offsets) - 1):
         count = hash_words(data, offsets[row], offsets[row + 1], starts, ends, kinds, masks, words)
-        if count > 0:
-            total = join_words(words, count, ngram, found)
-            _sort(found, total)
-            for index in range(total):
-                if index == 0 or found[index] != found[index - 1]:
-                    hashes[to] = found[index]
-                    to += 1
+        total = join_words(words, count, ngram, grams)
+        sort_hashes(grams, total, buckets, found)
+        for index in range(total):
+            if index == 0 or found[index] != found[index - 1]:
+                hashes[to] = found[index]
+                to += 1
         new_offsets[row + 1] = to
     return new_offsets, hashes[:to].copy()
 
