@@ -14,6 +14,7 @@ from redone_data.text.characters import decode
 from redone_data.text.hashing import mix64
 from redone_data.text.kernel import kernel
 from redone_data.text.windows import BASE, Spans, collect_words, has_distinct, longest_row
+from redone_data.text.words import room_for_units
 
 NEWLINE, FULL_STOP = 0x0A, 0x2E
 SENTENCE_ENDS = (
@@ -57,8 +58,8 @@ def line_end(data: Bytes, position: int, end: int, sentences: bool) -> int:
 @kernel
 def _line_rows(offsets: Int64, data: Bytes, min_words: int, sentences: bool) -> tuple[Int64, UInt64, Int64, Int64]:
     longest = longest_row(offsets)
-    words = np.empty(longest, np.uint64)
-    word_starts, word_ends = np.empty(longest, np.int64), np.empty(longest, np.int64)
+    words, units = np.empty(longest, np.uint64), room_for_units(longest)
+    word_starts, word_ends = units.starts, units.ends
     # No more lines than bytes; pages of memory that are never touched cost nothing.
     most = offsets[-1] - offsets[0]
     hashes, starts, ends = np.empty(most, np.uint64), np.empty(most, np.int64), np.empty(most, np.int64)
@@ -66,7 +67,7 @@ def _line_rows(offsets: Int64, data: Bytes, min_words: int, sentences: bool) -> 
     to = 0
     for row in range(len(offsets) - 1):
         begin, end = offsets[row], offsets[row + 1]
-        count = collect_words(data, begin, end, words, word_starts, word_ends)
+        count = collect_words(data, begin, end, units, words)
         line_begin, first, value, first_of_row, num_lines = begin, 0, np.uint64(0), to, 0
         for word in range(count):
             value = value * BASE + words[word]

@@ -19,6 +19,7 @@ from redone_data.text.characters import CLASS_MASK, HAN, KANA, class_byte, decod
 from redone_data.text.hash_table import build_table, find_key
 from redone_data.text.kernel import kernel
 from redone_data.text.windows import base_power, collect_words, longest_row, run_hash, sum_prefixes, windows
+from redone_data.text.words import room_for_units
 
 Flags = npt.NDArray[np.bool_]
 FILTER_BITS_PER_GRAM = 16
@@ -213,8 +214,8 @@ def _find_rows(
     min_fraction: float,
 ) -> Int64:
     longest = longest_row(offsets)
-    words, sums = np.empty(longest, np.uint64), np.empty(longest + 1, np.uint64)
-    starts, ends = np.empty(longest, np.int64), np.empty(longest, np.int64)
+    words, sums, units = np.empty(longest, np.uint64), np.empty(longest + 1, np.uint64), room_for_units(longest)
+    starts, ends = units.starts, units.ends
     powers = np.empty(len(sizes), np.uint64)
     for index in range(len(sizes)):
         powers[index] = base_power(sizes[index])
@@ -225,7 +226,7 @@ def _find_rows(
     # What one text shares: passage, position in it, position in the text.
     shared = np.empty((3, 1024), np.int64)
     for row in range(len(offsets) - 1):
-        count = collect_words(data, offsets[row], offsets[row + 1], words, starts, ends)
+        count = collect_words(data, offsets[row], offsets[row + 1], units, words)
         if count < sizes[0]:
             continue
         sum_prefixes(words, count, sums)

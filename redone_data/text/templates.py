@@ -15,7 +15,7 @@ from redone_data.text.hashing import mix64
 from redone_data.text.kernel import kernel
 from redone_data.text.minhash import word_hash
 from redone_data.text.windows import BASE, has_distinct, longest_row
-from redone_data.text.words import CJK, HASHTAG, MENTION, NONE, URL, WORD, next_word
+from redone_data.text.words import CJK, MENTION, OPEN_HASHTAGS, URL, WORD, room_for_units, split_text
 
 NO_TEMPLATE = np.uint64(0)
 MASK = np.uint64(0xD1B54A32D192ED03)
@@ -59,36 +59,32 @@ def has_digit(data: Bytes, start: int, end: int) -> bool:
 @kernel
 def _template_rows(offsets: Int64, data: Bytes, min_words: int) -> UInt64:
     longest = longest_row(offsets)
-    hashes, at = np.empty(longest, np.uint64), np.empty(longest, np.int64)
+    hashes, units = np.empty(longest, np.uint64), room_for_units(longest)
+    starts, ends, kinds = units.starts, units.ends, units.kinds
     out = np.empty(len(offsets) - 1, np.uint64)
     for row in range(len(offsets) - 1):
         begin, end = offsets[row], offsets[row + 1]
         count = 0
-        start, position, kind = next_word(data, begin, begin, end)
-        while kind != NONE:
-            if kind in (WORD, CJK):
-                masked = kind == WORD and has_digit(data, start, position)
-                hashes[count] = MASK if masked else word_hash(data, start, position, kind)
-                at[count] = start
-                count += 1
-            elif kind in (MENTION, URL):
-                hashes[count], at[count] = MASK, start
-                count += 1
-            elif kind == HASHTAG:
-                position = decode(data, start, end)[1]
-            start, position, kind = next_word(data, begin, position, end)
-        _mask_quoted(data, begin, end, hashes, at, count)
+        for unit in range(split_text(data, begin, end, starts, ends, kinds, units.masks, OPEN_HASHTAGS)):
+            kind = kinds[unit]
+            if kind not in (WORD, CJK, MENTION, URL):
+                continue
+            masked = kind in (MENTION, URL) or (kind == WORD and has_digit(data, starts[unit], ends[unit]))
+            hashes[count] = MASK if masked else mix64(word_hash(data, starts[unit], ends[unit], kind))
+            starts[count] = starts[unit]
+            count += 1
+        _mask_quoted(data, begin, end, hashes, starts, count)
         kept = 0
         for word in range(count):
             if hashes[word] != MASK or kept == 0 or hashes[kept - 1] != MASK:
                 hashes[kept] = hashes[word]
                 kept += 1
-        value, masked = np.uint64(0), False
+        value, has_mask = np.uint64(0), False
         for word in range(kept):
             value = value * BASE + hashes[word]
-            masked |= hashes[word] == MASK
+            has_mask |= hashes[word] == MASK
         out[row] = NO_TEMPLATE
-        if has_distinct(hashes, 0, kept, min_words + masked):
+        if has_distinct(hashes, 0, kept, min_words + has_mask):
             out[row] = max(mix64(value), np.uint64(1))
     return out
 

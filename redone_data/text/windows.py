@@ -13,11 +13,10 @@ import pyarrow as pa
 
 from redone_data.errors import RedoneError
 from redone_data.text.buffers import Bytes, Int64, UInt64, frozen, string_buffers
-from redone_data.text.characters import decode
 from redone_data.text.hashing import mix64
 from redone_data.text.kernel import kernel
 from redone_data.text.minhash import word_hash
-from redone_data.text.words import CJK, HASHTAG, NONE, WORD, next_word
+from redone_data.text.words import CJK, OPEN_HASHTAGS, WORD, Units, room_for_units, split_text
 
 BASE = np.uint64(0x9E3779B97F4A7C15)
 
@@ -45,18 +44,17 @@ def windows(array: pa.Array | pa.ChunkedArray, size: int) -> Spans:
 
 
 @kernel
-def collect_words(data: Bytes, begin: int, end: int, hashes: UInt64, starts: Int64, ends: Int64) -> int:
-    """Write the words of ``data[begin:end]``, with positions in ``data``; how many there are."""
+def collect_words(data: Bytes, begin: int, end: int, units: Units, hashes: UInt64) -> int:
+    """Write the words of ``data[begin:end]``: hashes, and positions in ``units``; how many there are."""
+    starts, ends, kinds = units.starts, units.ends, units.kinds
     count = 0
-    start, position, kind = next_word(data, begin, begin, end)
-    while kind != NONE:
+    for unit in range(split_text(data, begin, end, starts, ends, kinds, units.masks, OPEN_HASHTAGS)):
+        kind = kinds[unit]
         if kind in (WORD, CJK):
-            hashes[count], starts[count], ends[count] = word_hash(data, start, position, kind), start, position
+            # Mixed again: sums of powers ask for more than shingles do.
+            hashes[count] = mix64(word_hash(data, starts[unit], ends[unit], kind))
+            starts[count], ends[count] = starts[unit], ends[unit]
             count += 1
-        elif kind == HASHTAG:
-            # What follows the sign is read again as plain text.
-            position = decode(data, start, end)[1]
-        start, position, kind = next_word(data, begin, position, end)
     return count
 
 
@@ -111,8 +109,8 @@ def longest_row(offsets: Int64) -> int:
 @kernel
 def _window_rows(offsets: Int64, data: Bytes, size: int) -> tuple[Int64, UInt64, Int64, Int64]:
     longest = longest_row(offsets)
-    words, sums = np.empty(longest, np.uint64), np.empty(longest + 1, np.uint64)
-    word_starts, word_ends = np.empty(longest, np.int64), np.empty(longest, np.int64)
+    words, sums, units = np.empty(longest, np.uint64), np.empty(longest + 1, np.uint64), room_for_units(longest)
+    word_starts, word_ends = units.starts, units.ends
     # No more windows than bytes; pages of memory that are never touched cost nothing.
     most = offsets[-1] - offsets[0]
     hashes, starts, ends = np.empty(most, np.uint64), np.empty(most, np.int64), np.empty(most, np.int64)
@@ -121,7 +119,7 @@ def _window_rows(offsets: Int64, data: Bytes, size: int) -> tuple[Int64, UInt64,
     to = 0
     for row in range(len(offsets) - 1):
         begin = offsets[row]
-        count = collect_words(data, begin, offsets[row + 1], words, word_starts, word_ends)
+        count = collect_words(data, begin, offsets[row + 1], units, words)
         if count >= size:
             sum_prefixes(words, count, sums)
             for first in range(count - size + 1):
