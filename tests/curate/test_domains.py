@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pytest
@@ -28,10 +29,10 @@ CARS = "engine brake tyre wheel gear fuel motor garage diesel clutch seat bumper
 
 def pool(count: int = 60) -> list[dict[str, Any]]:
     """Posts about three things, in turn."""
-    records = []
+    records, draw = [], np.random.default_rng(1)
     for i in range(count):
         topic, words = [("food", FOOD), ("travel", TRAVEL), ("cars", CARS)][i % 3]
-        text = " ".join(words[(i * 7 + j * j) % len(words)] for j in range(5))
+        text = " ".join(draw.choice(words, 10))
         records.append({"id": i, "text": f"{text} {i}", "topic": topic, "likes": i})
     return records
 
@@ -97,7 +98,7 @@ def test_only_the_largest_values_become_domains(tmp_path):
 def test_every_document_is_in_one_domain_with_its_columns_untouched(tmp_path):
     split = Split(tmp_path, pool(50), pool(40), by="field", name="topic", part_bytes=900)
     columns = [name for name in CORPUS_SCHEMA.names if name != "domain"]
-    before = pl.concat([pl.read_parquet(path) for read in self_parts(split.reads) for path in read])
+    before = pl.concat([pl.read_parquet(path) for read in part_files(split.reads) for path in read])
     after = pl.concat([pl.read_parquet(part.path) for part in split.corpus.parts])
     order = ["key_hi", "key_lo"]
     assert after.select(columns).sort(order).equals(before.select(columns).sort(order))
@@ -106,7 +107,7 @@ def test_every_document_is_in_one_domain_with_its_columns_untouched(tmp_path):
     assert len(split.corpus.parts) > 6
 
 
-def self_parts(reads: Sequence[Output]) -> list[list[Path]]:
+def part_files(reads: Sequence[Output]) -> list[list[Path]]:
     return [[path for path in read.files(".parquet") if path.name.startswith("part")] for read in reads]
 
 
