@@ -8,7 +8,6 @@ characters starts as 10 symbols, not 30.
 """
 
 import json
-import re
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -177,36 +176,26 @@ def _character_starts(
     of a rank below q; such tokens are few, and each names the byte on the other side of the border. Where that byte is
     another, the character is whole by rank q whatever surrounds it, and no merge of the whole has a rank below q.
     """
-    byte_of = {name: bytes([byte]) for byte, name in enumerate(names)}
-    tail, lead2 = "".join(names[0x80:0xC0]), "".join(names[0xC0:0xE0])
-    lead3, lead4 = "".join(names[0xE0:0xF0]), "".join(names[0xF0:])
-    tail, lead2, lead3, lead4 = (f"[{re.escape(group)}]" for group in (tail, lead2, lead3, lead4))
-    ascii_group = f"[{re.escape(''.join(names[:0x80]))}]"
-    whole = re.compile(f"(?:{ascii_group}|{lead2}{tail}|{lead3}{tail}{{2}}|{lead4}{tail}{{3}})*")
-    trailing: dict[tuple[int, bytes], int] = {}  # (byte before a character, its first bytes) -> first rank
-    leading: dict[tuple[int, bytes], int] = {}  # (byte after a character, its last bytes) -> first rank
+    spelled = str.maketrans({name: chr(byte) for byte, name in enumerate(names)})
+    trailing: dict[bytes, dict[int, int]] = {}  # the first bytes of a character -> byte before them -> first rank
+    leading: dict[bytes, dict[int, int]] = {}  # the last bytes of a character -> byte after them -> first rank
     characters: list[tuple[bytes, int]] = []
     beside: set[tuple[str, str]] = set()
     for rank, (first, second) in enumerate(merges):
-        name = first + second
-        if whole.fullmatch(name):
-            if not name.isascii():
-                content = b"".join(byte_of[letter] for letter in name)
-                text = content.decode()
-                if len(text) == 1:
-                    characters.append((content, int(merged[rank])))
-                beside.update(pairwise(text))
-            continue
-        content = b"".join(byte_of[letter] for letter in name)
+        content = (first + second).translate(spelled).encode("latin-1")
         begin = next((at for at, byte in enumerate(content) if byte & 0xC0 != 0x80), len(content))
-        end = max((at for at, byte in enumerate(content) if byte >= 0xC0), default=len(content))
+        end = next((at for at in range(len(content) - 1, -1, -1) if content[at] & 0xC0 != 0x80), len(content))
         if end < len(content) and len(content) - end == _width(content[end]):
             end = len(content)
         if 0 < begin < len(content):
-            leading.setdefault((content[begin], content[:begin]), rank)
+            leading.setdefault(content[:begin], {}).setdefault(content[begin], rank)
         if 0 < end < len(content):
-            trailing.setdefault((content[end - 1], content[end:]), rank)
-        beside.update(pairwise(content[begin:end].decode()))
+            trailing.setdefault(content[end:], {}).setdefault(content[end - 1], rank)
+        if not content.isascii():
+            text = content[begin:end].decode(errors="ignore")
+            beside.update(pairwise(text))
+            if len(text) == 1 and len(text.encode()) == len(content):
+                characters.append((content, int(merged[rank])))
     bigrams = np.zeros(NUM_BIGRAM_BITS // 64, np.int64)
     codes = np.array([[ord(first), ord(second)] for first, second in beside], np.int64).reshape(-1, 2)
     _fill_bigrams(codes, bigrams)
@@ -219,9 +208,13 @@ def _character_starts(
         if found != [token] or code >= CHARS_END:
             continue
         cuts = range(1, len(content))
-        heads, tails = {content[:cut] for cut in cuts}, {content[cut:] for cut in cuts}
-        not_after = frozenset(byte for (byte, part), rank in trailing.items() if rank < last_rank and part in heads)
-        not_before = frozenset(byte for (byte, part), rank in leading.items() if rank < last_rank and part in tails)
+        not_after, not_before = (
+            frozenset(byte for part in parts for byte, rank in merges_of.get(part, {}).items() if rank < last_rank)
+            for parts, merges_of in (
+                ((content[:cut] for cut in cuts), trailing),
+                ((content[cut:] for cut in cuts), leading),
+            )
+        )
         row = rows.setdefault((not_after, not_before), len(rows))
         if row < 256:
             starts[code] = token << 8 | row
@@ -234,7 +227,8 @@ def _character_starts(
 
 
 def _width(lead: int) -> int:
-    return 2 if lead < 0xE0 else 3 if lead < 0xF0 else 4
+    """Bytes of a character, of its first one."""
+    return 1 if lead < 0x80 else 2 if lead < 0xE0 else 3 if lead < 0xF0 else 4
 
 
 def _alone(ids: list[int], rank_of_pair: dict[tuple[int, int], int], merged: Int64) -> tuple[list[int], int]:

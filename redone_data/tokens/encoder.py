@@ -24,7 +24,7 @@ from redone_data.tokens.spans import offsets_of
 from redone_data.tokens.tokenizer import read_tokenizer
 
 KERNEL, TOKENIZERS = "kernel", "tokenizers"
-PROBE_BYTES = 100_000
+PROBE_BYTES = 30_000
 # What tokenizers disagree on. Special tokens in text are text.
 PROBES = (
     "",
@@ -95,7 +95,7 @@ class Encoder:
         return KERNEL if self._tables is not None else TOKENIZERS
 
     def checked_on(self, texts: pa.Array) -> "Encoder":
-        """This encoder, or a slower one where the two ways differ on the first 100 kB of these texts."""
+        """This encoder, or a slower one where the two ways differ on the first 30 kB of these texts."""
         texts = large_strings(texts)
         offsets, _ = string_buffers(texts)
         count = int(np.searchsorted(offsets - offsets[0], PROBE_BYTES))
