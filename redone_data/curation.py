@@ -127,7 +127,8 @@ class Curation:
             for metric, bound in policy.rules.effective().items()
             if bound != Bound()
         }
-        asked |= {curate.duplicates.quality} - {None}
+        if curate.duplicates.quality is not None:
+            asked.add(curate.duplicates.quality)
         across = bool(asked & {*LINES, *SUBSTRINGS})
         exact = engine.run(ExactStep(corpus)) if curate.deduplicate or across else None
         self.attributes = Attributes(corpus, tuple(self._measured(policies, asked, exact)))

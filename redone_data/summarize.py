@@ -123,18 +123,17 @@ def _histograms(run: Run) -> tuple[Histogram, ...]:
 
 def _examples(run: Run) -> tuple[Example, ...]:
     """A few dropped documents a rule and domain, and a few kept ones, with their texts."""
-    if run.curation.ledger is None or run.curation.corpus is None or run.curation.ids is None:
+    made = run.curation
+    if made.ledger is None or made.corpus is None or made.ids is None:
         return ()
     wanted: list[dict[str, Any]] = []
     kept: list[tuple[str, Place]] = []
     seen: dict[tuple[str, str], int] = defaultdict(int)
-    for part, task in zip(run.curation.corpus.parts, run.curation.ledger.tasks, strict=True):
+    for part, task in zip(made.corpus.parts, made.ledger.tasks, strict=True):
         shows_kept = part.domain not in {domain for domain, _ in kept} and any(task["kept"].values())
         if not shows_kept and all(seen[part.domain, key] >= EXAMPLES_PER_RULE for key in task["drops"]):
             continue
-        frame = pl.read_parquet(run.curation.ledger.folder / task["file"]).with_columns(
-            pl.col("step", "rule").cast(pl.String)
-        )
+        frame = pl.read_parquet(made.ledger.folder / task["file"]).with_columns(pl.col("step", "rule").cast(pl.String))
         if shows_kept:
             stays = np.setdiff1d(np.arange(part.rows), frame["row"].to_numpy())[:EXAMPLES_PER_RULE]
             kept += [(part.domain, (place_of(part), row)) for row in stays.tolist()]
@@ -143,9 +142,7 @@ def _examples(run: Run) -> tuple[Example, ...]:
             if seen[row["domain"], key] < EXAMPLES_PER_RULE:
                 seen[row["domain"], key] += 1
                 wanted.append(row)
-    originals = places_of(
-        run.curation.corpus, run.curation.ids, {row["duplicate_of"] for row in wanted if row["duplicate_of"]}
-    )
+    originals = places_of(made.corpus, made.ids, {row["duplicate_of"] for row in wanted if row["duplicate_of"]})
     places = [(row["part"], row["row"]) for row in wanted]
     texts = texts_at(run.root / "steps", {*places, *originals.values(), *(place for _, place in kept)})
 

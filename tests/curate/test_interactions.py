@@ -20,12 +20,11 @@ from redone_data.curate.interactions import (
     SectionConfig,
     check_sources,
     group_interactions,
-    ledger_files,
     thread_roots,
 )
 from redone_data.curate.read import ReadConfig, ReadStep
 from redone_data.curate.sources import FieldsConfig, ParentConfig, SourceConfig
-from redone_data.engine import Engine, Output
+from redone_data.engine import Engine
 from redone_data.errors import RedoneError
 
 TO_NOTE = ParentConfig("note", "notes")
@@ -57,15 +56,15 @@ class Grouped:
             read = ReadConfig(part_bytes=part_bytes)
             steps.append(ReadStep("sns", described, read, tuple(inputs(described, folder))))
         self.reads = engine.run_all(steps)
-        self.output = group_interactions(engine, "sns", self.reads, InteractionsConfig(**config), part_bytes)
+        grouped = group_interactions(engine, "sns", self.reads, InteractionsConfig(**config), part_bytes)
+        self.output = grouped.documents
         self.engine = engine
-        members = next(path for path in (folder / "run/steps").glob("interactions-members-*"))
         parts = [path for path in self.output.files(".parquet") if path.name.startswith("part")]
         self.documents = pl.concat([pl.read_parquet(path) for path in parts])
         self.ledger = pl.concat(
             [
                 pl.read_parquet(path).with_columns(pl.col(pl.Categorical).cast(pl.String))
-                for path in ledger_files(self.output, Output.open(members))
+                for path in grouped.ledger_files()
             ]
         )
 
