@@ -3,7 +3,7 @@
 A post mostly in Han without Kana is Chinese (zh-hans or zh-hant by characters that only one writing has, zh where none
 occurs), one mostly in Hangul Korean, in Thai script Thai, in Kana and Han Japanese: that settles most posts of a
 Chinese platform without a model. For the rest, kernels apply the model to letters alone (text/letters.py,
-text/fasttext.py): 10 ms a MB of mixed posts, against some 110 with the library (benchmarks/language.py).
+text/fasttext.py): 12 ms a MB of mixed posts, against some 110 with the library (benchmarks/language.py).
 
 Every answer has a confidence that means what it says: of answers with .8, 8 of 10 are right (off by .02 on average over
 labelled posts of five languages, half of them cut to 1-8 words; the model's own probability: .045). It is the model's
@@ -38,7 +38,7 @@ SCRIPT_DECIDES = 0.5
 SOME_KANA, MUCH_KANA = 0.02, 0.35
 SCRIPT_DOUBT = 0.5
 # Log odds of being right = BASE + OF_MODEL * log odds of the model + OF_LETTERS * log(letters + 1): a logistic
-# regression on 52,000 labelled posts (de, en, es, fr, id, weighted alike) and on their first 1-8 words.
+# regression on 110,000 texts: labelled posts (de, en, es, fr, id, weighted alike), every second cut to 1-8 words.
 BASE, OF_MODEL, OF_LETTERS = -1.82, 0.78, 0.73
 # Of the characters that only one writing of Chinese has, this share must agree.
 WRITING_AGREES = 0.8

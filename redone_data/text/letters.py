@@ -2,7 +2,7 @@
 
 Links, mentions, placeholders such as <PHONE>, digits, signs and emoji say nothing of a language; letters are put in
 lower case, since a model knows few words in capitals. One pass, over no more of a post than holds `limit` characters
-of letters: 150 MB/s a core of Chinese posts, and a long post costs no more than its beginning.
+of letters: 300 MB/s a core of Chinese posts, and a long post costs no more than its beginning.
 """
 
 from typing import NamedTuple
