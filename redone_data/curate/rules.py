@@ -181,6 +181,7 @@ THINGS = {
     "solicitation_ratio": "solicitations",
     "duplicate_substring_fraction": "duplicate_substrings",
     "template_count": "copies_of_template",
+    "template_rank": "better_copies_of_template",
     "gopher_alpha_word_fraction": "words_with_letters",
     "gopher_hash_word_ratio": "hashes",
     "gopher_ellipsis_word_ratio": "ellipses",
