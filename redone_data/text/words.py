@@ -115,7 +115,8 @@ def split_text(
             if is_alphanumeric(byte):
                 stop = ascii_word_end(data, begin, position, end, masks)
                 # A first digit may begin a keycap; ht may begin a link.
-                if stop > 0 and not (byte | 0x20 == LOWER_H and load8(data, position + 1) | 0x20 == LOWER_T):
+                link = byte | 0x20 == LOWER_H and stop > position + 1 and load8(data, position + 1) | 0x20 == LOWER_T
+                if stop > 0 and not link:
                     kind = WORD
             elif byte != HASH and byte != AT and byte != ASTERISK:
                 position += 1

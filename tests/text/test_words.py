@@ -1,9 +1,12 @@
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from posts import EDGES, SNS, real_posts, texts
 
 from redone_data.text import reference
+from redone_data.text.buffers import from_buffers
 from redone_data.text.words import WordKind, split
 
 NAMES = {value: name for name, value in vars(WordKind).items() if name.isupper()}
@@ -77,6 +80,18 @@ def test_the_text_before_does_not_change_how_a_text_is_read():
 def test_edge_cases_and_a_megabyte_agree_with_plain_python():
     rows = [*EDGES, "#a好 word's http://a.b/c #" * 30_000]
     assert units(rows) == list(map(expected, rows))
+
+
+@given(rows=st.lists(st.binary(max_size=70)))
+def test_bytes_that_are_not_utf8_are_read_within_their_row(rows):
+    """No reader lets them pass; a kernel must not crash on them all the same."""
+    offsets = np.cumsum([0, *map(len, rows)])
+    words = split(from_buffers(offsets, np.frombuffer(b"".join(rows), np.uint8)))
+    for row, content in enumerate(rows):
+        span = slice(words.row_offsets[row], words.row_offsets[row + 1])
+        edges = np.column_stack([words.starts[span], words.ends[span]]).ravel()
+        assert (np.diff(edges) >= 0).all()
+        assert ((edges >= 0) & (edges <= len(content))).all()
 
 
 def test_a_megabyte_of_signs_is_read_in_linear_time():
