@@ -75,9 +75,14 @@ def datatrove(path: Path, folder: Path, workers: int, settings: dict[str, Any]) 
         MinhashDedupFilter,
         MinhashDedupSignature,
     )
+    from datatrove.pipeline.dedup.minhash import MinhashConfig
     from datatrove.pipeline.readers import ParquetReader
     from datatrove.pipeline.writers import JsonlWriter
+    from datatrove.utils.hashing import HashConfig
     from datatrove.utils.typeshelper import Languages
+
+    # Its default, xxhash, fails with xxhash 4, which takes no strings; word splitting dominates either way.
+    config = MinhashConfig(hash_config=HashConfig(hash_fc="sha1"))
 
     table = pq.read_table(path)
     kept = list(range(len(table)))
@@ -96,9 +101,9 @@ def datatrove(path: Path, folder: Path, workers: int, settings: dict[str, Any]) 
         writers = [JsonlWriter(str(here / name), compression=None) for name in ("kept", "dropped")]
         signature, buckets, pairs = (str(here / name) for name in ("signatures", "buckets", "clusters"))
         steps: dict[str, tuple[list[Any], int]] = {
-            "signatures": ([reader, MinhashDedupSignature(signature, language=code)], workers),
-            "buckets": ([MinhashDedupBuckets(signature, buckets)], 14),
-            "clusters": ([MinhashDedupCluster(buckets, pairs, save_cluster_id=True)], 1),
+            "signatures": ([reader, MinhashDedupSignature(signature, config, language=code)], workers),
+            "buckets": ([MinhashDedupBuckets(signature, buckets, config=config)], 14),
+            "clusters": ([MinhashDedupCluster(buckets, pairs, config, save_cluster_id=True)], 1),
             "filter": ([cut, MinhashDedupFilter(pairs, writers[1], load_cluster_ids=True), writers[0]], workers),
         }
         for name, (pipeline, tasks) in steps.items():
