@@ -112,20 +112,14 @@ def main() -> None:
     print(f"datatrove all        {peers:8.1f} s  {sample_size / peers:7.3f} MB/s")
     print(f"ratio: {(size / total) / (sample_size / peers):,.0f}")
 
-    all_columns = {
-        **columns_of(features(array)),
-        **columns_of(promotion_metrics(array)),
-        **columns_of(web_metrics(array)),
-    }
+    all_columns = {name: column for measure in measures.values() for name, column in columns_of(measure(array)).items()}
     for preset in ("sns", "gopher", "c4", "fineweb"):
         rows = {name: np.resize(all_columns[name], arguments.rows) for name in PRESETS[preset]}
         start = time.thread_time()
         verdict = judge(rows, PRESETS[preset], arguments.rows)
         took = time.thread_time() - start
         dropped = np.count_nonzero(verdict.broken >= 0) / arguments.rows
-        print(
-            f"judge {preset:10} {took:6.2f} s for {arguments.rows:,} rows, {len(rows)} metrics; {dropped:.1%} dropped"
-        )
+        print(f"judge {preset:10} {took:6.2f} s, {arguments.rows:,} rows, {len(rows)} metrics; {dropped:.1%} dropped")
 
 
 def columns_of(frame: Any) -> dict[str, Any]:

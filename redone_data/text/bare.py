@@ -18,7 +18,8 @@ Result = TypeVar("Result")
 
 def bare_kernel(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
     """As :func:`~redone_data.text.kernel.kernel`, for functions that create no array and call none that does."""
-    compiled: Any = njit(cache=True, nogil=True, _nrt=False)(function)
+    uncounted: Any = {"_nrt": False}  # understood by numba, not in its stubs
+    compiled: Any = njit(cache=True, nogil=True, **uncounted)(function)
     cache_file = getattr(getattr(compiled, "_cache", None), "_cache_file", None)
     if cache_file is not None:
         cache_file._source_stamp = source_stamp(Path(function.__code__.co_filename).parent)

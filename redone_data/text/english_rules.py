@@ -8,7 +8,6 @@ some 60 ms, on first use.
 
 import functools
 import unicodedata
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -189,33 +188,6 @@ when¦'s→when¦'s where¦'s→where¦'s who¦'s→who¦'s why¦'s→why¦'s w�
 """
 
 
-class Strings(NamedTuple):
-    """A hash set of short strings: slot -> index, or -1; string ``i`` is ``data[offsets[i]:offsets[i + 1]]``."""
-
-    slots: Int32
-    offsets: Int64
-    data: Bytes
-
-
-class EnglishRules(NamedTuple):
-    """What the kernels of english_words.py look up.
-
-    ``pieces`` of exception ``i``: its token lengths in characters, from ``piece_offsets[i]``; ``plain`` likewise: the
-    tokens it has without the exception, where spaCy looks for it across tokens too. ``openings`` marks pairs of first
-    bytes (6 low bits each) of two tokens that may begin such a one; ``filter`` is a bitmap over hashes of exceptions.
-    """
-
-    classes: UInt16
-    exceptions: Strings
-    piece_offsets: Int64
-    pieces: Int64
-    plain_offsets: Int64
-    plain: Int64
-    openings: Bools
-    filter: Bools
-    units: Strings
-
-
 @bare_kernel
 def text_hash(data: Bytes, start: int, end: int) -> np.uint64:
     """Polynomial of the bytes: the hash of two strings joined follows from theirs."""
@@ -226,17 +198,19 @@ def text_hash(data: Bytes, start: int, end: int) -> np.uint64:
 
 
 @bare_kernel
-def find_string(strings: Strings, data: Bytes, start: int, end: int, value: np.uint64) -> int:
+def find_string(
+    slots: Int32, offsets: Int64, strings: Bytes, data: Bytes, start: int, end: int, value: np.uint64
+) -> int:
     """The index of ``data[start:end]``, whose hash is ``value``, or -1."""
-    mask = len(strings.slots) - 1
+    mask = len(slots) - 1
     slot = np.int64((value * SLOT_FACTOR) >> np.uint64(40)) & mask
-    while strings.slots[slot] >= 0:
-        index = strings.slots[slot]
-        first = strings.offsets[index]
-        if strings.offsets[index + 1] - first == end - start:
+    while slots[slot] >= 0:
+        index = slots[slot]
+        first = offsets[index]
+        if offsets[index + 1] - first == end - start:
             same = True
             for k in range(end - start):
-                if strings.data[first + k] != data[start + k]:
+                if strings[first + k] != data[start + k]:
                     same = False
                     break
             if same:
@@ -245,26 +219,11 @@ def find_string(strings: Strings, data: Bytes, start: int, end: int, value: np.u
     return -1
 
 
-@functools.cache
-def english_rules() -> EnglishRules:
-    """The tables, built once a process."""
-    plain, pieces = read_exceptions()
-    names = list(pieces)
-    exceptions = string_set(names)
-    bitmap, openings = np.zeros(1 << 13, np.bool_), np.zeros(1 << 12, np.bool_)
-    for name in names:
-        bitmap[filter_slot(hash_of(name))] = True
-    for tokens in plain.values():
-        openings[(tokens[0].encode()[0] & 63) << 6 | tokens[1].encode()[0] & 63] = True
-    return EnglishRules(
-        build_classes(),
-        exceptions,
-        *lengths([pieces[name] for name in names]),
-        *lengths([plain.get(name, []) for name in names]),
-        frozen(openings),
-        frozen(bitmap),
-        string_set(UNITS.split()),
-    )
+@bare_kernel
+def may_be_exception(value: np.uint64) -> bool:
+    """Whether some exception's hash falls on this bit; one in fifty others does too."""
+    bit = np.int64((value * SLOT_FACTOR) >> np.uint64(48))
+    return bool((EXCEPTION_BITS[bit >> 3] >> (bit & 7)) & 1)
 
 
 def read_exceptions() -> tuple[dict[str, list[str]], dict[str, list[str]]]:
@@ -281,8 +240,9 @@ def read_exceptions() -> tuple[dict[str, list[str]], dict[str, list[str]]]:
     return plain, pieces
 
 
-def build_classes() -> UInt16:
-    """The class bits of each code point below ``TABLE_END``."""
+@functools.cache
+def character_classes() -> UInt16:
+    """The class bits of each code point below ``TABLE_END``: uint16[TABLE_END], built once a process."""
     table = np.zeros(TABLE_END, np.uint16)
     for name, ranges in CLASS_RANGES.items():
         for span in ranges.split():
@@ -334,11 +294,8 @@ def hash_of(text: str) -> int:
     return value
 
 
-def filter_slot(value: int) -> int:
-    return (value * int(SLOT_FACTOR) & 0xFFFFFFFFFFFFFFFF) >> 51
-
-
-def string_set(strings: list[str]) -> Strings:
+def string_set(strings: list[str]) -> tuple[Int32, Int64, Bytes]:
+    """A hash set: (slot -> index or -1, offsets, bytes); string ``i`` is ``bytes[offsets[i]:offsets[i + 1]]``."""
     encoded = [text.encode() for text in strings]
     slots = np.full(1 << (4 * len(strings) - 1).bit_length(), -1, np.int32)
     for index, text in enumerate(strings):
@@ -347,10 +304,25 @@ def string_set(strings: list[str]) -> Strings:
             slot = (slot + 1) & (len(slots) - 1)
         slots[slot] = index
     offsets = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
-    return Strings(frozen(slots), frozen(offsets), frozen(np.frombuffer(b"".join(encoded), np.uint8).copy()))
+    return slots, offsets, np.frombuffer(b"".join(encoded), np.uint8)
 
 
 def lengths(rows: list[list[str]]) -> tuple[Int64, Int64]:
     """(offsets, lengths in characters) of rows of strings."""
     offsets = np.cumsum([0, *map(len, rows)], dtype=np.int64)
     return frozen(offsets), frozen(np.array([len(text) for row in rows for text in row], np.int64))
+
+
+_PLAIN, _PIECES = read_exceptions()
+EXCEPTION_SLOTS, EXCEPTION_OFFSETS, EXCEPTION_DATA = string_set(list(_PIECES))
+UNIT_SLOTS, UNIT_OFFSETS, UNIT_DATA = string_set(UNITS.split())
+# Token lengths in characters of each exception; of those that spaCy finds across tokens, also without it.
+PIECE_OFFSETS, PIECE_LENGTHS = lengths(list(_PIECES.values()))
+PLAIN_OFFSETS, PLAIN_LENGTHS = lengths([_PLAIN.get(name, []) for name in _PIECES])
+EXCEPTION_BITS = np.zeros(1 << 13, np.uint8)
+OPENINGS = np.zeros(1 << 12, np.bool_)  # pairs of first bytes (6 low bits each) of two tokens that may begin one
+for _name in _PIECES:
+    _bit = (hash_of(_name) * int(SLOT_FACTOR) & 0xFFFFFFFFFFFFFFFF) >> 48
+    EXCEPTION_BITS[_bit >> 3] |= 1 << (_bit & 7)
+for _tokens in _PLAIN.values():
+    OPENINGS[(_tokens[0].encode()[0] & 63) << 6 | _tokens[1].encode()[0] & 63] = True

@@ -9,8 +9,7 @@ Gopher: Rae et al. 2021, arXiv:2112.11446, table A1. C4: Raffel et al. 2020, arX
 2024, arXiv:2406.17557.
 """
 
-import functools
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -28,8 +27,8 @@ from redone_data.text.english_rules import (
     SPACE,
     SYMBOL,
     WORD_BASE,
-    EnglishRules,
-    english_rules,
+    UInt16,
+    character_classes,
     hash_of,
     text_hash,
 )
@@ -38,23 +37,23 @@ from redone_data.text.english_words import (
     BRACKETS,
     BREAKS,
     ELLIPSES,
+    ENDS,
     FEEDS,
     FIRST,
+    FLAGS,
     GAP,
+    HASH,
     HASHES,
+    LENGTHS,
     LETTERED,
     LONG,
     MARKS,
     PHRASES,
     SOLID,
+    STARTS,
     STOP,
-    Int32,
-    Room,
-    Words,
     class_of,
     find_words,
-    make_room,
-    make_words,
     put,
 )
 from redone_data.text.features import STOP_WORDS, share
@@ -109,40 +108,46 @@ REPEATED_RUNS = 13
 ENDED = 128  # of a word of a Han text: a sentence ended before it
 SHORT_LINE, MIN_LINE_WORDS = 30, 3
 CITATIONS = ("[edit]", "[citation needed]")
-PHRASES_CUT = (
-    "javascript",
-    "terms of use",
-    "privacy policy",
-    "cookie policy",
-    "uses cookies",
-    "use of cookies",
-    "use cookies",
+PHRASES_CUT = (  # behind the one that drops the whole text
+    *("lorem ipsum", "javascript", "terms of use", "privacy policy", "cookie policy", "uses cookies"),
+    *("use of cookies", "use cookies"),
 )
 CLOSING = (0x201D, 0x2019, 0x300D, 0x300F)  # quotation marks that may close a Chinese line
-POWERS = 1024
 
 
-class Counters(NamedTuple):
-    """An open-addressing table that counts keys; a new stamp empties it. ``slots``: where each word's pair went."""
-
-    keys: UInt64
-    stamps: Int64
-    counts: Int32
-    slots: Int64
-    repeated: Bytes
-    prefixes: UInt64
-    spans: Int64
+def joined(strings: tuple[str, ...]) -> tuple[Int64, Bytes]:
+    """(offsets, bytes) of strings that kernels compare with."""
+    encoded = [text.encode() for text in strings]
+    return np.cumsum([0, *map(len, encoded)], dtype=np.int64), np.frombuffer(b"".join(encoded), np.uint8)
 
 
-class Tables(NamedTuple):
-    """What is looked up for every text: rules of words, stop words by hash, powers, phrases."""
+def powers(number: int) -> UInt64:
+    """``WORD_BASE ** i`` modulo 2 ** 64."""
+    values = [1]
+    while len(values) < number:
+        values.append(values[-1] * int(WORD_BASE) & 0xFFFFFFFFFFFFFFFF)
+    return np.array(values, np.uint64)
 
-    rules: EnglishRules
-    stop_words: UInt64
-    powers: UInt64
-    phrases: tuple[Bytes, ...]
-    citations: tuple[Bytes, ...]
-    lorem: Bytes
+
+def stop_hashes() -> UInt64:
+    """The hash of each stop word, in a slot of its own."""
+    hashes = np.zeros(64, np.uint64)
+    for word in STOP_WORDS:
+        hashes[(hash_of(word) * int(SLOT_FACTOR) & 0xFFFFFFFFFFFFFFFF) >> 58] = hash_of(word)
+    assert np.count_nonzero(hashes) == len(STOP_WORDS)
+    return hashes
+
+
+PHRASE_OFFSETS, PHRASE_DATA = joined(PHRASES_CUT)
+CITATION_OFFSETS, CITATION_DATA = joined(CITATIONS)
+POWERS = powers(1024)
+STOP_HASHES = stop_hashes()
+
+
+# Rows of an open-addressing table that counts keys; a new stamp empties it.
+KEYS, STAMPS, TIMES = range(3)
+# Rows of notes on words: the slot of the pair that begins, whether its run occurs again, hashes and sizes so far.
+SLOTS, AGAIN, PREFIXES, SPANS = range(4)
 
 
 def web_metrics(array: pa.Array | pa.ChunkedArray) -> pl.DataFrame:
@@ -156,63 +161,33 @@ def web_metrics(array: pa.Array | pa.ChunkedArray) -> pl.DataFrame:
     longest = int(np.diff(offsets).max(initial=1))
     scratch = np.empty(longest, np.uint8)
     # The same bytes for reading: kernels are compiled for read-only texts alone.
-    _measure_rows(offsets, data, tables(), longest, scratch, frozen(scratch.view()), counts, shares)
+    classes = character_classes()
+    _measure_rows(offsets, data, classes, longest, scratch, frozen(scratch.view()), counts, shares)
     return pl.DataFrame(
         [pl.Series(name, counts[:, index]) for index, name in enumerate(WEB_COUNTS)]
         + [pl.Series(name, shares[:, index]) for index, name in enumerate(WEB_SHARES)]
     )
 
 
-@functools.cache
-def tables() -> Tables:
-    """Built once a process."""
-    stop_words = np.zeros(64, np.uint64)
-    for word in STOP_WORDS:
-        stop_words[(hash_of(word) * int(SLOT_FACTOR) & 0xFFFFFFFFFFFFFFFF) >> 58] = hash_of(word)
-    assert np.count_nonzero(stop_words) == len(STOP_WORDS)
-    powers = [1]
-    for _ in range(POWERS - 1):
-        powers.append(powers[-1] * int(WORD_BASE) & 0xFFFFFFFFFFFFFFFF)
-    return Tables(
-        english_rules(),
-        frozen(stop_words),
-        frozen(np.array(powers, np.uint64)),
-        tuple(raw(phrase) for phrase in PHRASES_CUT),
-        tuple(raw(citation) for citation in CITATIONS),
-        raw("lorem ipsum"),
-    )
-
-
-def raw(text: str) -> Bytes:
-    return frozen(np.frombuffer(text.encode(), np.uint8).copy())
-
-
 @kernel
 def _measure_rows(
     offsets: Int64,
     data: Bytes,
-    tables: Tables,
+    classes: UInt16,
     longest: int,
     scratch: Bytes,
     written: Bytes,
     counts: Int64,
     shares: Float64,
 ) -> None:
-    # An exception may split a character's bytes no further, so there are never more words than bytes.
-    words, others = make_words(2 * longest), make_words(2 * longest)
-    room = make_room(longest)
+    # An exception splits no character, so there are never more words than bytes.
+    words, others = np.empty((5, longest + 1), np.int64), np.empty((5, longest + 1), np.int64)
+    room = np.empty((9, longest + 1), np.int64)
     size = 2
     while size < 4 * longest:
         size *= 2
-    counters = Counters(
-        np.empty(size, np.uint64),
-        np.zeros(size, np.int64),
-        np.empty(size, np.int32),
-        np.empty(longest + 1, np.int64),
-        np.empty(longest + 1, np.uint8),
-        np.empty(longest + 1, np.uint64),
-        np.empty(longest + 1, np.int64),
-    )
+    table = np.zeros((3, size), np.int64)
+    notes = np.empty((4, longest + 1), np.int64)
     starts, ends = np.empty(longest + 2, np.int64), np.empty(longest + 2, np.int64)
     marks, ignored = np.zeros(7, np.int64), np.zeros(7, np.int64)
     for row in range(len(offsets) - 1):
@@ -225,21 +200,21 @@ def _measure_rows(
         plain = characters == end - begin
         han = not plain and mostly_han(data, begin, end)
         if han:
-            count = find_units(tables.rules, data, begin, end, words, marks)
+            count = find_units(classes, data, begin, end, words, marks)
         else:
-            count = find_words(tables.rules, data, begin, end, words, room, marks)
-        measure_words(tables, words, count, marks, tally, part)
-        measure_runs(tables, words, count, characters, counters, 16 * row + 1, part)
+            count = find_words(classes, data, begin, end, words, room, marks)
+        measure_words(words, count, marks, tally, part)
+        measure_runs(words, count, characters, table, notes, 16 * row + 1, part)
         lines = feed_lines(data, begin, end, marks[FEEDS], starts, ends)
-        measure_feed_lines(tables.rules, data, begin, end, characters, lines, starts, ends, counters, row, tally, part)
+        measure_feed_lines(classes, data, begin, end, characters, lines, starts, ends, table, row, tally, part)
         part[FEED_RATIO] = share(marks[FEEDS], count)
         if marks[BREAKS]:
-            lines = break_lines(tables.rules, data, begin, end, starts, ends)
+            lines = break_lines(classes, data, begin, end, starts, ends)
         elif data[end - 1] == 0x0A:
             lines -= 1
-        measure_lines(tables.rules, data, lines, starts, ends, part)
+        measure_lines(classes, data, lines, starts, ends, part)
         measure_c4(
-            tables,
+            classes,
             data,
             lines,
             starts,
@@ -261,7 +236,7 @@ def _measure_rows(
 @bare_kernel
 def count_characters(data: Bytes, begin: int, end: int) -> int:
     """Code points: bytes that do not continue another."""
-    continuing = 0
+    continuing: Any = 0
     position = begin
     low = np.uint64(0x0101010101010101)
     while position + 8 <= end:
@@ -273,7 +248,8 @@ def count_characters(data: Bytes, begin: int, end: int) -> int:
     while position < end:
         continuing += (data[position] & 0xC0) == 0x80
         position += 1
-    return end - begin - continuing
+    characters: int = end - begin - continuing
+    return characters
 
 
 @bare_kernel
@@ -285,12 +261,12 @@ def mostly_han(data: Bytes, begin: int, end: int) -> bool:
         code, position = decode(data, position, end)
         sort = class_byte(code) & CLASS_MASK
         letters += sort >= OTHER_LETTER and sort <= KANA
-        joined += sort == HAN or sort == KANA
+        joined += sort in (HAN, KANA)
     return 2 * joined > letters
 
 
 @kernel
-def find_units(rules: EnglishRules, data: Bytes, begin: int, end: int, words: Words, marks: Int64) -> int:
+def find_units(classes: UInt16, data: Bytes, begin: int, end: int, words: Int64, marks: Int64) -> int:
     """As find_words, with the units of words.py: Chinese and Japanese characters, other words, hashtags, emoji."""
     count = dots = 0
     position = begin
@@ -299,7 +275,7 @@ def find_units(rules: EnglishRules, data: Bytes, begin: int, end: int, words: Wo
         marks[HASHES] += code == 0x23
         marks[BRACES] |= code == 0x7B
         marks[FEEDS] += code == 0x0A
-        marks[BREAKS] |= code != 0x0A and (class_of(rules.classes, code) & BREAK) > 0
+        marks[BREAKS] |= code != 0x0A and (class_of(classes, code) & BREAK) > 0
         dots = dots + 1 if code == 0x2E else 0
         marks[ELLIPSES] += code == 0x2026 or (dots > 0 and dots % 3 == 0)
     marks[PHRASES] = 1
@@ -310,12 +286,12 @@ def find_units(rules: EnglishRules, data: Bytes, begin: int, end: int, words: Wo
         index = before
         while index < start:
             code, index = decode(data, index, start)
-            flags |= ENDED if class_of(rules.classes, code) & SENTENCE_END else 0
+            flags |= ENDED if class_of(classes, code) & SENTENCE_END else 0
         length = 0
         index = start
         while index < after:
             code, index = decode(data, index, after)
-            sort = class_of(rules.classes, code)
+            sort = class_of(classes, code)
             length += 1
             flags |= (LETTERED if sort & LETTER else 0) | (0 if sort & SYMBOL else SOLID)
         put(words, count, start, after, length, flags, text_hash(data, start, after))
@@ -326,19 +302,20 @@ def find_units(rules: EnglishRules, data: Bytes, begin: int, end: int, words: Wo
 
 
 @bare_kernel
-def measure_words(tables: Tables, words: Words, count: int, marks: Int64, tally: Int64, part: Float64) -> None:
+def measure_words(words: Int64, count: int, marks: Int64, tally: Int64, part: Float64) -> None:
     """Gopher's numbers of words."""
-    solid = characters = lettered = stops = 0
+    solid = characters = lettered = 0
+    stops: Any = 0
     for index in range(count):
-        flags = words.flags[index]
-        length = words.lengths[index]
+        flags = words[FLAGS, index]
+        length = words[LENGTHS, index]
         if flags & SOLID:
             solid += 1
             characters += length
         lettered += (flags & LETTERED) != 0
         if length <= 4:
-            slot = np.int64((words.hashes[index] * SLOT_FACTOR) >> np.uint64(58))
-            if tables.stop_words[slot] == words.hashes[index]:
+            slot = np.int64((np.uint64(words[HASH, index]) * SLOT_FACTOR) >> np.uint64(58))
+            if STOP_HASHES[slot] == np.uint64(words[HASH, index]):
                 stops |= 1 << slot
     tally[NUM_WORDS] = solid
     while stops != 0:
@@ -350,15 +327,16 @@ def measure_words(tables: Tables, words: Words, count: int, marks: Int64, tally:
 
 
 @bare_kernel
-def slot_of(counters: Counters, mask: int, stamp: int, key: np.uint64) -> int:
+def slot_of(table: Int64, mask: int, stamp: int, key: np.uint64) -> int:
     """The slot in which ``key`` is counted, once more."""
-    slot = np.int64((key * SLOT_FACTOR) >> np.uint64(20)) & mask
-    while counters.stamps[slot] == stamp and counters.keys[slot] != key:
+    slot: Any = np.int64((key * SLOT_FACTOR) >> np.uint64(20)) & mask
+    while table[STAMPS, slot] == stamp and table[KEYS, slot] != np.int64(key):
         slot = (slot + 1) & mask
-    if counters.stamps[slot] != stamp:
-        counters.stamps[slot], counters.keys[slot], counters.counts[slot] = stamp, key, 0
-    counters.counts[slot] += 1
-    return slot
+    if table[STAMPS, slot] != stamp:
+        table[STAMPS, slot], table[KEYS, slot], table[TIMES, slot] = stamp, np.int64(key), 0
+    table[TIMES, slot] += 1
+    found: int = slot
+    return found
 
 
 @bare_kernel
@@ -371,7 +349,7 @@ def mask_of(entries: int) -> int:
 
 @bare_kernel
 def measure_runs(
-    tables: Tables, words: Words, count: int, characters: int, counters: Counters, stamp: int, part: Float64
+    words: Int64, count: int, characters: int, table: Int64, notes: Int64, stamp: int, part: Float64
 ) -> None:
     """Gopher's most frequent n-grams, and n-grams that occurred before.
 
@@ -379,20 +357,22 @@ def measure_runs(
     """
     if count < 2:
         return
-    hashes, lengths, slots, repeated = words.hashes, words.lengths, counters.slots, counters.repeated
+    hashes, lengths, slots, repeated = words[HASH], words[LENGTHS], notes[SLOTS], notes[AGAIN]
     mask = mask_of(count)
     most = best = 0
     for index in range(count - 1):
-        slot = slot_of(counters, mask, stamp, hashes[index] * WORD_BASE + hashes[index + 1] * SLOT_FACTOR)
+        slot = slot_of(
+            table, mask, stamp, np.uint64(hashes[index]) * WORD_BASE + np.uint64(hashes[index + 1]) * SLOT_FACTOR
+        )
         slots[index] = slot
-        most = max(most, counters.counts[slot])
+        most = max(most, table[TIMES, slot])
     longest = 0
     if most > 1:
         # Of equally frequent ones datatrove takes the first.
         best = -1
         run = 0
         for index in range(count - 1):
-            times = counters.counts[slots[index]]
+            times = table[TIMES, slots[index]]
             repeated[index] = times > 1
             run = run + 1 if times > 1 else 0
             longest = max(longest, run)
@@ -407,16 +387,16 @@ def measure_runs(
             for index in range(count - size + 1):
                 # repeated[i]: the run of size - 1 words from i on occurs elsewhere too.
                 if repeated[index] and repeated[index + 1]:
-                    key = hashes[index]
+                    key = np.uint64(hashes[index])
                     for k in range(1, size):
-                        key = key * WORD_BASE + hashes[index + k] * SLOT_FACTOR
-                    slots[index] = slot_of(counters, mask, stamp + size, key)
-                    most = max(most, counters.counts[slots[index]])
+                        key = key * WORD_BASE + np.uint64(hashes[index + k]) * SLOT_FACTOR
+                    slots[index] = slot_of(table, mask, stamp + size, key)
+                    most = max(most, table[TIMES, slots[index]])
                 else:
                     slots[index] = -1
             best = -1 if most > 1 else 0
             for index in range(count - size + 1):
-                times = counters.counts[slots[index]] if slots[index] >= 0 else 1
+                times = table[TIMES, slots[index]] if slots[index] >= 0 else 1
                 repeated[index] = times > 1
                 if times == most and best < 0:
                     best = index
@@ -426,37 +406,37 @@ def measure_runs(
             total += lengths[best + k]
         part[TOP_PAIR + size - 2] = most * total / characters
     if longest >= LEAST_RUN - 1:
-        repeated_runs(tables, words, count, characters, counters, longest, stamp, part)
+        repeated_runs(words, count, characters, table, notes, longest, stamp, part)
 
 
 @bare_kernel
 def repeated_runs(
-    tables: Tables,
-    words: Words,
+    words: Int64,
     count: int,
     characters: int,
-    counters: Counters,
+    table: Int64,
+    notes: Int64,
     longest: int,
     stamp: int,
     part: Float64,
 ) -> None:
     """As datatrove counts: words joined without a space, a run seen before is covered whole, reading goes on behind."""
-    prefixes, spans = counters.prefixes, counters.spans
-    prefixes[0], spans[0] = np.uint64(0), 0
-    counters.slots[0] = 0
+    prefixes, spans, sizes = notes[PREFIXES], notes[SPANS], notes[SLOTS]
+    prefixes[0], spans[0] = 0, 0
+    sizes[0] = 0
     for index in range(count):
-        size = words.ends[index] - words.starts[index]
-        prefixes[index + 1] = prefixes[index] * power(tables.powers, size) + words.hashes[index]
+        size = words[ENDS, index] - words[STARTS, index]
+        prefixes[index + 1] = np.int64(np.uint64(prefixes[index]) * power(size) + np.uint64(words[HASH, index]))
         spans[index + 1] = spans[index] + size
-        counters.slots[index + 1] = counters.slots[index] + words.lengths[index]
+        sizes[index + 1] = sizes[index] + words[LENGTHS, index]
     mask = mask_of(count)
     for size in range(LEAST_RUN, min(MOST_RUN, longest + 1) + 1):
         covered = index = 0
         while index <= count - size:
-            joined = power(tables.powers, spans[index + size] - spans[index])
-            key = prefixes[index + size] - prefixes[index] * joined
-            if counters.counts[slot_of(counters, mask, stamp + size, key)] > 1:
-                covered += counters.slots[index + size] - counters.slots[index]
+            joined = power(spans[index + size] - spans[index])
+            key = np.uint64(prefixes[index + size]) - np.uint64(prefixes[index]) * joined
+            if table[TIMES, slot_of(table, mask, stamp + size, key)] > 1:
+                covered += sizes[index + size] - sizes[index]
                 index += size
             else:
                 index += 1
@@ -464,11 +444,11 @@ def repeated_runs(
 
 
 @bare_kernel
-def power(powers: UInt64, exponent: int) -> np.uint64:
+def power(exponent: int) -> np.uint64:
     """``WORD_BASE ** exponent``."""
-    value = powers[exponent % POWERS]
-    for _ in range(exponent // POWERS):
-        value = value * powers[POWERS - 1] * WORD_BASE
+    value: np.uint64 = POWERS[exponent % len(POWERS)]
+    for _ in range(exponent // len(POWERS)):
+        value = value * POWERS[len(POWERS) - 1] * WORD_BASE
     return value
 
 
@@ -488,13 +468,13 @@ def feed_lines(data: Bytes, begin: int, end: int, feeds: int, starts: Int64, end
 
 
 @bare_kernel
-def break_lines(rules: EnglishRules, data: Bytes, begin: int, end: int, starts: Int64, ends: Int64) -> int:
+def break_lines(classes: UInt16, data: Bytes, begin: int, end: int, starts: Int64, ends: Int64) -> int:
     """The lines as ``splitlines()`` gives them; how many."""
     lines = 0
     start = position = begin
     while position < end:
         code, after = decode(data, position, end)
-        if class_of(rules.classes, code) & BREAK:
+        if class_of(classes, code) & BREAK:
             starts[lines], ends[lines] = start, position
             lines += 1
             if code == 0x0D and after < end and data[after] == 0x0A:
@@ -508,13 +488,13 @@ def break_lines(rules: EnglishRules, data: Bytes, begin: int, end: int, starts: 
 
 
 @bare_kernel
-def skip_space(rules: EnglishRules, data: Bytes, start: int, end: int) -> int:
+def skip_space(classes: UInt16, data: Bytes, start: int, end: int) -> int:
     """Where ``lstrip()`` would begin."""
     while start < end:
         if 0x20 < data[start] < 0x7F:
             break
         code, after = decode(data, start, end)
-        if not class_of(rules.classes, code) & SPACE:
+        if not class_of(classes, code) & SPACE:
             break
         start = after
     return start
@@ -530,13 +510,13 @@ def last_character(data: Bytes, start: int, end: int) -> tuple[int, int]:
 
 
 @bare_kernel
-def skip_space_back(rules: EnglishRules, data: Bytes, start: int, end: int) -> int:
+def skip_space_back(classes: UInt16, data: Bytes, start: int, end: int) -> int:
     """Where ``rstrip()`` would end."""
     while end > start:
         if 0x20 < data[end - 1] < 0x7F:
             break
         code, before = last_character(data, start, end)
-        if not class_of(rules.classes, code) & SPACE:
+        if not class_of(classes, code) & SPACE:
             break
         end = before
     return end
@@ -544,7 +524,7 @@ def skip_space_back(rules: EnglishRules, data: Bytes, start: int, end: int) -> i
 
 @bare_kernel
 def measure_feed_lines(
-    rules: EnglishRules,
+    classes: UInt16,
     data: Bytes,
     begin: int,
     end: int,
@@ -552,7 +532,7 @@ def measure_feed_lines(
     lines: int,
     starts: Int64,
     ends: Int64,
-    counters: Counters,
+    table: Int64,
     row: int,
     tally: Int64,
     part: Float64,
@@ -571,14 +551,14 @@ def measure_feed_lines(
         if start == stop:
             continue
         pieces += 1
-        blank = skip_space(rules, data, start, stop) == stop
+        blank = skip_space(classes, data, start, stop) == stop
         again = False
         if lines > 1:
             key = bytes_hash(data, start, stop)
-            again = counters.counts[slot_of(counters, mask, 16 * row + 2, key)] > 1
+            again = table[TIMES, slot_of(table, mask, 16 * row + 2, key)] > 1
         if not blank:
             solid += 1
-            ended += (class_of(rules.classes, last_character(data, start, stop)[0]) & LINE_END) > 0
+            ended += (class_of(classes, last_character(data, start, stop)[0]) & LINE_END) > 0
             if stop - start <= SHORT_LINE:
                 short += 1
             elif not plain and stop - start <= 4 * SHORT_LINE:
@@ -593,12 +573,12 @@ def measure_feed_lines(
     part[LINES], part[LINE_CHARS] = share(repeats, pieces), share(repeated_characters, characters)
     part[DUPLICATE_CHARS] = share(solid_characters, characters - (lines - 1))
     if lines > 2:
-        measure_paragraphs(rules, data, begin, end, characters, lines, starts, ends, counters, 16 * row + 3, part)
+        measure_paragraphs(classes, data, begin, end, characters, lines, starts, ends, table, 16 * row + 3, part)
 
 
 @bare_kernel
 def measure_paragraphs(
-    rules: EnglishRules,
+    classes: UInt16,
     data: Bytes,
     begin: int,
     end: int,
@@ -606,13 +586,13 @@ def measure_paragraphs(
     lines: int,
     starts: Int64,
     ends: Int64,
-    counters: Counters,
+    table: Int64,
     stamp: int,
     part: Float64,
 ) -> None:
     """Paragraphs of the stripped text end at two line feeds or more."""
-    first = skip_space(rules, data, begin, end)
-    last = skip_space_back(rules, data, first, end)
+    first = skip_space(classes, data, begin, end)
+    last = skip_space_back(classes, data, first, end)
     paragraphs = repeats = repeated_characters = 0
     mask = mask_of(lines)
     start = first
@@ -624,7 +604,7 @@ def measure_paragraphs(
         if stop < last and not (line + 1 < lines and starts[line + 1] == ends[line + 1]):
             continue
         paragraphs += 1
-        if counters.counts[slot_of(counters, mask, stamp, bytes_hash(data, start, stop))] > 1:
+        if table[TIMES, slot_of(table, mask, stamp, bytes_hash(data, start, stop))] > 1:
             repeats += 1
             repeated_characters += count_characters(data, start, stop)
         following = line + 1
@@ -636,15 +616,15 @@ def measure_paragraphs(
 
 
 @bare_kernel
-def measure_lines(rules: EnglishRules, data: Bytes, lines: int, starts: Int64, ends: Int64, part: Float64) -> None:
+def measure_lines(classes: UInt16, data: Bytes, lines: int, starts: Int64, ends: Int64, part: Float64) -> None:
     """Gopher's lines with bullets and ellipses."""
     bullets = trails = 0
     for line in range(lines):
-        start = skip_space(rules, data, starts[line], ends[line])
+        start = skip_space(classes, data, starts[line], ends[line])
         if start == ends[line]:
             continue
         bullets += data[start] == 0x2D or decode(data, start, ends[line])[0] == 0x2022
-        trails += is_trail(data, start, skip_space_back(rules, data, start, ends[line]), False)
+        trails += is_trail(data, start, skip_space_back(classes, data, start, ends[line]), False)
     part[BULLET_LINES], part[ELLIPSIS_LINES] = share(bullets, lines), share(trails, lines)
 
 
@@ -661,54 +641,53 @@ def is_trail(data: Bytes, start: int, end: int, stops_only: bool) -> bool:
 
 @bare_kernel
 def measure_c4(
-    tables: Tables,
+    classes: UInt16,
     data: Bytes,
     lines: int,
     starts: Int64,
     ends: Int64,
-    words: Words,
+    words: Int64,
     count: int,
     han: bool,
     marks: Int64,
     scratch: Bytes,
     written: Bytes,
-    others: Words,
+    others: Int64,
     ignored: Int64,
-    room: Room,
+    room: Int64,
     tally: Int64,
     part: Float64,
 ) -> None:
     """What C4 keeps, line by line, and what makes it drop the whole text."""
-    rules = tables.rules
     word = removed = solid = 0
     for line in range(lines):
-        start = skip_space(rules, data, starts[line], ends[line])
+        start = skip_space(classes, data, starts[line], ends[line])
         if start == ends[line]:
             continue
-        end = skip_space_back(rules, data, start, ends[line])
+        end = skip_space_back(classes, data, start, ends[line])
         solid += 1
         first_word = word
         line_words = too_long = 0
-        while word < count and words.starts[word] < end:
-            line_words += (words.flags[word] & FIRST) > 0
-            too_long |= words.flags[word] & LONG
+        while word < count and words[STARTS, word] < end:
+            line_words += (words[FLAGS, word] & FIRST) > 0
+            too_long |= words[FLAGS, word] & LONG
             word += 1
         if too_long:
             removed += 1
             continue
         cited = 0
         if marks[BRACKETS]:
-            cited = without_citations(tables, data, start, end, scratch)
+            cited = without_citations(data, start, end, scratch)
         if cited > 0:
             text, start, end = written, 0, cited - 1
         else:
             text = data
-        if not ends_sentence(rules, text, start, end, han) or line_words < MIN_LINE_WORDS:
+        if not ends_sentence(classes, text, start, end, han) or line_words < MIN_LINE_WORDS:
             removed += 1
             continue
-        if marks[PHRASES] and has_phrase(text, start, end, tables.lorem):
+        if marks[PHRASES] and has_phrase(text, start, end, 0):
             tally[LOREM_IPSUM] += 1
-        if marks[PHRASES] and cuts_phrase(tables, text, start, end):
+        if marks[PHRASES] and cuts_phrase(text, start, end):
             removed += 1
             continue
         if marks[BRACES]:
@@ -718,7 +697,7 @@ def measure_c4(
                     break
         if cited > 0:
             tally[SENTENCES] += count_sentences(
-                others, 0, find_words(rules, written, start, end, others, room, ignored)
+                others, 0, find_words(classes, written, start, end, others, room, ignored)
             )
         else:
             tally[SENTENCES] += count_sentences(words, first_word, word)
@@ -726,7 +705,7 @@ def measure_c4(
 
 
 @bare_kernel
-def without_citations(tables: Tables, data: Bytes, start: int, end: int, scratch: Bytes) -> int:
+def without_citations(data: Bytes, start: int, end: int, scratch: Bytes) -> int:
     """One more than the bytes written to ``scratch`` where the line has a citation such as [1]; else 0."""
     size = 0
     found = False
@@ -740,9 +719,9 @@ def without_citations(tables: Tables, data: Bytes, start: int, end: int, scratch
                 position, found = after + 1, True
                 continue
             length = 0
-            for citation in tables.citations:
+            for citation in range(len(CITATION_OFFSETS) - 1):
                 if starts_with(data, position, end, citation):
-                    length = len(citation)
+                    length = CITATION_OFFSETS[citation + 1] - CITATION_OFFSETS[citation]
             if length > 0:
                 position, found = position + length, True
                 continue
@@ -753,22 +732,23 @@ def without_citations(tables: Tables, data: Bytes, start: int, end: int, scratch
 
 
 @bare_kernel
-def starts_with(data: Bytes, position: int, end: int, phrase: Bytes) -> bool:
-    if position + len(phrase) > end:
+def starts_with(data: Bytes, position: int, end: int, citation: int) -> bool:
+    first, last = CITATION_OFFSETS[citation], CITATION_OFFSETS[citation + 1]
+    if position + last - first > end:
         return False
-    for index in range(len(phrase)):
-        if data[position + index] != phrase[index]:
-            return False
-    return True
+    same = True
+    for index in range(last - first):
+        same &= data[position + index] == CITATION_DATA[first + index]
+    return same
 
 
 @bare_kernel
-def ends_sentence(rules: EnglishRules, data: Bytes, start: int, end: int, han: bool) -> bool:
+def ends_sentence(classes: UInt16, data: Bytes, start: int, end: int, han: bool) -> bool:
     """Whether C4 takes the end of a line for the end of a sentence; in a Han text also any script's full stop."""
     if end <= start:
         return False
     code = last_character(data, start, end)[0]
-    if han and (class_of(rules.classes, code) & LINE_END or code in CLOSING):
+    if han and (class_of(classes, code) & LINE_END or code in CLOSING):
         return True
     if code == 0x2E:
         return not is_trail(data, start, end, True)
@@ -776,14 +756,15 @@ def ends_sentence(rules: EnglishRules, data: Bytes, start: int, end: int, han: b
 
 
 @bare_kernel
-def has_phrase(data: Bytes, start: int, end: int, phrase: Bytes) -> bool:
-    """Whether ``phrase``, of small letters and spaces, occurs in any case."""
-    head: Any = phrase[0]
-    for position in range(start, end - len(phrase) + 1):
+def has_phrase(data: Bytes, start: int, end: int, phrase: int) -> bool:
+    """Whether a phrase, of small letters and spaces, occurs in any case."""
+    first, last = PHRASE_OFFSETS[phrase], PHRASE_OFFSETS[phrase + 1]
+    head: Any = PHRASE_DATA[first]
+    for position in range(start, end - (last - first) + 1):
         if data[position] | 0x20 == head:
             same = True
-            for index in range(1, len(phrase)):
-                letter: Any = phrase[index]
+            for index in range(1, last - first):
+                letter: Any = PHRASE_DATA[first + index]
                 byte: Any = data[position + index]
                 if byte != letter and (letter == 0x20 or byte + 0x20 != letter):
                     same = False
@@ -794,21 +775,21 @@ def has_phrase(data: Bytes, start: int, end: int, phrase: Bytes) -> bool:
 
 
 @bare_kernel
-def cuts_phrase(tables: Tables, data: Bytes, start: int, end: int) -> bool:
-    """Whether the line has a word for which C4 cuts it."""
-    for phrase in tables.phrases:
-        if has_phrase(data, start, end, phrase):
-            return True
-    return False
+def cuts_phrase(data: Bytes, start: int, end: int) -> bool:
+    """Whether the line has a phrase for which C4 cuts it."""
+    found = False
+    for phrase in range(1, len(PHRASE_OFFSETS) - 1):
+        found = found or has_phrase(data, start, end, phrase)
+    return found
 
 
 @bare_kernel
-def count_sentences(words: Words, first: int, last: int) -> int:
+def count_sentences(words: Int64, first: int, last: int) -> int:
     """spaCy's Sentencizer: a sentence begins at the first word after a full stop that is no punctuation."""
     sentences = 1
     stopped = False
     for index in range(first, last):
-        flags = words.flags[index]
+        flags = words[FLAGS, index]
         if index > first:
             stopped |= (flags & ENDED) > 0
             if stopped and flags & GAP:

@@ -15,7 +15,7 @@ from spacy.lang import char_classes  # noqa: E402
 from spacy.pipeline import Sentencizer  # noqa: E402
 
 from redone_data.text import english_rules as rules  # noqa: E402
-from redone_data.text.english_rules import english_rules, read_exceptions  # noqa: E402
+from redone_data.text.english_rules import character_classes, read_exceptions  # noqa: E402
 from redone_data.text.english_words import english_words  # noqa: E402
 
 PIECES = [
@@ -101,37 +101,32 @@ PIECES = [
 ]
 
 
-def spacy_words(text: str) -> list[str]:
-    """Not where spaCy looks for exceptions across white space and one overlaps another: see the module."""
-    return split_into_words(text)
-
-
 @given(st.lists(st.sampled_from(PIECES), max_size=12).map("".join))
 @settings(max_examples=400)
 def test_words_of_awkward_parts_are_those_of_spacy(text):
     for chunk in text.split():
-        assert english_words(english_rules(), chunk) == spacy_words(chunk)
+        assert english_words(chunk) == split_into_words(chunk)
 
 
 @given(texts())
 @settings(max_examples=300)
 def test_words_of_any_text_are_those_of_spacy(text):
     if "IS_ALPHA" not in text:
-        assert english_words(english_rules(), text) == spacy_words(text)
+        assert english_words(text) == split_into_words(text)
 
 
 @pytest.mark.parametrize(
     "text", [*EDGES, "IM(:", "a" * 2000, "(((((", "....a....", "don't." * 3, "x@y@z.com", "a.b" * 40]
 )
 def test_edge_cases_are_split_as_spacy_does(text):
-    assert english_words(english_rules(), text) == spacy_words(text)
+    assert english_words(text) == split_into_words(text)
 
 
 @pytest.mark.skipif(not SNS.exists(), reason="shared data are not here")
 @pytest.mark.parametrize("name", ["reddit_posts", "tweets_tweeteval", "multilingual_social", "weibo_comments"])
 def test_words_of_real_posts_are_those_of_spacy(name):
     for text in real_posts(f"{name}.jsonl.zst", 300):
-        assert english_words(english_rules(), text) == spacy_words(text)
+        assert english_words(text) == split_into_words(text)
 
 
 def test_the_classes_of_characters_are_those_of_spacy_and_datatrove():
@@ -152,7 +147,7 @@ def test_the_classes_of_characters_are_those_of_spacy_and_datatrove():
         rules.SPACE: str.isspace,
         rules.BREAK: lambda character: len(f"a{character}b".splitlines()) == 2,
     }
-    classes = english_rules().classes
+    classes = character_classes()
     for code in range(rules.TABLE_END):
         if not 0xD800 <= code < 0xE000:
             expected = sum(bit for bit, is_in in bits.items() if is_in(chr(code)))
