@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from redone_data.corpus import CORPUS_SCHEMA, Corpus, Part
@@ -62,6 +63,7 @@ def write_part(folder: Path, index: int, offset: int, ids: pa.Array, texts: pa.A
         "engagement": engagement,
     }
     columns |= {"domain": pa.array([DOMAIN] * rows), "source": pa.array([DOMAIN] * rows), **nulls}
+    columns |= {"native_id": nulls["meta"], "num_bytes": pc.binary_length(texts).cast(pa.int32())}
     path = folder / f"part-{index:05d}.parquet"
     table = pa.table({name: columns[name] for name in CORPUS_SCHEMA.names}, schema=CORPUS_SCHEMA)
     pq.write_table(table, path, compression="zstd", row_group_size=50_000)

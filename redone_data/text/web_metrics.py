@@ -57,9 +57,9 @@ from redone_data.text.english_words import (
     put,
 )
 from redone_data.text.features import STOP_WORDS, share
-from redone_data.text.hashing import load64
 from redone_data.text.kernel import kernel
 from redone_data.text.minhash import bytes_hash
+from redone_data.text.simd import load64
 from redone_data.text.words import NONE, next_word
 
 WEB_COUNTS = {

@@ -6,9 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from hypothesis import strategies as st
 
 from redone_data.corpus import CORPUS_SCHEMA, Corpus, Part
@@ -16,10 +14,10 @@ from redone_data.curate.duplicates import NearDuplicates, find_near_duplicates, 
 from redone_data.curate.groups import ExactStep
 from redone_data.curate.index import Index
 from redone_data.curate.near import NearConfig
+from redone_data.curate.parts import write_part
 from redone_data.curate.resolve import duplicates_of_part
 from redone_data.curate.standing import DuplicatesConfig, StandingStep
 from redone_data.engine import Engine, Output
-from redone_data.exchange import NUM_BUCKETS, bucket_of, write_slices
 from redone_data.text.hashing import hash128, to_hex
 from redone_data.text.minhash import shingles
 
@@ -56,10 +54,9 @@ def corpus_of(folder: Path, parts: Sequence[tuple[str, Sequence[Post]]]) -> Corp
         columns: dict[str, Any] = {"key_hi": key_hi, "key_lo": key_lo, "text_hi": text_hi, "text_lo": text_lo}
         columns |= {"text": texts, "domain": [domain] * len(posts), "source": [domain] * len(posts)}
         columns |= {"created_at": [p.created_at for p in posts], "engagement": [p.likes for p in posts]}
-        columns["meta"] = [None] * len(posts)
-        pq.write_table(pa.table(columns, schema=CORPUS_SCHEMA), path)
-        slices = {"hi": text_hi, "lo": text_lo, "row": np.arange(len(posts))}
-        write_slices(path.with_suffix(".texts.arrow"), bucket_of(text_hi), NUM_BUCKETS, slices)
+        columns |= dict.fromkeys(("meta", "native_id"), pa.nulls(len(posts), pa.large_string()))
+        typed = {name: pa.array(columns[name], CORPUS_SCHEMA.field(name).type) for name in columns}
+        write_part(folder, path.stem, typed, named=True)
         made.append(Part(index, path, domain, domain, len(posts), offset, 0, True))
         offset += len(posts)
     return Corpus(tuple(made), {folder.name: str(folder)})
@@ -103,7 +100,9 @@ def deduplicate(
     standing = engine.run(StandingStep(corpus, duplicates or DuplicatesConfig()))
     found = find_near_duplicates(engine, corpus, exact, standing, near, index)
     order = {domain: 0 for domain, _ in parts} | dict(priorities or {})
-    resolved = resolve_duplicates(engine, corpus, exact, standing, found, judged=None, priorities=order, index=index)
+    resolved = resolve_duplicates(
+        engine, corpus, exact, standing, found, judged=None, ids=None, priorities=order, index=index
+    )
     return Deduplicated(corpus, engine, exact, standing, found, resolved)
 
 
