@@ -11,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from redone_data.exchange import distinct
 from redone_data.text.buffers import frozen
 from redone_data.text.kernel import kernel
-from redone_data.text.minhash import shingles
+from redone_data.text.minhash import grams
 
 Int64 = npt.NDArray[np.int64]
 UInt32 = npt.NDArray[np.uint32]
@@ -28,9 +29,13 @@ class Sets(NamedTuple):
 
 
 def sets_of_texts(text: pa.Array, ngram: int) -> Sets:
-    """The shingles of each text, cut to their upper 32 bits: what order they had they keep."""
-    grams = shingles(text, ngram=ngram)
-    return Sets(grams.offsets, (grams.hashes >> np.uint64(32)).astype(np.uint32))
+    """The shingles of each text, cut to their upper 32 bits."""
+    # One sort of all, row first, is several times faster than a sort of each row.
+    found = grams(text, ngram=ngram)
+    rows = np.repeat(np.arange(len(text), dtype=np.uint64), np.diff(found.offsets))
+    words = distinct((rows << np.uint64(32)) | (found.hashes >> np.uint64(32)))
+    counts = np.bincount((words >> np.uint64(32)).astype(np.int64), minlength=len(text))
+    return Sets(np.append(0, np.cumsum(counts)), words.astype(np.uint32))
 
 
 NO_SETS = Sets(np.zeros(1, np.int64), np.zeros(0, np.uint32))

@@ -58,6 +58,14 @@ def shingles(array: pa.Array | pa.ChunkedArray, ngram: int = 3) -> Shingles:
     return Shingles(frozen(rows), frozen(hashes))
 
 
+def grams(array: pa.Array | pa.ChunkedArray, ngram: int = 3) -> Shingles:
+    """The shingles of each text as they come: unsorted, with repeats. A third of the time of :func:`shingles`."""
+    check_positive(ngram=ngram)
+    offsets, data = string_buffers(array)
+    rows, hashes = _gram_rows(offsets, data, ngram)
+    return Shingles(frozen(rows), frozen(hashes))
+
+
 def signatures(shingles: Shingles, num_perm: int = 125, seed: int = 1, *, threads: int = 1) -> UInt32:
     """uint32[n, num_perm]: for each permutation the least permuted shingle of the row.
 
@@ -407,6 +415,25 @@ def _shingle_rows(offsets: Int64, data: Bytes, ngram: int) -> tuple[Int64, UInt6
             if index == 0 or found[index] != found[index - 1]:
                 hashes[to] = found[index]
                 to += 1
+        new_offsets[row + 1] = to
+    return new_offsets, hashes[:to].copy()
+
+
+@kernel
+def _gram_rows(offsets: Int64, data: Bytes, ngram: int) -> tuple[Int64, UInt64]:
+    longest = longest_row(offsets, 0, len(offsets) - 1)
+    starts, ends, kinds, masks = room_for_units(longest)
+    words, found = np.empty(longest, np.uint64), np.empty(longest, np.uint64)
+    # No more shingles than bytes; pages of memory that are never touched cost nothing.
+    hashes = np.empty(offsets[-1] - offsets[0], np.uint64)
+    new_offsets = np.zeros(len(offsets), np.int64)
+    to = 0
+    for row in range(len(offsets) - 1):
+        count = hash_words(data, offsets[row], offsets[row + 1], starts, ends, kinds, masks, words)
+        if count > 0:
+            total = join_words(words, count, ngram, found)
+            hashes[to : to + total] = found[:total]
+            to += total
         new_offsets[row + 1] = to
     return new_offsets, hashes[:to].copy()
 
