@@ -12,6 +12,8 @@ import typer
 from rich.console import Console
 
 from redone_data.cli_files import add_file_verbs
+from redone_data.cli_index import app as index_app
+from redone_data.cli_quality import app as quality_app
 from redone_data.errors import USER_ERROR_EXIT_CODE, RedoneError
 from redone_data.processes import children_die_with_us, kill_children, raise_at
 
@@ -107,6 +109,8 @@ _add_stage(
 
 
 add_file_verbs(app)
+app.add_typer(index_app)
+app.add_typer(quality_app)
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""The verbs that do one step over files: dedup, redact, language, rules."""
+"""The verbs that do one step over files: dedup, redact, language, rules, decontaminate (and quality score)."""
 
 import json
 from pathlib import Path
@@ -35,7 +35,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JS
 
 def add_file_verbs(app: typer.Typer) -> None:
     """Register the verbs; each ends in the same way."""
-    for command in (dedup, redact, language, rules):
+    for command in (dedup, redact, language, rules, decontaminate):
         app.command()(command)
 
 
@@ -65,8 +65,8 @@ def dedup(
     near: dict[str, Any] = {"enabled": not exact_only}
     if threshold is not None:
         near["threshold"] = threshold
-    chosen = _files(files, text_field, id_field, format, carry, set_, workers, engagement)
-    _run("dedup", chosen, out, {"curate": {"near": near}}, as_json=as_json)
+    chosen = files_of(files, text_field, id_field, format, carry, set_, workers, engagement)
+    run_verb("dedup", chosen, out, {"curate": {"near": near}}, as_json=as_json)
 
 
 def redact(
@@ -84,7 +84,7 @@ def redact(
 
     Which kinds: --set read.redact='[email, phone]'. Fields carried along are masked as well.
     """
-    _run("redact", _files(files, text_field, id_field, format, carry, set_, workers), out, {}, as_json=as_json)
+    run_verb("redact", files_of(files, text_field, id_field, format, carry, set_, workers), out, {}, as_json=as_json)
 
 
 def language(
@@ -98,7 +98,7 @@ def language(
     as_json: JsonOption = False,
 ) -> None:
     """Identify languages: languages.parquet with id, language, language_confidence."""
-    _run("language", _files(files, text_field, id_field, format, None, set_, workers), out, {}, as_json=as_json)
+    run_verb("language", files_of(files, text_field, id_field, format, None, set_, workers), out, {}, as_json=as_json)
 
 
 def rules(
@@ -127,11 +127,40 @@ def rules(
     from redone_data.standalone import DOMAIN
 
     assignments = [f"domains.{DOMAIN}.rules.bounds.{assignment}" for assignment in bound or []]
-    chosen = _files(files, text_field, id_field, format, carry, [*assignments, *(set_ or [])], workers, engagement)
-    _run("rules", chosen, out, {"domains": {DOMAIN: {"rules": {"preset": preset}}}}, as_json=as_json)
+    chosen = files_of(files, text_field, id_field, format, carry, [*assignments, *(set_ or [])], workers, engagement)
+    run_verb("rules", chosen, out, {"domains": {DOMAIN: {"rules": {"preset": preset}}}}, as_json=as_json)
 
 
-def _files(
+def decontaminate(
+    files: FilesArgument,
+    out: OutOption,
+    against: Annotated[
+        list[str], typer.Option("--against", metavar="FILE", help="An evaluation set; quoted globs. Repeatable.")
+    ],
+    field: Annotated[
+        list[str] | None,
+        typer.Option("--field", metavar="NAME", help="A field of its items to look for; default: every text in them."),
+    ] = None,
+    text_field: TextOption = "text",
+    id_field: IdOption = None,
+    format: FormatOption = None,
+    carry: CarryOption = None,
+    max_fraction: Annotated[
+        float | None, typer.Option("--max-fraction", help="Share of an item's words from which a document is dropped.")
+    ] = None,
+    workers: WorkersOption = 1,
+    set_: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Drop documents that hold evaluation items: kept.parquet, contaminated.parquet with the item, hits.parquet."""
+    contamination: dict[str, Any] = {"sets": {"eval": {"paths": against, "fields": field or []}}}
+    if max_fraction is not None:
+        contamination["max_fraction"] = max_fraction
+    chosen = files_of(files, text_field, id_field, format, carry, set_, workers)
+    run_verb("decontaminate", chosen, out, {"curate": {"contamination": contamination}}, as_json=as_json)
+
+
+def files_of(
     paths: list[str],
     text_field: str,
     id_field: str | None,
@@ -155,22 +184,28 @@ def _files(
     )
 
 
-def _run(verb: Any, files: Any, out: Path, settings: dict[str, Any], *, as_json: bool) -> None:
+def run_verb(verb: Any, files: Any, out: Path, settings: dict[str, Any], *, as_json: bool) -> None:
     # Imported late: --help answers at once.
-    from redone_data.report.human import count, share
     from redone_data.report.terminal import Bars
     from redone_data.standalone import run
 
-    console = Console(stderr=as_json, soft_wrap=True)
-    with Bars(console) as bars:
+    with Bars(Console(stderr=as_json, soft_wrap=True)) as bars:
         result = run(verb, files, out, settings, bars)
+    show_result(result, as_json=as_json, counted="occurrences" if verb == "redact" else "documents")
+
+
+def show_result(result: Any, *, as_json: bool, counted: str = "documents") -> None:
+    """What a verb found, as a table or as JSON."""
+    from redone_data.report.human import count, share
+
     if as_json:
         tables = {name: str(path) for name, path in result.tables.items()}
         typer.echo(json.dumps({"documents": result.documents, "counts": result.counts, "tables": tables}, indent=1))
         return
-    table = Table("", "documents" if verb != "redact" else "occurrences", "of all", box=None)
+    table = Table("", counted, "of all", box=None)
     for name, number in sorted(result.counts.items(), key=lambda item: -item[1]):
         table.add_row(name.replace("_", " "), count(number), share(result.fractions[name]))
+    console = Console(soft_wrap=True)
     console.print(f"\n{count(result.documents)} documents", highlight=False)
     console.print(table)
     for path in result.tables.values():

@@ -16,6 +16,7 @@ from redone_data.curate.domains import SplitConfig, split_domain
 from redone_data.curate.duplicates import NearDuplicates, find_near_duplicates, resolve_duplicates
 from redone_data.curate.groups import ExactStep, IdentifyStep
 from redone_data.curate.identity import IdsStep
+from redone_data.curate.index import Index
 from redone_data.curate.interactions import Grouped, group_interactions
 from redone_data.curate.language import model_digest, model_path
 from redone_data.curate.ledger import LedgerStep
@@ -55,7 +56,10 @@ class Curation:
     corpus: Corpus | None = None
     attributes: Attributes | None = None
     ids: Output | None = None
+    standing: Output | None = None
     near: NearDuplicates | None = None
+    judged: Output | None = None
+    resolved: Output | None = None
     contaminated: tuple[Output, ...] = ()
     ledger: Output | None = None
 
@@ -132,19 +136,33 @@ class Curation:
         across = bool(asked & {*LINES, *SUBSTRINGS})
         exact = engine.run(ExactStep(corpus)) if curate.deduplicate or across else None
         self.attributes = Attributes(corpus, tuple(self._measured(policies, asked, exact)))
-        judged = engine.run(JudgeStep(corpus, self.attributes, self.ids, policies, curate.language.min_confidence))
-        resolved = None
+        self.judged = engine.run(JudgeStep(corpus, self.attributes, self.ids, policies, curate.language.min_confidence))
         if curate.deduplicate and exact is not None:
-            standing = engine.run(StandingStep(corpus, curate.duplicates, self.attributes))
-            if curate.near.enabled:
-                self.near = find_near_duplicates(engine, corpus, exact, standing, curate.near)
-            priorities = {name: policy.priority for name, policy in policies.items()}
-            resolved = resolve_duplicates(
-                engine, corpus, exact, standing, self.near, judged=judged, ids=self.ids, priorities=priorities
-            )
+            self._deduplicate(exact, {name: policy.priority for name, policy in policies.items()})
         threshold, validation = curate.near.threshold, curate.validation
-        self.ledger = engine.run(LedgerStep(corpus, self.ids, judged, resolved, threshold, validation, recipe.seed))
+        self.ledger = engine.run(
+            LedgerStep(corpus, self.ids, self.judged, self.resolved, threshold, validation, recipe.seed)
+        )
         return self.ledger
+
+    def _deduplicate(self, exact: Output, priorities: dict[str, int]) -> None:
+        assert self.corpus is not None
+        corpus, engine, curate = self.corpus, self.engine, self.loaded.recipe.curate
+        index = None if curate.index is None else Index.open(self.loaded.base / curate.index, curate.near)
+        self.standing = engine.run(StandingStep(corpus, curate.duplicates, self.attributes))
+        if curate.near.enabled:
+            self.near = find_near_duplicates(engine, corpus, exact, self.standing, curate.near, index)
+        self.resolved = resolve_duplicates(
+            engine,
+            corpus,
+            exact,
+            self.standing,
+            self.near,
+            judged=self.judged,
+            ids=self.ids,
+            priorities=priorities,
+            index=index,
+        )
 
     def _measured(
         self, policies: Mapping[str, DomainPolicy], asked: Iterable[Any], exact: Output | None

@@ -78,6 +78,10 @@ class CurateConfig:
     templates: TemplatesConfig = field(default_factory=TemplatesConfig)
     substrings: SubstringConfig = field(default_factory=SubstringConfig)
     deduplicate: bool = field(default=True, metadata={"help": "false: equal and near-equal texts all stay"})
+    index: str | None = field(
+        default=None,
+        metadata={"help": "folder of redone-data index: what duplicates a document in it is dropped; near must be on"},
+    )
     duplicates: DuplicatesConfig = field(default_factory=DuplicatesConfig)
     near: NearConfig = field(default_factory=NearConfig)
     validation: ValidationConfig = field(default_factory=ValidationConfig)
@@ -85,6 +89,8 @@ class CurateConfig:
     def __post_init__(self) -> None:
         for name in self.quality:
             check_classifier_name(name)
+        if self.index is not None and not (self.deduplicate and self.near.enabled):
+            raise RedoneError("index: it needs deduplicate and near.enabled")
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from redone_data.config import read_config, set_key
+from redone_data.curate.contamination import read_hits
 from redone_data.curate.identity import ids_of_part
+from redone_data.curate.rules import QUALITY
 from redone_data.engine import Progress, Silent
 from redone_data.errors import RedoneError
 from redone_data.manifest import atomic
@@ -24,7 +26,7 @@ from redone_data.pipeline import Run, Stage
 from redone_data.recipe import LoadedRecipe, Recipe
 from redone_data.text.hashing import to_hex
 
-Verb = Literal["dedup", "redact", "language", "rules"]
+Verb = Literal["dedup", "redact", "language", "rules", "quality", "decontaminate"]
 DOMAIN = "documents"
 # What is carried along when the input has it; the id is the input's own if it was named, else the document's hash.
 CARRIED = ("created_at", "engagement", "meta")
@@ -36,8 +38,17 @@ SETTINGS: dict[Verb, dict[str, Any]] = {
     "redact": {"read": {}},
     "language": {"curate": {"metrics": True}},
     "rules": {"curate": {"metrics": True}},
+    "quality": {},
+    "decontaminate": {},
 }
-STAGE: dict[Verb, Stage] = {"dedup": "curate", "redact": "read", "language": "judge", "rules": "curate"}
+STAGE: dict[Verb, Stage] = {
+    "dedup": "curate",
+    "redact": "read",
+    "language": "judge",
+    "rules": "curate",
+    "quality": "curate",
+    "decontaminate": "curate",
+}
 
 
 @dataclass(frozen=True)
@@ -105,6 +116,11 @@ def run(
     loaded = files.recipe(verb, settings or {})
     done = Run(loaded, out, progress=progress or Silent())
     done.execute(STAGE[verb])
+    return publish(verb, done, out)
+
+
+def publish(verb: Verb, done: Run, out: Path) -> Result:
+    """Write the tables of a verb from a run that has come far enough."""
     return WRITERS[verb](done, out)
 
 
@@ -185,6 +201,23 @@ def _ruled(done: Run, out: Path) -> Result:
     return result
 
 
+def _scored(done: Run, out: Path) -> Result:
+    names = [QUALITY + name for name in sorted(done.recipe.curate.quality)]
+    result = _kept_and_dropped(done, out, "dropped", lambda ledger: ledger.select("id", "rule", "value", "bound"))
+    result.tables["scores"] = _attributes(done, out / "scores.parquet", names)
+    return result
+
+
+def _decontaminated(done: Run, out: Path) -> Result:
+    columns = ["id", pl.col("detail").alias("item"), pl.col("value").alias("fraction")]
+    result = _kept_and_dropped(done, out, "contaminated", lambda ledger: ledger.select(columns))
+    hits = read_hits(*done.curation.contaminated)
+    with atomic(out / "hits.parquet") as aside:
+        pq.write_table(hits, aside, compression="zstd")
+    result.tables["hits"] = out / "hits.parquet"
+    return result
+
+
 def _languages(done: Run, out: Path) -> Result:
     table = _attributes(done, out / "languages.parquet", ["language", "language_confidence"])
     counts = pl.scan_parquet(table).group_by("language").len().sort("len", descending=True).collect()
@@ -232,4 +265,6 @@ WRITERS: dict[Verb, Callable[[Run, Path], Result]] = {
     "redact": _redacted,
     "language": _languages,
     "rules": _ruled,
+    "quality": _scored,
+    "decontaminate": _decontaminated,
 }

@@ -418,9 +418,9 @@ class ContaminationStep(SourceAttributes):
         return {"hits": sum(result["hits"] for result in results)}
 
 
-def read_hits(output: Output) -> pa.Table:
-    """All hits of a finished contamination step, most of an item first."""
-    tables = [pq.read_table(path) for path in output.files(HITS_SUFFIX)]
+def read_hits(*outputs: Output) -> pa.Table:
+    """All hits of finished contamination steps, most of an item first."""
+    tables = [pq.read_table(path) for output in outputs for path in output.files(HITS_SUFFIX)]
     return pa.concat_tables([HIT_SCHEMA.empty_table(), *tables]).sort_by(
         [("fraction", "descending"), ("id", "ascending")]
     )

@@ -21,8 +21,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
+from redone_data.curate.formats import read_file
+from redone_data.curate.sources import DigestCache, SourceConfig, resolve_inputs
 from redone_data.errors import RedoneError
 from redone_data.manifest import canonical
+from redone_data.text.hashing import hash128
+from redone_data.text.normalize import normalize
+from redone_data.text.redact import redact
 
 PLACE = "{text}"
 # Characters of a token, to estimate a cost: about 4 in English, 1.3 in Chinese; bytes are near 3.5 in both.
@@ -108,6 +115,22 @@ class Judged:
     @property
     def unreadable(self) -> int:
         return sum(label is None for label in self.labels)
+
+
+def sample_posts(source: SourceConfig, base: Path, wanted: int, max_record_bytes: int = 1 << 20) -> list[str]:
+    """The `wanted` posts of a source whose text hashes are least, in that order, each text once.
+
+    Normalised, and personal data masked: they leave the house.
+    """
+    best = pa.table({"hash": pa.array([], pa.uint64()), "text": pa.array([], pa.large_string())})
+    for file in resolve_inputs(source, base, "files", DigestCache()):
+        for records in read_file(file, source, max_record_bytes):
+            text, _ = redact(normalize(records.table["text"]))
+            more = pa.table({"hash": hash128(text)[0], "text": text})
+            best = pa.concat_tables([best, more]).group_by("hash").aggregate([("text", "min")])
+            best = best.rename_columns(["hash", "text"]).sort_by("hash").slice(0, wanted)
+    texts: list[str] = best["text"].to_pylist()
+    return texts
 
 
 def estimate(texts: Sequence[str], config: JudgeConfig, cache: Path) -> Cost:
