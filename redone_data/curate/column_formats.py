@@ -54,7 +54,8 @@ def read_parquet(
         longest = max(group.num_bytes // max(1, group.end - group.first) for group in groups)
         batch_rows = max(1, min(MAX_BATCH_ROWS, BLOCK_BYTES // max(1, longest)))
         numbers = [group.number for group in groups]
-        for batch in parquet.iter_batches(batch_size=batch_rows, row_groups=numbers, columns=roots):
+        # Tasks are what runs in parallel.
+        for batch in parquet.iter_batches(batch_rows, row_groups=numbers, columns=roots, use_threads=False):
             first, last = max(start, at), min(end, at + batch.num_rows)
             if first < last:
                 table = pa.table(batch.slice(first - at, last - first))
