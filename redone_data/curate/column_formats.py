@@ -2,8 +2,9 @@
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,7 @@ from redone_data.curate.records import (
     NUMBER,
     SCHEMA,
     Records,
+    Span,
     id_prefix,
     open_input,
     table_of,
@@ -28,18 +30,92 @@ from redone_data.curate.records import (
 from redone_data.curate.sources import FieldsConfig, InputFile, SourceConfig
 from redone_data.errors import RedoneError, did_you_mean
 
+MAX_BATCH_ROWS = 16_384
+READ_AHEAD_BYTES = 1 << 20
+# Cutting a row group into n pieces decodes it (n + 1) / 2 times: a quarter of all work at this many.
+MAX_PIECES_OF_ROW_GROUP = 8
 
-def read_parquet(file: InputFile, source: SourceConfig, max_record_bytes: int) -> Iterator[Records]:
+
+def read_parquet(
+    file: InputFile, source: SourceConfig, max_record_bytes: int, span: Span | None = None
+) -> Iterator[Records]:
+    """The rows of the span; those before it in its first row group are decoded as well, 1.8 ms/MB, and left."""
     wanted = source.fields
-    with pq.ParquetFile(file.path) as parquet:
+    # Buffered: the compressed column of a row group, which may be gigabytes, is never held whole.
+    with pq.ParquetFile(file.path, buffer_size=READ_AHEAD_BYTES) as parquet:
         names = parquet.schema_arrow.names
         _check_names(file, wanted, names)
-        roots = sorted({name if name in names else name.split(".")[0] for name in _wanted_names(wanted)} & set(names))
-        first = 1
-        for batch in parquet.iter_batches(batch_size=16_384, columns=roots):
-            rows = np.arange(first, first + batch.num_rows)
-            yield _from_columns(file, pa.table(batch), rows, wanted, max_record_bytes)
-            first += batch.num_rows
+        roots = _roots(wanted, names)
+        groups = [group for group in _row_groups(parquet.metadata, roots) if span is None or group.overlaps(*span)]
+        if not groups:
+            return
+        at = groups[0].first
+        start, end = span or (at, groups[-1].end)
+        longest = max(group.num_bytes // max(1, group.end - group.first) for group in groups)
+        batch_rows = max(1, min(MAX_BATCH_ROWS, BLOCK_BYTES // max(1, longest)))
+        numbers = [group.number for group in groups]
+        # Tasks are what runs in parallel.
+        for batch in parquet.iter_batches(batch_rows, row_groups=numbers, columns=roots, use_threads=False):
+            first, last = max(start, at), min(end, at + batch.num_rows)
+            if first < last:
+                table = pa.table(batch.slice(first - at, last - first))
+                yield _from_columns(file, table, np.arange(first + 1, last + 1), wanted, max_record_bytes)
+            at += batch.num_rows
+            if at >= end:
+                return
+
+
+def parquet_spans(path: str, fields: FieldsConfig, piece_bytes: int) -> list[Span]:
+    """A file in runs of row groups of about `piece_bytes` on disk in the wanted columns; none for a file without rows.
+
+    A larger row group is cut by rows, into a few pieces only: each must decode it up to its own first row.
+    """
+    with pq.ParquetFile(path) as parquet:
+        groups = _row_groups(parquet.metadata, _roots(fields, parquet.schema_arrow.names))
+    spans: list[Span] = []
+    room = 0
+    for group in groups:
+        if spans and group.stored_bytes <= room:
+            spans[-1] = (spans[-1][0], group.end)
+            room -= group.stored_bytes
+            continue
+        num_rows = group.end - group.first
+        num_pieces = max(1, min(MAX_PIECES_OF_ROW_GROUP, num_rows, -(-group.stored_bytes // piece_bytes)))
+        spans += pairwise(group.first + num_rows * i // num_pieces for i in range(num_pieces + 1))
+        room = piece_bytes - group.stored_bytes
+    return [(first, end) for first, end in spans if first < end]
+
+
+class _RowGroup(NamedTuple):
+    """Its rows [first, end), and the bytes of the wanted columns: decoded, and as stored."""
+
+    number: int
+    first: int
+    end: int
+    num_bytes: int
+    stored_bytes: int
+
+    def overlaps(self, start: int, end: int) -> bool:
+        return self.first < end and start < self.end
+
+
+def _row_groups(metadata: pq.FileMetaData, roots: list[str]) -> list[_RowGroup]:
+    groups = []
+    first = 0
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        columns = [group.column(i) for i in range(group.num_columns)]
+        wanted = [c for c in columns if any(f"{c.path_in_schema}.".startswith(f"{root}.") for root in roots)]
+        num_bytes = sum(column.total_uncompressed_size for column in wanted)
+        stored_bytes = sum(column.total_compressed_size for column in wanted)
+        groups.append(_RowGroup(number, first, first + group.num_rows, num_bytes, stored_bytes))
+        first += group.num_rows
+    return groups
+
+
+def _roots(fields: FieldsConfig, names: list[str]) -> list[str]:
+    """The columns that hold the wanted fields: ``meta.score`` is in ``meta``, unless a column has that very name."""
+    return sorted({name if name in names else name.split(".")[0] for name in _wanted_names(fields)} & set(names))
 
 
 def read_csv(file: InputFile, source: SourceConfig, max_record_bytes: int) -> Iterator[Records]:

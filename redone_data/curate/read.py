@@ -3,6 +3,9 @@
 Reading is the only step that sees raw text, and it keeps none of it: what is written has been normalised
 (text/normalize.py) and redacted (text/redact.py). A record that cannot be read goes to the quarantine with its file,
 place and reason, never its text. A part holds at most `part_bytes` of text, so later steps work in bounded memory.
+
+A task reads one piece of a large file or a few small files, cut and grouped by the files alone: the same parts come out
+of one worker and of sixty-four.
 """
 
 import json
@@ -20,32 +23,37 @@ import pyarrow.parquet as pq
 
 from redone_data.config import plain
 from redone_data.curate.datatrove_blocks import format_texts
-from redone_data.curate.formats import read_file
+from redone_data.curate.formats import read_file, spans_of
 from redone_data.curate.parts import PARENTS, write_part
-from redone_data.curate.records import Records, id_prefix
+from redone_data.curate.records import Records, Span, id_prefix
 from redone_data.curate.sources import InputFile, SourceConfig
 from redone_data.engine import Step
 from redone_data.errors import RedoneError
 from redone_data.exchange import NUM_BUCKETS, bucket_of, write_slices
 from redone_data.manifest import atomic
-from redone_data.text.buffers import UInt32
+from redone_data.text.buffers import UInt32, UInt64
 from redone_data.text.hashing import hash128
 from redone_data.text.mentions import Handling
 from redone_data.text.normalize import Markup, Whitespace, normalize
 from redone_data.text.personal_data import ALL
 from redone_data.text.redact import redact, redact_text
 
-# Small files share a task until they reach this size; a larger file is a task of its own.
+# Small files share a task until they reach this size on disk; a larger file is read in pieces of it, where it can be.
 TASK_BYTES = 64 << 20
 # A file whose first records are all unreadable is stopped here, not after a terabyte.
 HOPELESS_AFTER = 1_000
 MAX_QUARANTINED_PER_TASK = 1_000_000
 MAX_REASON_CHARACTERS = 200
+QUARANTINE = ".quarantine.parquet"
 EMPTY = pa.scalar("", pa.large_string())
 
 QUARANTINE_SCHEMA = pa.schema(
     [("domain", pa.string()), ("file", pa.string()), ("position", pa.int64()), ("reason", pa.string())]
 )
+# In the metadata of a quarantine file whose places have become the file's.
+LINES_BEFORE = b"lines_before"
+# The files that a task reads, by number, each with the span of it.
+Piece = tuple[int, Span | None]
 
 
 @dataclass(frozen=True)
@@ -91,7 +99,7 @@ class ReadStep(Step):
     """Read one source of one domain."""
 
     name = "read"
-    VERSION = 2
+    VERSION = 3
 
     domain: str
     source: SourceConfig
@@ -113,28 +121,36 @@ class ReadStep(Step):
         # Equal files (a post dump copied twice) are still two files: the index keeps them apart.
         return {f"{i:06d}.{file.format}": file.sha256 for i, file in enumerate(self.files)}
 
-    def tasks(self) -> list[list[int]]:
-        groups: list[list[int]] = [[]]
-        size = 0
+    def tasks(self) -> list[list[Piece]]:
+        tasks: list[list[Piece]] = []
+        room = 0
         for index, file in enumerate(self.files):
-            if groups[-1] and size + file.num_bytes > TASK_BYTES:
-                groups.append([])
-                size = 0
-            groups[-1].append(index)
-            size += file.num_bytes
-        return groups
+            spans = spans_of(file, self.source, TASK_BYTES)
+            if spans == [None] and tasks and file.num_bytes <= room:
+                tasks[-1].append((index, None))
+                room -= file.num_bytes
+            else:
+                tasks += [[(index, span)] for span in spans]
+                room = TASK_BYTES - file.num_bytes
+        return tasks
 
-    def run(self, task: list[int], index: int, folder: Path) -> dict[str, Any]:
+    def run(self, task: list[Piece], index: int, folder: Path) -> dict[str, Any]:
         writer = _PartWriter(folder, f"part-{index:05d}", self)
-        for i in task:
-            file, bad, seen = self.files[i], 0, 0
-            for records in read_file(file, self.source, self.read.max_record_bytes):
+        num_lines = 0
+        for number, span in task:
+            file, bad, seen = self.files[number], 0, 0
+            for records in read_file(file, self.source, self.read.max_record_bytes, span):
                 seen += records.num_seen
                 bad += len(records.bad)
-                if bad == seen and bad >= HOPELESS_AFTER:
+                num_lines += records.num_lines
+                # Of the first piece alone: what stops a run must not depend on where a file is cut.
+                if bad == seen and bad >= HOPELESS_AFTER and (span is None or span[0] == 0):
                     raise RedoneError(_hopeless(file, records, self.domain))
                 writer.add(records, file.label)
-        return writer.close()
+        result = writer.close()
+        if span is not None:
+            result["piece"] = {"file": number, "lines": num_lines}
+        return result
 
     def finish(self, folder: Path, results: list[dict[str, Any]]) -> dict[str, Any]:
         redacted: dict[str, int] = {}
@@ -142,8 +158,35 @@ class ReadStep(Step):
             for kind, count in result["redacted"].items():
                 redacted[kind] = redacted.get(kind, 0) + count
         totals = {key: sum(result[key] for result in results) for key in ("rows", "text_bytes", "quarantined")}
-        first_bad = next((result["first_bad"] for result in results if result["first_bad"]), None)
+        first_bad = None
+        lines_before: dict[int, int] = {}
+        for index, result in enumerate(results):
+            piece = result.get("piece", {"file": -1, "lines": 0})
+            before = lines_before.get(piece["file"], 0)
+            lines_before[piece["file"]] = before + piece["lines"]
+            if result["first_bad"]:
+                if before:
+                    _number_in_file(folder / f"part-{index:05d}{QUARANTINE}", before)
+                label, position, reason = result["first_bad"]
+                first_bad = first_bad or f"{label} line {position + before}: {reason}"
         return {**totals, "redacted": redacted, "first_bad": first_bad}
+
+
+def _number_in_file(path: Path, lines_before: int) -> None:
+    """Quarantined lines numbered in their file instead of in their piece of it.
+
+    A piece cannot know how many lines are before it; once all are read, their counts tell. Doing it twice changes
+    nothing, for a kill may come between.
+    """
+    table = pq.read_table(path)
+    if LINES_BEFORE not in (table.schema.metadata or {}):
+        table = table.set_column(2, QUARANTINE_SCHEMA.field(2), pc.add(table["position"], lines_before))
+        _write_quarantine(path, table.replace_schema_metadata({LINES_BEFORE: str(lines_before)}))
+
+
+def _write_quarantine(path: Path, table: pa.Table) -> None:
+    with atomic(path) as aside:
+        pq.write_table(table, aside, compression="zstd")
 
 
 def _hopeless(file: InputFile, records: Records, domain: str) -> str:
@@ -160,6 +203,7 @@ class _PartWriter:
     def __init__(self, folder: Path, stem: str, step: ReadStep) -> None:
         self.folder, self.stem, self.step = folder, stem, step
         self.batches: list[pa.Table] = []
+        self.hashes: list[tuple[UInt64, UInt64, UInt64, UInt64]] = []
         self.held_bytes = 0
         self.parts: list[dict[str, Any]] = []
         self.redacted: dict[str, int] = {}
@@ -172,7 +216,7 @@ class _PartWriter:
         if not records.table.num_rows:
             return
         table = records.table
-        text = table["text"].combine_chunks()
+        text = _one_chunk(table["text"])
         if self.step.source.replace:
             text = _replace(text, self.step.source.replace)
         text = format_texts(text, self.step.source.formatters)
@@ -180,9 +224,12 @@ class _PartWriter:
         for kind, count in counts.items():
             self.redacted[kind] = self.redacted.get(kind, 0) + int(count.sum())
         table = table.set_column(0, "text", text)
-        meta = table["meta"].combine_chunks()
+        meta = _one_chunk(table["meta"])
         if meta.null_count < len(meta):
             table = table.set_column(4, "meta", _clean_meta(meta, self.step.read))
+        named = self.step.source.fields.id is not None
+        keys = self._keys(_one_chunk(table["native_id"]) if named else text, named=named)
+        self.hashes.append((*keys, *hash128(text)))
         self.batches.append(table)
         self.held_bytes += int(text.nbytes)
         if self.held_bytes >= self.step.read.part_bytes:
@@ -193,16 +240,13 @@ class _PartWriter:
         return redact_text(reason[:MAX_REASON_CHARACTERS], self.step.read.redact)[0]
 
     def _flush(self) -> None:
-        table = pa.concat_tables(self.batches).combine_chunks()
-        self.batches, self.held_bytes = [], 0
+        table = pa.concat_tables(self.batches)
+        key_hi, key_lo, text_hi, text_lo = map(np.concatenate, zip(*self.hashes, strict=True))
+        self.batches, self.hashes, self.held_bytes = [], [], 0
         rows = table.num_rows
-        text = table["text"].combine_chunks()
-        text_hi, text_lo = hash128(text)
-        named = self.step.source.fields.id is not None
-        key_hi, key_lo = self._keys(table["native_id"].combine_chunks() if named else text, named=named)
         stem = f"{self.stem}-{len(self.parts):03d}"
-        answers = table["parent"].combine_chunks()
         if self.step.source.fields.parent:
+            answers = _one_chunk(table["parent"])
             child = pc.indices_nonzero(answers.is_valid()).cast(pa.int64())
             hi, lo = hash128(answers.take(child))
             parents = {"hi": hi, "lo": lo, "row": child.to_numpy()}
@@ -212,17 +256,17 @@ class _PartWriter:
             "key_lo": key_lo,
             "text_hi": text_hi,
             "text_lo": text_lo,
-            "text": text,
-            "domain": pa.array([self.step.domain] * rows, pa.string()),
-            "source": pa.array([self.step.source_name] * rows, pa.string()),
+            "text": table["text"],
+            "domain": pa.repeat(pa.scalar(self.step.domain, pa.string()), rows),
+            "source": pa.repeat(pa.scalar(self.step.source_name, pa.string()), rows),
             "created_at": table["created_at"],
             "engagement": table["engagement"],
             "meta": table["meta"],
             "native_id": table["native_id"] if self.step.read.native_ids else pa.nulls(rows, pa.large_string()),
         }
-        self.parts.append(write_part(self.folder, stem, columns, named=named))
+        self.parts.append(write_part(self.folder, stem, columns, named=self.step.source.fields.id is not None))
 
-    def _keys(self, content: pa.Array, *, named: bool) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    def _keys(self, content: pa.Array, *, named: bool) -> tuple[UInt64, UInt64]:
         """What an id is made of: the source and its own id, or the text where the source has none."""
         name = self.step.source_name
         prefix = id_prefix(name) if named else f"{name}\x1ftext\x1f"
@@ -234,17 +278,20 @@ class _PartWriter:
         if self.quarantine:
             files, positions, reasons = zip(*self.quarantine, strict=True)
             table = pa.table([[self.step.domain] * len(files), files, positions, reasons], schema=QUARANTINE_SCHEMA)
-            with atomic(self.folder / f"{self.stem}.quarantine.parquet") as aside:
-                pq.write_table(table, aside, compression="zstd")
-        first = self.quarantine[0] if self.quarantine else None
+            _write_quarantine(self.folder / f"{self.stem}{QUARANTINE}", table)
         return {
             "parts": self.parts,
             "rows": sum(part["rows"] for part in self.parts),
             "text_bytes": sum(part["text_bytes"] for part in self.parts),
             "quarantined": len(self.quarantine),
             "redacted": {kind: count for kind, count in self.redacted.items() if count},
-            "first_bad": None if first is None else f"{first[0]} line {first[1]}: {first[2]}",
+            "first_bad": self.quarantine[0] if self.quarantine else None,
         }
+
+
+def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
+    # combine_chunks would copy the one chunk that there mostly is.
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
 def _replace(text: pa.Array, patterns: dict[str, str]) -> pa.Array:

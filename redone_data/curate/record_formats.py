@@ -6,6 +6,7 @@ Rows are parsed by libraries (orjson, datatrove); this is the one place where a 
 import json
 import math
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ from redone_data.curate.records import (
     NUMBER,
     SCHEMA,
     Records,
+    Span,
     id_prefix,
     open_input,
     table_of,
@@ -34,8 +36,10 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 PAGE = re.compile(r"<\s*(?:!doctype|html|head|body|title|meta|div|p)\b", re.IGNORECASE)
 
 
-def read_jsonl(file: InputFile, source: SourceConfig, max_record_bytes: int) -> Iterator[Records]:
-    for first, lines in _lines(file.path, max_record_bytes):
+def read_jsonl(
+    file: InputFile, source: SourceConfig, max_record_bytes: int, span: Span | None = None
+) -> Iterator[Records]:
+    for first, lines in _lines(file.path, max_record_bytes, span):
         rows, bad = _Rows(source.fields), []
         for number, line in enumerate(lines, first):
             if line is None:
@@ -47,31 +51,53 @@ def read_jsonl(file: InputFile, source: SourceConfig, max_record_bytes: int) -> 
                     reason = _json_fault(line)
                 if reason:
                     bad.append((number, reason))
-        yield Records(rows.table(), bad)
+        yield Records(rows.table(), bad, len(lines))
 
 
-def _lines(path: str, max_bytes: int) -> Iterator[tuple[int, list[bytes | None]]]:
+def _lines(path: str, max_bytes: int, span: Span | None = None) -> Iterator[tuple[int, list[bytes | None]]]:
     """Blocks of lines with the number of their first line; a line over `max_bytes` is None, and never held whole.
 
-    A line ends at ``\\n`` only: U+2028 and its kin occur inside posts. A byte order mark is no part of the first line.
+    A line ends at ``\\n`` only: U+2028 and its kin occur inside posts.
     """
     first, rest, too_long = 1, b"", False
-    with open_input(path) as stream:
-        block = stream.read(BLOCK_BYTES).removeprefix(BYTE_ORDER_MARK)
-        while block:
-            pieces: list[bytes] = block.split(b"\n")
-            if len(pieces) == 1:
-                rest = b"" if too_long else rest + block
-                too_long = too_long or len(rest) > max_bytes
-            else:
-                lines: list[bytes | None] = [None if too_long else rest + pieces[0], *pieces[1:-1]]
-                rest, too_long = pieces[-1], False
-                lines = [None if line is None or len(line) > max_bytes else line for line in lines]
-                yield first, lines
-                first += len(lines)
-            block = stream.read(BLOCK_BYTES)
+    for block in _blocks(path, span):
+        pieces: list[bytes] = block.split(b"\n")
+        if len(pieces) == 1:
+            rest = b"" if too_long else rest + block
+            too_long = too_long or len(rest) > max_bytes
+        else:
+            lines: list[bytes | None] = [None if too_long else rest + pieces[0], *pieces[1:-1]]
+            rest, too_long = pieces[-1], False
+            lines = [None if line is None or len(line) > max_bytes else line for line in lines]
+            yield first, lines
+            first += len(lines)
     if rest or too_long:
         yield first, [None if too_long or len(rest) > max_bytes else rest]
+
+
+def _blocks(path: str, span: Span | None) -> Iterator[bytes]:
+    """A file's bytes; of a span, those of the lines that begin in it, wherever they end.
+
+    A byte order mark is no part of the first line.
+    """
+    start, end = span or (0, sys.maxsize)
+    with open_input(path) as stream:
+        # The byte before tells whether a line begins at `start`.
+        position, begun = max(0, start - 1), start == 0
+        if position:
+            stream.seek(position)
+        while block := stream.read(BLOCK_BYTES):
+            if not begun:
+                begin = block.find(b"\n") + 1
+                begun, position, block = begin > 0, position + (begin or len(block)), block[begin:] if begin else b""
+                if position >= end:
+                    return
+            last = block.find(b"\n", max(0, end - 1 - position)) + 1
+            found = block[:last] if last else block
+            yield found if position else found.removeprefix(BYTE_ORDER_MARK)
+            if last:
+                return
+            position += len(block)
 
 
 def _json_fault(line: bytes) -> str:
@@ -82,20 +108,20 @@ def _json_fault(line: bytes) -> str:
     return "not valid JSON"
 
 
-def read_text(file: InputFile, source: SourceConfig, max_record_bytes: int) -> Iterator[Records]:
+def read_text(
+    file: InputFile, source: SourceConfig, max_record_bytes: int, span: Span | None = None
+) -> Iterator[Records]:
     if source.unit == "file":
         with open_input(file.path) as stream:
             data = stream.read(max_record_bytes + 1)
         if data.strip():
-            yield _texts([(1, data if len(data) <= max_record_bytes else None)], max_record_bytes)
+            yield _texts([(1, data if len(data) <= max_record_bytes else None)], max_record_bytes, 1)
         return
     for first, lines in (
-        _lines(file.path, max_record_bytes) if source.unit == "line" else _paragraphs(file.path, max_record_bytes)
+        _lines(file.path, max_record_bytes, span) if source.unit == "line" else _paragraphs(file.path, max_record_bytes)
     ):
-        yield _texts(
-            [(number, line) for number, line in enumerate(lines, first) if line is None or line.strip()],
-            max_record_bytes,
-        )
+        numbered = [(number, line) for number, line in enumerate(lines, first) if line is None or line.strip()]
+        yield _texts(numbered, max_record_bytes, len(lines))
 
 
 def _paragraphs(path: str, max_bytes: int) -> Iterator[tuple[int, list[bytes | None]]]:
@@ -117,7 +143,7 @@ def _paragraphs(path: str, max_bytes: int) -> Iterator[tuple[int, list[bytes | N
         yield number, [None if None in held else b"\n".join(filter(None, held))]
 
 
-def _texts(numbered: list[tuple[int, bytes | None]], max_bytes: int) -> Records:
+def _texts(numbered: list[tuple[int, bytes | None]], max_bytes: int, num_lines: int) -> Records:
     texts, bad = [], []
     for number, line in numbered:
         if line is None:
@@ -128,7 +154,7 @@ def _texts(numbered: list[tuple[int, bytes | None]], max_bytes: int) -> Records:
         except UnicodeDecodeError:
             bad.append((number, "not valid UTF-8"))
     columns: dict[str, Any] = {"text": texts}
-    return Records(table_of(columns, len(texts)), bad)
+    return Records(table_of(columns, len(texts)), bad, num_lines)
 
 
 def read_json(file: InputFile, source: SourceConfig, max_record_bytes: int) -> Iterator[Records]:

@@ -34,21 +34,32 @@ def id_prefix(source: str) -> str:
     return f"{source}\x1fid\x1f"
 
 
+# A stretch of a file, [first, end): rows of Parquet, bytes of a format of lines. A line is in the one it begins in.
+Span = tuple[int, int]
+
+
 @dataclass
 class Records:
-    """Readable records as a table of :data:`SCHEMA`, and the unreadable ones as (place, reason)."""
+    """Readable records as a table of :data:`SCHEMA`, and the unreadable ones as (place, reason).
+
+    The place is a row or line of the file, but a line of the span where one is read; `num_lines` leads to the file's.
+    """
 
     table: pa.Table
     bad: list[tuple[int, str]] = field(default_factory=list)
+    num_lines: int = 0
 
     @property
     def num_seen(self) -> int:
         return int(self.table.num_rows) + len(self.bad)
 
 
+def compression_of(path: str) -> str | None:
+    return COMPRESSION_OF_SUFFIX.get(Path(path).suffix)
+
+
 def open_input(path: str) -> pa.NativeFile:
-    compression = COMPRESSION_OF_SUFFIX.get(Path(path).suffix)
-    return pa.input_stream(path, compression=compression)
+    return pa.input_stream(path, compression=compression_of(path))
 
 
 def table_of(columns: dict[str, Any], num_rows: int) -> pa.Table:

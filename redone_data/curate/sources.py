@@ -8,6 +8,7 @@ import importlib.util
 import os
 import re
 import sysconfig
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -129,7 +130,10 @@ class InputFile:
 
 @dataclass
 class DigestCache:
-    """SHA-256 of input files, remembered by size and modification time so that a second run need not read them."""
+    """SHA-256 of input files, remembered by size and modification time so that a second run need not read them.
+
+    The first run reads every input once for it: 0.5 ms/MB a core, several files at a time but one file by one core.
+    """
 
     known: dict[str, list[Any]] = field(default_factory=dict)
 
@@ -159,16 +163,17 @@ def resolve_inputs(source: SourceConfig, base: Path, where: str, cache: DigestCa
                 f"{where}: no files matched {pattern!r} (looked in {base}); give a path or a glob of files"
             )
         found.update({path: _label(path, pattern, base) for path in matches})
-    inputs = []
-    for path, label in found.items():
+
+    def described(item: tuple[Path, str]) -> InputFile:
+        path, label = item
         try:
-            inputs.append(
-                InputFile(
-                    str(path), label, source.format or _format(path, where), path.stat().st_size, cache.digest(path)
-                )
-            )
+            size, sha256 = path.stat().st_size, cache.digest(path)
         except OSError as error:
             raise RedoneError(f"{path}: cannot be read: {error.strerror}") from None
+        return InputFile(str(path), label, source.format or _format(path, where), size, sha256)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        inputs = list(pool.map(described, found.items()))
     return sorted(inputs, key=lambda item: (item.sha256, item.label))
 
 

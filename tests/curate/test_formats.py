@@ -13,11 +13,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from curation import batches, read, run_recipe, sentence
+from curation import batches, inputs, read, run_recipe, sentence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redone_data.curate.column_formats import _row_numbers
+from redone_data.curate.column_formats import MAX_PIECES_OF_ROW_GROUP, _row_numbers
+from redone_data.curate.formats import read_file, spans_of
 from redone_data.curate.records import BLOCK_BYTES
 from redone_data.curate.sources import SourceConfig
 from redone_data.errors import RedoneError
@@ -330,6 +331,105 @@ def test_engagement_columns_of_any_type_give_numbers_or_nothing(tmp_path, column
 def test_moments_of_any_column_type_are_the_same_moment(tmp_path, column):
     rows, _ = read(table(tmp_path / "a.parquet", text=["a", "b"], at=column), fields={"created_at": "at"})
     assert [row["created_at"] for row in rows] == [datetime.datetime(2020, 1, 1, tzinfo=UTC), None]
+
+
+# --- Large files in pieces -------------------------------------------------------------------------------------------
+
+
+def read_in_pieces(
+    path: Path, piece_bytes: int, *, max_record_bytes: int = 1 << 24, **source: object
+) -> tuple[list[dict[str, object]], list[tuple[int, str]], int]:
+    """What :func:`read` gives, put together from the pieces of the file, and how many there were."""
+    config = SourceConfig((path.name,), **source)
+    rows, bad, before = [], [], 0
+    (file,) = inputs(config, path.parent)
+    spans = spans_of(file, config, piece_bytes)
+    for span in spans:
+        num_lines = 0
+        for records in read_file(file, config, max_record_bytes, span):
+            rows += records.table.to_pylist()
+            bad += [(before + place, reason) for place, reason in records.bad]
+            num_lines += records.num_lines
+        before += num_lines
+    return rows, bad, len(spans)
+
+
+ODD_LINES = [
+    b"",
+    b"\r",
+    b"  ",
+    b'{"text": "a"}',
+    b'{"text": "a"}\r',
+    '{"text": "一\u2028二\x85三"}'.encode(),
+    b'{"text": "cut off',
+    b'{"body": 1}',
+    b'{"text": "\xff"}',
+    b"\xef\xbb\xbf",
+    b'\xef\xbb\xbf{"text": "mark"}',
+    b'{"text": "' + b"x" * 60 + b'"}',
+    b'{"text": "' + b"y" * 150 + b'"}',
+]
+
+
+@given(
+    st.lists(st.sampled_from(ODD_LINES), max_size=12),
+    st.booleans(),
+    st.integers(1, 200),
+    st.integers(4, 60),
+    st.sampled_from(["a.jsonl", "a.txt"]),
+)
+def test_a_file_of_lines_is_read_the_same_whole_and_in_pieces_wherever_they_are_cut(
+    tmp_path_factory, lines, ends, piece_bytes, block_bytes, name
+):
+    path = tmp_path_factory.getbasetemp() / name
+    write(path, b"\n".join(lines) + b"\n" * ends)
+    whole = read(path, max_record_bytes=100)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("redone_data.curate.record_formats.BLOCK_BYTES", block_bytes)
+        rows, bad, num_pieces = read_in_pieces(path, piece_bytes, max_record_bytes=100)
+    assert (rows, bad) == whole
+    assert num_pieces == max(1, -(-path.stat().st_size // piece_bytes))
+
+
+@given(st.integers(0, 300), st.integers(1, 100), st.integers(1, 20_000), st.integers(1, 400))
+def test_parquet_is_read_the_same_whole_and_in_pieces_of_row_groups_or_of_their_rows(
+    tmp_path_factory, num_rows, group_rows, piece_bytes, max_record_bytes
+):
+    path = tmp_path_factory.getbasetemp() / "a.parquet"
+    texts = [None if i % 11 == 3 else sentence(i, i % 40) for i in range(num_rows)]
+    columns = {"text": pa.array(texts, pa.string()), "n": pa.array(range(num_rows), pa.int64())}
+    pq.write_table(pa.table({**columns, "unwanted": [b"x" * 500] * num_rows}), path, row_group_size=group_rows)
+    rows, bad, num_pieces = read_in_pieces(path, piece_bytes, max_record_bytes=max_record_bytes)
+    assert (rows, bad) == read(path, max_record_bytes=max_record_bytes)
+    num_groups = -(-num_rows // group_rows)
+    assert num_pieces <= max(1, num_groups * MAX_PIECES_OF_ROW_GROUP)
+
+
+def test_a_large_row_group_is_cut_and_small_ones_are_read_together(tmp_path):
+    noise = [np.random.default_rng(i).bytes(500).hex() for i in range(100)]
+    one = table(tmp_path / "one.parquet", text=noise)
+    pq.write_table(pa.table({"text": noise}), tmp_path / "many.parquet", row_group_size=5)
+    assert read_in_pieces(one, 20_000)[2] == -(-one.stat().st_size // 20_000)
+    assert 5 <= read_in_pieces(tmp_path / "many.parquet", 20_000)[2] <= 10
+    assert read_in_pieces(one, 1)[2] == MAX_PIECES_OF_ROW_GROUP
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl.gz", "a.json", "a.warc", "a.tsv"])
+def test_what_cannot_be_cut_safely_stays_whole(tmp_path, name):
+    path = write(tmp_path / name, b"text\n" * 100)
+    config = SourceConfig((name,))
+    assert spans_of(*inputs(config, tmp_path), config, 10) == [None]
+    for unit in ("paragraph", "file"):
+        config = SourceConfig((name,), format="text", unit=unit)
+        assert spans_of(*inputs(config, tmp_path), config, 10) == [None]
+    assert path.stat().st_size > 10
+
+
+def test_a_large_file_that_is_no_parquet_is_named_before_it_is_cut(tmp_path):
+    write(tmp_path / "a.parquet", LINES * 100)
+    config = SourceConfig(("a.parquet",))
+    with pytest.raises(RedoneError, match=r"^a\.parquet: cannot be read as parquet"):
+        spans_of(*inputs(config, tmp_path), config, 10)
 
 
 # --- CSV -------------------------------------------------------------------------------------------------------------

@@ -9,8 +9,10 @@ import polars as pl
 import pytest
 from curation import Curated, batches, curate, domain, inputs, posts, run_recipe, write_jsonl
 
+from redone_data.curate.read import ReadConfig, ReadStep
 from redone_data.curate.sources import DigestCache, SourceConfig, resolve_inputs
 from redone_data.errors import RedoneError
+from redone_data.manifest import file_digest
 
 
 def names(folder: Path, *paths: str, **source: object) -> list[str]:
@@ -215,3 +217,70 @@ def test_a_domain_without_a_record_is_named(tmp_path):
     (tmp_path / "a.jsonl").write_text("\n")
     with pytest.raises(RedoneError, match="domain 'd' has no documents"):
         read_run(tmp_path, "a.jsonl")
+
+
+# --- Large files in pieces -------------------------------------------------------------------------------------------
+
+
+def documents(run: Curated) -> set[tuple[str, str]]:
+    read = pl.concat(pl.read_parquet(path) for path in run.root.rglob("part-*-*.parquet"))
+    return set(read.select(pl.col("key_hi").cast(pl.String), "text").rows())
+
+
+def quarantined(run: Curated) -> list[tuple[str, str, int, str]]:
+    return sorted(pl.read_parquet(run.root / "steps/*/*.quarantine.parquet").rows())
+
+
+def test_a_file_read_in_many_pieces_gives_the_documents_and_the_line_numbers_of_one(tmp_path, monkeypatch):
+    lines = [json.dumps(post) for post in posts(300)]
+    for place in (2, 150, 151, 290):
+        lines[place] = "broken"
+    (tmp_path / "a.jsonl").write_text("\n".join(lines))
+    (tmp_path / "b.jsonl").write_text("\n".join(json.dumps(post) for post in posts(5, prefix="b")))
+    domains = {"domains": {"d": domain("*.jsonl")}, "read": {"max_bad_fraction": 1}}
+    whole = run_recipe(tmp_path, domains, out="whole", until="read")
+    monkeypatch.setattr("redone_data.curate.read.TASK_BYTES", 2000)
+    cut = run_recipe(tmp_path, domains, out="cut", until="read")
+    assert len(cut.run.reads[0].tasks) > 20 > len(whole.run.reads[0].tasks)
+    assert documents(cut) == documents(whole)
+    assert quarantined(cut) == quarantined(whole)
+    assert [place for _, _, place, _ in quarantined(cut)] == [3, 151, 152, 291]
+    assert cut.run.reads[0].statistics == whole.run.reads[0].statistics
+    again = run_recipe(tmp_path, {**domains, "executor": {"workers": 2}}, out="again", until="read")
+    assert parts(again) == parts(cut)
+    assert again.run.reads[0].manifest == cut.run.reads[0].manifest
+
+
+def test_line_numbers_stay_right_when_a_run_is_killed_after_they_are_put_right(tmp_path, monkeypatch):
+    lines = [json.dumps(post) for post in posts(100)]
+    lines[70] = "broken"
+    (tmp_path / "a.jsonl").write_text("\n".join(lines))
+    monkeypatch.setattr("redone_data.curate.read.TASK_BYTES", 2000)
+    config = SourceConfig(("a.jsonl",))
+    step = ReadStep("d", config, ReadConfig(), tuple(inputs(config, tmp_path)))
+    results = [step.run(task, index, tmp_path) for index, task in enumerate(step.tasks())]
+    for _ in range(2):
+        assert step.finish(tmp_path, results)["first_bad"] == "a.jsonl line 71: not valid JSON"
+        assert pl.read_parquet(tmp_path / "*.quarantine.parquet")["position"].to_list() == [71]
+
+
+def test_a_run_of_bad_lines_amid_a_large_file_stops_it_no_more_than_in_a_small_one(tmp_path, monkeypatch):
+    good = [json.dumps(post) for post in posts(100)]
+    (tmp_path / "a.jsonl").write_text("\n".join([*good, *["broken"] * 1500, *good]))
+    recipe = {"domains": {"d": domain("a.jsonl")}, "read": {"max_bad_fraction": 1}}
+    monkeypatch.setattr("redone_data.curate.read.TASK_BYTES", 9000)
+    run = run_recipe(tmp_path, recipe, until="read")
+    assert run.run.reads[0].statistics["quarantined"] == 1500
+
+
+def test_files_are_hashed_side_by_side_and_the_one_that_cannot_be_read_is_named(tmp_path):
+    for number in range(20):
+        write_jsonl(tmp_path / f"{number}.jsonl", [{"text": str(number)}])
+    found = resolve_inputs(SourceConfig(("*.jsonl",)), tmp_path, "here", DigestCache())
+    assert {file.label: file.sha256 for file in found} == {
+        f"{number}.jsonl": file_digest(tmp_path / f"{number}.jsonl") for number in range(20)
+    }
+    (tmp_path / "7.jsonl").unlink()
+    (tmp_path / "7.jsonl").symlink_to("/proc/self/mem")
+    with pytest.raises(RedoneError, match=r"7\.jsonl: cannot be read: Input/output error"):
+        resolve_inputs(SourceConfig(("*.jsonl",)), tmp_path, "here", DigestCache())
