@@ -19,8 +19,13 @@ check: $(VENV)/.dev  ## style, types, layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.dev  ## the benchmarks (benchmarks/README.md)
+bench: $(VENV)/.bench  ## the benchmarks (benchmarks/README.md says how long each takes)
 	$(BIN)/python benchmarks/quickstart.py
+	$(BIN)/python benchmarks/near_duplicates.py
+	$(BIN)/python benchmarks/rules.py
+	$(BIN)/python benchmarks/redaction.py
+	$(BIN)/python benchmarks/language.py
+	$(BIN)/python benchmarks/tokenizing.py
 
 clean:
 	rm -rf $(VENV) runs
@@ -37,4 +42,8 @@ $(VENV)/.mix: $(VENV)/.base
 
 $(VENV)/.dev: $(VENV)/.mix
 	$(PIP) install -q -c constraints.txt -e '.[train,quickstart,ray,web,dev]'
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.dev
+	$(PIP) install -q -c constraints.txt -e '.[train,quickstart,ray,web,dev,bench]'
 	@touch $@

@@ -180,6 +180,8 @@ THINGS = {
     "uppercase_fraction": "capitals",
     "solicitation_ratio": "solicitations",
     "duplicate_substring_fraction": "duplicate_substrings",
+    "repeated_line_count": "documents_with_its_lines",
+    "duplicate_substring_count": "documents_with_its_runs",
     "template_count": "copies_of_template",
     "template_rank": "better_copies_of_template",
     "gopher_alpha_word_fraction": "words_with_letters",
