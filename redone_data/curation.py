@@ -32,7 +32,7 @@ from redone_data.curate.substring import duplicate_substrings
 from redone_data.curate.templates import shared_templates
 from redone_data.engine import Engine, Output
 from redone_data.errors import RedoneError
-from redone_data.recipe import LoadedRecipe
+from redone_data.recipe import LoadedRecipe, Recipe
 from redone_data.text.features import METRICS
 from redone_data.text.promotion import PROMOTION_METRICS
 from redone_data.text.web_metrics import WEB_METRICS
@@ -125,14 +125,7 @@ class Curation:
         corpus, recipe, engine = self.corpus, self.loaded.recipe, self.engine
         curate, policies = recipe.curate, self.policies
         self.ids = engine.run(IdsStep(corpus, engine.run(IdentifyStep(corpus))))
-        asked = {
-            metric
-            for policy in policies.values()
-            for metric, bound in policy.rules.effective().items()
-            if bound != Bound()
-        }
-        if curate.duplicates.quality is not None:
-            asked.add(curate.duplicates.quality)
+        asked = asked_attributes(recipe)
         across = bool(asked & {*LINES, *SUBSTRINGS})
         exact = engine.run(ExactStep(corpus)) if curate.deduplicate or across else None
         self.attributes = Attributes(corpus, tuple(self._measured(policies, asked, exact)))
@@ -200,6 +193,50 @@ class Curation:
         files = tuple(evaluation_files(config, self.loaded.base, where, self.cache))
         index = self.engine.run(ContaminationIndexStep(files, config))
         return self.engine.run_all([ContaminationStep(origin, index, config) for origin in self.origins])
+
+
+def asked_attributes(recipe: Recipe) -> set[str]:
+    """The attributes that some bound, or the choice among duplicates, asks."""
+    bounds = [policy.rules.effective().items() for policy in recipe.policies().values()]
+    asked = {metric for each in bounds for metric, bound in each if bound != Bound()}
+    quality = recipe.curate.duplicates.quality
+    return asked if quality is None else {*asked, quality}
+
+
+def step_names(recipe: Recipe) -> dict[str, tuple[str, ...]]:
+    """Stage -> the names of the steps that a recipe asks for, in their order."""
+    curate, domains, asked = recipe.curate, recipe.domains.values(), asked_attributes(recipe)
+    across = bool(asked & {*LINES, *SUBSTRINGS})
+    labels = {"field": "split-field", "label": "split-label", "quality": "split-quality", "clusters": "split-clusters"}
+    splits = [domain.split.by for domain in domains if domain.split is not None]
+    threads = ("interactions-parents", "interactions-threads", "identify", "interactions-members", "interactions")
+    read = (
+        "read",
+        *(threads if any(domain.interactions for domain in domains) else ()),
+        *(("clusters",) if "clusters" in splits else ()),
+        *dict.fromkeys(labels[by] for by in splits),
+        *(("split", "domain") if splits else ()),
+    )
+    near = ("near-bands", "near-pairs", "near-distinct", "near-sets", "near-verify")
+    duplicates = ("standing", *(near if curate.near.enabled else ()), "resolve")
+    rules = [policy.rules for policy in recipe.policies().values()]
+    judge = (
+        *("identify", "ids"),
+        *(("exact",) if curate.deduplicate or across else ()),
+        *(("metrics",) if curate.metrics else ()),
+        *(("promotion-metrics",) if any(rule.needs_promotion_metrics for rule in rules) else ()),
+        *(("web-metrics",) if any(rule.needs_web_metrics for rule in rules) else ()),
+        *(("quality",) if curate.quality else ()),
+        *(("datatrove",) if any(domain.datatrove for domain in domains) else ()),
+        *(("contamination-index", "contamination") if curate.contamination.sets else ()),
+        *(("line-hashes", "lines-shared", "repeated-lines") if asked & {*LINES} else ()),
+        *(("template-hashes", "templates-shared", "templates") if asked & {*TEMPLATES} else ()),
+        *(("window-hashes", "windows-shared", "duplicate-substrings") if asked & {*SUBSTRINGS} else ()),
+        "judge",
+        *(duplicates if curate.deduplicate else ()),
+        "ledger",
+    )
+    return {"read": read, "judge": judge, "curate": ("keep",)}
 
 
 def domain_of(read: Output) -> str:

@@ -154,6 +154,12 @@ class Run:
         self.kept = self.engine.run(keep)
 
     @property
+    def domain_names(self) -> tuple[str, ...]:
+        """The domains of the corpus; before it is read, those that the recipe names."""
+        corpus = self.curation.corpus
+        return self.recipe.domain_names if corpus is None else corpus.domains
+
+    @property
     def parts(self) -> tuple[CuratedPart, ...]:
         return curated_parts(_made(self.kept))
 

@@ -8,17 +8,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from redone_data.curation import step_names
 from redone_data.engine import Engine, Output, Step
 from redone_data.pipeline import STAGES, Run, Stage
 from redone_data.recipe import LoadedRecipe
 
-IDENTITY = ("identify", "ids", "exact", "standing")
-NEAR = ("near-bands", "near-pairs", "near-distinct", "near-sets", "near-verify")
-# Stage -> its steps, in order; what a person sees of a plan.
+# Stage -> its steps, in order, after those of curation (curation.py); what a person sees of a plan.
 STEPS_OF_STAGE: dict[str, tuple[str, ...]] = {
-    "read": ("read",),
-    "judge": ("metrics", *IDENTITY, *NEAR, "judge", "resolve", "ledger"),
-    "curate": ("keep",),
     "tokenize": ("tokenizer", "pool"),
     "design": (),
     "swarm": ("swarm",),
@@ -42,7 +38,7 @@ class _Looker(Engine):
     def run_all(self, steps: Sequence[Step]) -> list[Output]:
         if not all(self.is_done(step) for step in steps):
             raise _NotDoneError
-        self.found.append(steps[0].name)
+        self.found += {step.name for step in steps}
         return [Output.open(self.folder(step)) for step in steps]
 
 
@@ -50,7 +46,7 @@ def plan(loaded: LoadedRecipe, root: Path, until: Stage) -> tuple[Run, list[tupl
     """The run, and (stage, step, is done) for every step it needs. Raises RedoneError as the run itself would."""
     run = Run(loaded, root)
     looker = _Looker(root)
-    run.engine = looker
+    run.engine = run.curation.engine = looker
     stages = STAGES[: STAGES.index(until) + 1]
     try:
         for stage in stages:
@@ -60,15 +56,8 @@ def plan(loaded: LoadedRecipe, root: Path, until: Stage) -> tuple[Run, list[tupl
     skipped = set() if loaded.recipe.mix.needs_swarm else {"swarm", "fit", "search", "validation"}
     if not loaded.recipe.mix.validate.seeds:
         skipped.add("validation")
-    if not loaded.recipe.curate.deduplicate:
-        skipped |= {"exact", "standing", *NEAR, "resolve"}
-    if not loaded.recipe.curate.near.enabled:
-        skipped |= {*NEAR}
-    if not loaded.recipe.curate.metrics:
-        skipped.add("metrics")
-    rows = [
-        (stage, step, step in looker.found) for stage in stages for step in STEPS_OF_STAGE[stage] if step not in skipped
-    ]
+    steps = {**step_names(loaded.recipe), **STEPS_OF_STAGE}
+    rows = [(stage, step, step in looker.found) for stage in stages for step in steps[stage] if step not in skipped]
     return run, rows
 
 

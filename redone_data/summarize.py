@@ -9,6 +9,8 @@ import numpy as np
 import polars as pl
 
 from redone_data.curate.lookup import Place, place_of, places_of, texts_at
+from redone_data.curate.rules import Bound
+from redone_data.curation import Curation, domain_of
 from redone_data.engine import Output
 from redone_data.manifest import read_json
 from redone_data.mix.optimize import OBJECTIVE, PROPOSAL, measured_losses
@@ -40,7 +42,7 @@ def summarize(run: Run) -> Summary:
         name=run.loaded.path.stem,
         seed=recipe.seed,
         domains=_domains(run),
-        drops=_drops(run.curation.ledger),
+        drops=_drops(run.curation),
         redacted=_redacted(run.reads),
         histograms=_histograms(run),
         examples=_examples(run),
@@ -68,15 +70,21 @@ def _domains(run: Run) -> tuple[DomainRow, ...]:
     found = {} if run.pool is None else pools(run.pool)
     sampled = run.samples["tokens"].shards.statistics["domains"] if "tokens" in run.samples else {}
     rows = []
-    for name in run.recipe.domain_names:
-        reads = [output for output in run.reads if output.manifest["config"]["domain"] == name]
-        kept = counts.get(name, {})
+    for name in run.domain_names:
+        reads = [output for output in run.reads if domain_of(output) == name]
+        origins = [output for output in run.curation.origins if domain_of(output) == name]
+        size = sum(output.statistics["text_bytes"] for output in reads or origins)
+        kept, joined, documents = counts.get(name, {}), 0, sum(output.statistics["rows"] for output in reads or origins)
+        if reads and name in run.curation.grouped:
+            grouped = run.curation.grouped[name]
+            joined = documents - grouped.documents.statistics["rows"] - sum(grouped.dropped.values())
         rows.append(
             DomainRow(
                 domain=name,
                 quarantined=sum(output.statistics["quarantined"] for output in reads),
-                documents_read=sum(output.statistics["rows"] for output in reads),
-                bytes_read=sum(output.statistics["text_bytes"] for output in reads),
+                documents_read=documents,
+                documents_joined=joined,
+                bytes_read=size,
                 documents_train=kept.get("train", 0),
                 documents_validation=kept.get("validation", 0),
                 bytes_kept=kept.get("kept_bytes", 0),
@@ -91,13 +99,17 @@ def _domains(run: Run) -> tuple[DomainRow, ...]:
     return tuple(rows)
 
 
-def _drops(ledger: Output | None) -> tuple[DropRow, ...]:
-    if ledger is None:
+def _drops(made: Curation) -> tuple[DropRow, ...]:
+    if made.ledger is None:
         return ()
+    counts = {name: dict(values["drops"]) for name, values in made.ledger.statistics["domains"].items()}
+    for name, grouped in made.grouped.items():
+        for reason, documents in grouped.dropped.items():
+            counts.setdefault(name, {})[f"interactions/{reason}"] = documents
     return tuple(
         DropRow(domain, key.partition("/")[0], key.partition("/")[2], documents)
-        for domain, counts in sorted(ledger.statistics["domains"].items())
-        for key, documents in sorted(counts["drops"].items())
+        for domain, drops in sorted(counts.items())
+        for key, documents in sorted(drops.items())
     )
 
 
@@ -110,13 +122,14 @@ def _redacted(reads: list[Output]) -> dict[str, int]:
 
 
 def _histograms(run: Run) -> tuple[Histogram, ...]:
-    if run.curation.attributes is None:
+    attributes = run.curation.attributes
+    if attributes is None:
         return ()
-    rows, meanings = [], run.curation.attributes.meanings()
-    for name, domain in sorted(run.recipe.domains.items()):
-        for metric, bound in domain.rules.effective().items():
-            if metric in meanings and (bound.min is not None or bound.max is not None):
-                edges, counts = run.curation.attributes.histogram(name, metric)
+    rows, meanings = [], attributes.meanings()
+    for name, policy in sorted(run.curation.policies.items()):
+        for metric, bound in policy.rules.effective().items():
+            if metric in meanings and bound != Bound():
+                edges, counts = attributes.histogram(name, metric)
                 rows.append(Histogram(name, metric, meanings[metric], edges, counts, bound.min, bound.max))
     return tuple(rows)
 
@@ -210,11 +223,11 @@ def _measured(run: Run) -> tuple[MeasuredRow, ...]:
     if run.searched is None:
         return ()
     found = read_json(run.searched.folder / "search.json")
-    wanted = run.recipe.mix.objective(run.recipe.domain_names)
+    wanted = run.mix.objective(run.domain_names)
     measured = {} if run.validation is None else measured_losses(run.validation, wanted)
     mixtures = [name for name in found["predicted"] if found["found_by"] != "no skill" or name != PROPOSAL]
     rows = []
-    for metric in (OBJECTIVE, *run.recipe.domain_names):
+    for metric in (OBJECTIVE, *run.domain_names):
         for name in mixtures:
             predicted = found["predicted"][name][metric]
             losses = tuple(measured.get(name, {}).get(metric, ()))

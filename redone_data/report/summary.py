@@ -14,6 +14,7 @@ class DomainRow:
     documents_train: int
     documents_validation: int
     bytes_kept: int
+    documents_joined: int = 0  # comments and queries that are part of their note's document now
     tokens: int | None = None  # training tokens in the pool, end-of-document tokens included
     pool_bytes: int | None = None  # bytes of those tokens' text
     prior: float | None = None
@@ -23,11 +24,13 @@ class DomainRow:
 
     @property
     def documents_dropped(self) -> int:
-        return self.documents_read - self.documents_train - self.documents_validation
+        kept = self.documents_train + self.documents_validation
+        return self.documents_read - self.documents_joined - kept
 
     @property
     def kept_fraction(self) -> float:
-        return (self.documents_train + self.documents_validation) / max(self.documents_read, 1)
+        own = self.documents_read - self.documents_joined
+        return (self.documents_train + self.documents_validation) / max(own, 1)
 
 
 @dataclass(frozen=True)

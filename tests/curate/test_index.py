@@ -31,7 +31,7 @@ def stays(run: Deduplicated, given_posts: list[Post]) -> list[Post]:
     return [post for post, key in zip(given_posts, ids_of(given_posts), strict=True) if key not in run.dropped]
 
 
-@settings(max_examples=12)
+@settings(max_examples=6)
 @given(posts("o"), posts("n", max_size=20), st.integers(0, 30))
 def test_new_documents_fall_as_if_old_and_new_were_deduplicated_together(tmp_path_factory, old, new, cut):
     folder = tmp_path_factory.mktemp("index")

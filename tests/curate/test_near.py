@@ -29,7 +29,7 @@ def plain_kept(found: list[Post], threshold: float, ngram: int) -> set[str]:
     return set(ids_of(kept))
 
 
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(posts(), st.integers(1, 3))
 def test_a_corpus_keeps_what_comparing_all_with_all_would_keep(tmp_path_factory, found, num_parts):
     parts = [("d", found[i::num_parts]) for i in range(num_parts)]
@@ -37,7 +37,7 @@ def test_a_corpus_keeps_what_comparing_all_with_all_would_keep(tmp_path_factory,
     assert set(ids_of(found)) - set(run.dropped) == plain_kept(found, THOROUGH.threshold, THOROUGH.ngram)
 
 
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(posts())
 def test_a_dropped_document_names_a_kept_one_and_their_true_similarity(tmp_path_factory, found):
     run = deduplicate(tmp_path_factory.mktemp("near"), [("d", found)])
@@ -52,7 +52,7 @@ def test_a_dropped_document_names_a_kept_one_and_their_true_similarity(tmp_path_
             assert row["similarity"] >= NEAR.threshold
 
 
-@settings(max_examples=10)
+@settings(max_examples=6)
 @given(posts(), st.randoms(use_true_random=False), st.integers(1, 4))
 def test_neither_the_order_of_documents_nor_their_division_into_files_matters(
     tmp_path_factory, found, random, num_parts
@@ -65,7 +65,7 @@ def test_neither_the_order_of_documents_nor_their_division_into_files_matters(
     assert plain[0] == plain[1]
 
 
-@settings(max_examples=10)
+@settings(max_examples=6)
 @given(posts())
 def test_deduplicating_twice_drops_nothing_more(tmp_path_factory, found):
     folder = tmp_path_factory.mktemp("near")
