@@ -52,7 +52,7 @@ QUARANTINE_SCHEMA = pa.schema(
 )
 # In the metadata of a quarantine file whose places have become the file's.
 LINES_BEFORE = b"lines_before"
-# The files that a task reads, by number, each with the span of it.
+# A file that a task reads, by its number, and the span of it; None is the file whole.
 Piece = tuple[int, Span | None]
 
 

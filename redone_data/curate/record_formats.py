@@ -8,7 +8,7 @@ import math
 import re
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,6 @@ from redone_data.curate.records import (
     EXACT_FLOAT,
     NO_ID,
     NUMBER,
-    SCHEMA,
     Records,
     Span,
     id_prefix,
@@ -29,9 +28,10 @@ from redone_data.curate.records import (
     timestamp,
     too_long_reason,
 )
-from redone_data.curate.sources import FieldsConfig, InputFile, SourceConfig
+from redone_data.curate.sources import FieldsConfig, InputFile, ParentConfig, SourceConfig
 from redone_data.errors import RedoneError
 
+OBJECTS_AT_A_TIME, BATCH_ROWS = 500, 10_000
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 PAGE = re.compile(r"<\s*(?:!doctype|html|head|body|title|meta|div|p)\b", re.IGNORECASE)
 
@@ -40,18 +40,18 @@ def read_jsonl(
     file: InputFile, source: SourceConfig, max_record_bytes: int, span: Span | None = None
 ) -> Iterator[Records]:
     for first, lines in _lines(file.path, max_record_bytes, span):
-        rows, bad = _Rows(source.fields), []
+        objects, places, bad = [], [], []
         for number, line in enumerate(lines, first):
             if line is None:
                 bad.append((number, too_long_reason(max_record_bytes)))
-            elif line.strip():
-                try:
-                    reason = rows.add(orjson.loads(line))
-                except orjson.JSONDecodeError:
-                    reason = _json_fault(line)
-                if reason:
-                    bad.append((number, reason))
-        yield Records(rows.table(), bad, len(lines))
+                continue
+            try:
+                objects.append(orjson.loads(line))
+                places.append(number)
+            except orjson.JSONDecodeError:
+                if line.strip():
+                    bad.append((number, _json_fault(line)))
+        yield replace(_records_of(objects, places, bad, source.fields), num_lines=len(lines))
 
 
 def _lines(path: str, max_bytes: int, span: Span | None = None) -> Iterator[tuple[int, list[bytes | None]]]:
@@ -225,64 +225,107 @@ def read_dataset(file: InputFile, source: SourceConfig, max_record_bytes: int) -
 
 
 def _from_objects(
-    numbered: Iterator[tuple[int, Any]], source: SourceConfig, max_record_bytes: int, batch_rows: int = 10_000
+    numbered: Iterator[tuple[int, Any]], source: SourceConfig, max_record_bytes: int
 ) -> Iterator[Records]:
-    rows, bad, held = _Rows(source.fields), list[tuple[int, str]](), 0
+    few: list[Records] = []
+    for records in _few_objects(numbered, source.fields, max_record_bytes):
+        few.append(records)
+        if sum(one.table.nbytes for one in few) >= BLOCK_BYTES or sum(one.num_seen for one in few) >= BATCH_ROWS:
+            yield _together(few)
+            few = []
+    yield _together(few)
+
+
+def _together(few: list[Records]) -> Records:
+    tables = [one.table for one in few]
+    return Records(pa.concat_tables(tables) if tables else table_of({}, 0), [bad for one in few for bad in one.bad])
+
+
+def _few_objects(numbered: Iterator[tuple[int, Any]], fields: FieldsConfig, max_record_bytes: int) -> Iterator[Records]:
+    # Few at a time: what else is in an object (an image) may be far larger than its text.
+    objects, places, bad, held = list[Any](), list[int](), list[tuple[int, str]](), 0
     for number, record in numbered:
-        text = _lookup(record, source.fields.text)
+        text = _lookup(record, fields.text)
         size = len(text.encode("utf-8", "replace")) if isinstance(text, str) else 0
-        reason = too_long_reason(max_record_bytes) if size > max_record_bytes else rows.add(record)
-        if reason:
-            bad.append((number, reason))
+        if size > max_record_bytes:
+            bad.append((number, too_long_reason(max_record_bytes)))
         else:
+            objects.append(record)
+            places.append(number)
             held += size
-        if held >= BLOCK_BYTES or len(rows.columns["text"]) + len(bad) >= batch_rows:
-            yield Records(rows.table(), bad)
-            rows, bad, held = _Rows(source.fields), [], 0
-    yield Records(rows.table(), bad)
+        if held >= BLOCK_BYTES or len(objects) + len(bad) >= OBJECTS_AT_A_TIME:
+            yield _records_of(objects, places, bad, fields)
+            objects, places, bad, held = [], [], [], 0
+    yield _records_of(objects, places, bad, fields)
 
 
-@dataclass
-class _Rows:
-    """Collects the wanted fields of parsed records, column by column."""
+def _records_of(objects: list[Any], places: list[int], bad: list[tuple[int, str]], fields: FieldsConfig) -> Records:
+    """The wanted fields of parsed records with their places; what is malformed joins the `bad` ones.
 
-    fields: FieldsConfig
-    columns: dict[str, list[Any]] = field(default_factory=lambda: {name: [] for name in SCHEMA.names})
+    Field by field, not record by record: of the usual source that is two list comprehensions.
+    """
+    bad = [*bad]
+    texts = _values(objects, fields.text)
+    natives = None if fields.id is None else _id_texts(_values(objects, fields.id))
+    if not set(map(type, texts)) <= {str} or (natives is not None and None in natives):
+        good = []
+        for row, (record, text) in enumerate(zip(objects, texts, strict=True)):
+            fault = _fault(record, text, fields)
+            if fault is None and natives is not None and natives[row] is None:
+                fault = NO_ID.format(fields.id)
+            if fault is None:
+                good.append(row)
+            else:
+                bad.append((places[row], fault))
+        objects, texts = [objects[row] for row in good], [texts[row] for row in good]
+        natives = None if natives is None else [natives[row] for row in good]
+    columns: dict[str, list[Any]] = {"text": texts}
+    if natives is not None:
+        columns["native_id"] = natives
+    if fields.created_at is not None:
+        columns["created_at"] = [timestamp(value) for value in _values(objects, fields.created_at)]
+    if fields.engagement:
+        counts = zip(*(_values(objects, name) for name in fields.engagement), strict=True)
+        columns["engagement"] = [_total(row) for row in counts]
+    if fields.meta:
+        columns["meta"] = [_meta(record, fields.meta) for record in objects]
+    if fields.parent:
+        columns["parent"] = [_parent(record, fields.parent) for record in objects]
+    return Records(table_of(columns, len(texts)), sorted(bad))
 
-    def add(self, record: Any) -> str | None:
-        """Take one record; the reason when it is malformed."""
-        if not isinstance(record, dict):
-            return "not a JSON object"
-        text = _lookup(record, self.fields.text)
-        if text is None:
-            return f"field '{self.fields.text}' is missing (has: {', '.join(sorted(map(str, record))[:12])})"
-        if not isinstance(text, str):
-            return f"field '{self.fields.text}' is not text"
-        native = None
-        if self.fields.id is not None:
-            native = _id_text(_lookup(record, self.fields.id))
-            if native is None:
-                return NO_ID.format(self.fields.id)
-        counts = [_count(_lookup(record, name)) for name in self.fields.engagement]
-        numbers = [count for count in counts if count is not None]
-        meta = {name: value for name in self.fields.meta if (value := _lookup(record, name)) is not None}
-        self.columns["text"].append(text)
-        self.columns["native_id"].append(native)
-        self.columns["created_at"].append(timestamp(_lookup(record, self.fields.created_at)))
-        self.columns["engagement"].append(_count(sum(numbers)) if numbers else None)
-        self.columns["meta"].append(json.dumps(meta, ensure_ascii=False, sort_keys=True, default=str) if meta else None)
-        self.columns["parent"].append(self._parent(record))
-        return None
 
-    def _parent(self, record: dict[str, Any]) -> str | None:
-        for parent in self.fields.parent:
-            native = _id_text(_lookup(record, parent.name))
-            if native is not None:
-                return id_prefix(parent.source) + parent.prefix + native
-        return None
+def _fault(record: Any, text: Any, fields: FieldsConfig) -> str | None:
+    if not isinstance(record, dict):
+        return "not a JSON object"
+    if text is None:
+        return f"field '{fields.text}' is missing (has: {', '.join(sorted(map(str, record))[:12])})"
+    return None if isinstance(text, str) else f"field '{fields.text}' is not text"
 
-    def table(self) -> pa.Table:
-        return table_of(self.columns, len(self.columns["text"]))
+
+def _total(values: tuple[Any, ...]) -> float | None:
+    """The sum of the finite numbers there are; None where there are none, or it is not finite itself."""
+    numbers = [count for value in values if (count := _count(value)) is not None]
+    return _count(sum(numbers)) if numbers else None
+
+
+def _meta(record: dict[str, Any], names: tuple[str, ...]) -> str | None:
+    meta = {name: value for name in names if (value := _lookup(record, name)) is not None}
+    return json.dumps(meta, ensure_ascii=False, sort_keys=True, default=str) if meta else None
+
+
+def _parent(record: dict[str, Any], parents: tuple[ParentConfig, ...]) -> str | None:
+    for parent in parents:
+        native = _id_text(_lookup(record, parent.name))
+        if native is not None:
+            return id_prefix(parent.source) + parent.prefix + native
+    return None
+
+
+def _values(objects: list[Any], path: str) -> list[Any]:
+    """What each object has at the path; None where it has nothing, or is no object."""
+    if "." in path or not set(map(type, objects)) <= {dict}:
+        return [_lookup(record, path) for record in objects]
+    return [record.get(path) for record in objects]
 
 
 def _lookup(record: Any, path: str | None) -> Any:
@@ -295,6 +338,13 @@ def _lookup(record: Any, path: str | None) -> Any:
             return None
         record = record.get(key)
     return record
+
+
+def _id_texts(values: list[Any]) -> list[str | None]:
+    kinds = set(map(type, values))
+    if kinds <= {str} and "" not in values:
+        return values
+    return list(map(str, values)) if kinds <= {int} else [_id_text(value) for value in values]
 
 
 def _id_text(value: Any) -> str | None:

@@ -132,7 +132,7 @@ class InputFile:
 class DigestCache:
     """SHA-256 of input files, remembered by size and modification time so that a second run need not read them.
 
-    The first run reads every input once for it: 0.5 ms/MB a core, several files at a time but one file by one core.
+    The first run reads every input once for it: 0.8 ms/MB, several files at a time but one file by one core.
     """
 
     known: dict[str, list[Any]] = field(default_factory=dict)
