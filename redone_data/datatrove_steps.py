@@ -23,11 +23,14 @@ from redone_data.config import read_config
 from redone_data.curate.language import LanguageConfig, LanguageModel
 from redone_data.curate.policy import DomainPolicy
 from redone_data.curate.read import ReadConfig
-from redone_data.curate.rules import RulesConfig, judge
-from redone_data.text.features import features
+from redone_data.curate.rules import Bound, RulesConfig, judge
+from redone_data.errors import RedoneError
+from redone_data.text.features import METRICS, features
 from redone_data.text.normalize import normalize
 from redone_data.text.personal_data import ALL
+from redone_data.text.promotion import PROMOTION_METRICS, promotion_metrics
 from redone_data.text.redact import redact
+from redone_data.text.web_metrics import WEB_METRICS, web_metrics
 
 BATCH_DOCUMENTS = 1_000
 
@@ -116,6 +119,9 @@ class LanguageStep(BatchStep):
             yield "other_language" if foreign and confidence >= self.config.min_confidence else None
 
 
+MEASURES = (METRICS, PROMOTION_METRICS, WEB_METRICS)
+
+
 class RulesStep(BatchStep):
     """Drops what breaks a rule of a preset, or of `bounds` over it, with the name of the fault as its reason.
 
@@ -132,11 +138,20 @@ class RulesStep(BatchStep):
     ) -> None:
         super().__init__(exclusion_writer)
         values: dict[str, Any] = {"preset": preset, "bounds": bounds or {}}
-        self.bounds = read_config(RulesConfig, values, where="RulesStep").effective()
+        rules = read_config(RulesConfig, values, where="RulesStep")
+        self.bounds = {name: bound for name, bound in rules.effective().items() if bound != Bound()}
+        for name in self.bounds:
+            if not any(name in metrics for metrics in MEASURES):
+                raise RedoneError(f"RulesStep: bounds.{name}: it is no measure of a text by itself; use a recipe")
 
     def process(self, documents: list[Document], text: pa.Array) -> Iterable[str | None]:
-        frame = features(text)
-        metrics = {name: frame[name].to_numpy().astype(np.float64) for name in self.bounds}
+        metrics = {
+            name: frame[name].to_numpy().astype(np.float64)
+            for names, measure in zip(MEASURES, (features, promotion_metrics, web_metrics), strict=True)
+            if (asked := [name for name in self.bounds if name in names])
+            for frame in (measure(text),)
+            for name in asked
+        }
         verdict = judge(metrics, self.bounds, len(documents))
         return [verdict.reasons[broken] if broken >= 0 else None for broken in verdict.broken]
 

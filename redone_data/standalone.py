@@ -16,11 +16,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from redone_data.config import read_config, set_key
+from redone_data.corpus import CURATED_SCHEMA
 from redone_data.curate.contamination import read_hits
 from redone_data.curate.identity import ids_of_part
 from redone_data.curate.rules import QUALITY
 from redone_data.engine import Progress, Silent
-from redone_data.errors import RedoneError
 from redone_data.manifest import atomic
 from redone_data.pipeline import Run, Stage
 from redone_data.recipe import LoadedRecipe, Recipe
@@ -30,6 +30,9 @@ Verb = Literal["dedup", "redact", "language", "rules", "quality", "decontaminate
 DOMAIN = "documents"
 # What is carried along when the input has it; the id is the input's own if it was named, else the document's hash.
 CARRIED = ("created_at", "engagement", "meta")
+
+TEXTS = [("id", pa.large_string()), ("text", pa.large_string())]
+DOCUMENT_SCHEMA = pa.schema([*TEXTS, *((name, CURATED_SCHEMA.field(name).type) for name in CARRIED)])
 
 # What each verb switches on in a recipe that does nothing, and up to which stage it runs.
 OFF: dict[str, Any] = {"read": {"redact": []}, "curate": {"metrics": False, "deduplicate": False}}
@@ -162,7 +165,7 @@ def _kept_and_dropped(done: Run, out: Path, dropped: str, columns: Callable[[pl.
         [pl.scan_parquet(path).with_columns(pl.col("step", "rule").cast(pl.String)) for path in _ledgers(done)]
     )
     if done.recipe.read.native_ids:
-        ledger = _with_native_ids(ledger, done)
+        ledger = _with_native_ids(ledger, done, ["id", "duplicate_of"])
     with atomic(out / f"{dropped}.parquet") as aside:
         columns(ledger).sink_parquet(aside, compression="zstd")
     result.tables[dropped] = out / f"{dropped}.parquet"
@@ -174,8 +177,8 @@ def _ledgers(done: Run) -> list[Path]:
     return [done.curation.ledger.folder / task["file"] for task in done.curation.ledger.tasks]
 
 
-def _with_native_ids(ledger: pl.LazyFrame, done: Run) -> pl.LazyFrame:
-    """The ledger with the input's own ids in `id` and `duplicate_of`."""
+def _with_native_ids(frame: pl.LazyFrame, done: Run, columns: list[str]) -> pl.LazyFrame:
+    """The same with the input's own ids in some columns."""
     assert done.curation.corpus is not None
     assert done.curation.ids is not None
     names = []
@@ -183,10 +186,10 @@ def _with_native_ids(ledger: pl.LazyFrame, done: Run) -> pl.LazyFrame:
         hi, lo = ids_of_part(done.curation.ids, part)
         names.append(pl.LazyFrame({"hash": to_hex(hi, lo), "own": part.read(["native_id"])["native_id"]}))
     own = pl.concat(names)
-    for column in ("id", "duplicate_of"):
-        ledger = ledger.join(own, left_on=column, right_on="hash", how="left", maintain_order="left")
-        ledger = ledger.with_columns(pl.coalesce("own", column).alias(column)).drop("own")
-    return ledger
+    for column in columns:
+        frame = frame.join(own, left_on=column, right_on="hash", how="left", maintain_order="left")
+        frame = frame.with_columns(pl.coalesce("own", column).alias(column)).drop("own")
+    return frame
 
 
 def _deduplicated(done: Run, out: Path) -> Result:
@@ -211,9 +214,11 @@ def _scored(done: Run, out: Path) -> Result:
 def _decontaminated(done: Run, out: Path) -> Result:
     columns = ["id", pl.col("detail").alias("item"), pl.col("value").alias("fraction")]
     result = _kept_and_dropped(done, out, "contaminated", lambda ledger: ledger.select(columns))
-    hits = read_hits(*done.curation.contaminated)
+    hits = pl.LazyFrame(read_hits(*done.curation.contaminated))
+    if done.recipe.read.native_ids:
+        hits = _with_native_ids(hits, done, ["id"])
     with atomic(out / "hits.parquet") as aside:
-        pq.write_table(hits, aside, compression="zstd")
+        hits.sink_parquet(aside, compression="zstd")
     result.tables["hits"] = out / "hits.parquet"
     return result
 
@@ -250,9 +255,7 @@ def _documents(table: pa.Table) -> pa.Table:
 
 
 def _write(path: Path, tables: Iterator[pa.Table]) -> Path:
-    first = next(tables, None)
-    if first is None:
-        raise RedoneError(f"{path}: nothing is left to write: every document was dropped")
+    first = next(tables, DOCUMENT_SCHEMA.empty_table())
     with atomic(path) as aside, pq.ParquetWriter(aside, first.schema, compression="zstd") as writer:
         writer.write_table(first)
         for table in tables:

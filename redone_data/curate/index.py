@@ -94,9 +94,7 @@ class Index:
         """Raises RedoneError when there is none, when it is of another format, or made with other settings."""
         path = folder / INDEX_FILE
         if not path.is_file():
-            raise RedoneError(
-                f"{folder}: no index is here; make one with: redone-data index build FILES --out {folder}"
-            )
+            raise RedoneError(f"{folder}: no index is here; make one with: redone-data index add {folder} FILES")
         content = read_json(path)
         if content["version"] != FORMAT_VERSION:
             raise RedoneError(

@@ -19,7 +19,7 @@ class NearConfig:
 
     enabled: bool = field(default=True, metadata={"help": "without it only equal texts count as duplicates"})
     ngram: int = field(default=3, metadata={"help": "words per shingle"})
-    bands: int = 16
+    bands: int = field(default=16, metadata={"help": "bands of the LSH; more find more, and cost more"})
     rows: int = field(default=4, metadata={"help": "MinHash values per band"})
     threshold: float = field(
         default=0.55, metadata={"help": "Jaccard similarity of shingles from which two are duplicates"}

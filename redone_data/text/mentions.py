@@ -62,7 +62,7 @@ def link_end(data: Bytes, begin: int, start: int, end: int) -> int:
     position = start + 4
     while position < end and 0x20 < data[position] < 0x7F and data[position] not in URL_STOPS:
         position += 1
-    while position > start + 4 and (data[position - 1] == URL_TAIL).any():
+    while position > start + 4 and data[position - 1] in URL_TAIL:
         position -= 1
     return position if position > start + 4 else start
 
