@@ -11,7 +11,7 @@ domains:                     # the units of mixing: at least two
     priority: 1              # of a text that is in two domains, the higher priority keeps it
     languages: [zh, en]      # leave out to allow any
     rules:
-      preset: sns            # sns: short posts; prose: articles and books; none
+      preset: sns            # sns: short posts; prose: articles and books; gopher, c4, fineweb: web pages; none
       bounds:                # over the preset's; {} switches a rule off
         num_words: {min: 3}
     sources:
@@ -31,7 +31,10 @@ read:
   # redact: [email, phone]   # default: every kind of personal data it knows
 
 curate:
-  near: {threshold: 0.5}     # Jaccard similarity of word 3-grams from which two posts are duplicates
+  near: {threshold: 0.55}    # Jaccard similarity of word 3-grams from which two posts are duplicates
+  # contamination: {sets: {mine: {paths: ["eval/*.jsonl"]}}}   # documents that hold evaluation items go
+  # quality: {ads: {model: models/ads}}      # from redone-data quality train; bound it: quality_ads: {min: 0.4}
+  # index: seen                # from redone-data index add; what duplicates a document in it goes
   validation: {fraction: 0.02, max_documents: 2000}   # held out, for losses
 
 tokens:
