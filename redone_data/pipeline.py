@@ -143,13 +143,6 @@ class Run:
 
     def _curate(self) -> None:
         made = self.curation
-        for name, counts in sorted(_made(made.ledger).statistics["domains"].items()):
-            if not counts["train"]:
-                worst = max(counts["drops"].items(), key=lambda item: item[1], default=("nothing", 0))
-                raise RedoneError(
-                    f"domain '{name}' has no training documents after curation: {counts['read']} read, most dropped by "
-                    f"{worst[0]} ({worst[1]}); loosen domains.{name}.rules or languages, or leave the domain out"
-                )
         keep = KeepStep(_made(made.corpus), _made(made.attributes), _made(made.ids), _made(made.ledger))
         self.kept = self.engine.run(keep)
 
@@ -164,6 +157,13 @@ class Run:
         return curated_parts(_made(self.kept))
 
     def _tokenize(self) -> None:
+        for name, counts in sorted(_made(self.curation.ledger).statistics["domains"].items()):
+            if not counts["train"]:
+                worst = max(counts["drops"].items(), key=lambda item: item[1], default=("nothing", 0))
+                raise RedoneError(
+                    f"domain '{name}' has no training documents after curation: {counts['read']} read, most dropped by "
+                    f"{worst[0]} ({worst[1]}); loosen domains.{name}.rules or languages, or leave the domain out"
+                )
         self.tokenizer = self.engine.run(TokenizerStep(self.parts, self._tokenizer_config(), self.recipe.seed))
         self.pool = self.engine.run(PoolStep(self.parts, self.tokenizer))
 
