@@ -6,8 +6,8 @@ step is never computed twice, and a changed one never meets the old one's files.
 files, the step's manifest after all its tasks; what lacks its record is computed again. So a kill at any moment costs
 at most the tasks that were under way, and never shows.
 
-The executors are datatrove's own (local, Slurm, Ray); there is no other parallel code path. A task that fails leaves
-its error beside the records, on any executor, and the run stops with it.
+The executors are datatrove's own (local, Slurm, Ray); there is no other parallel code path: a single worker is a plain
+loop. A task that fails leaves its error beside the records, on any executor, and the run stops with it.
 """
 
 import contextlib
@@ -396,16 +396,19 @@ class RunTask:
 
 
 def _run_on_executor(config: ExecutorConfig, run_task: Callable[..., None], tasks: int, logs: Path, name: str) -> None:
-    if config.kind == "local":
+    if config.kind == "local" and min(config.workers, tasks) == 1:
+        # One after another, in this process: an executor would cost 30 ms a step and 15 ms a task.
+        for rank in range(tasks):
+            run_task(None, rank, tasks)
+    elif config.kind == "local":
         import multiprocess
         from datatrove.executor import LocalPipelineExecutor
 
         # Workers are forked from a server that has imported everything once, not once a worker and step.
         multiprocess.set_forkserver_preload(["redone_data.pipeline"])
-        workers = min(config.workers, tasks)
-        if workers > 1:
-            start_fork_server()
+        start_fork_server()
         try:
+            workers = min(config.workers, tasks)
             LocalPipelineExecutor([run_task], tasks=tasks, workers=workers, logging_dir=str(logs)).run()
         except OSError as error:  # of its logs: what a task raises is kept as its record
             raise RedoneError(f"{logs}: cannot be written: {error.strerror or error}") from error

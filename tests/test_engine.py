@@ -129,6 +129,7 @@ def test_after_a_kill_only_missing_tasks_run_and_leftovers_never_show(tmp_path: 
     assert not alive, f"left behind: {alive}"
     folder = Engine(run).folder(STEP)
     (folder / ".count-1.txt.tmp-1").write_text("half")
+    (folder / "logs").mkdir(exist_ok=True)  # a single worker has no executor, and no logs
     (folder / "logs" / "leftover").write_text("")
     finished = {path: path.stat().st_mtime_ns for path in folder.glob("count-*.txt")}
     assert finished

@@ -132,33 +132,28 @@ def bucket_pairs(records: UInt64, row_bits: int, first_old: int) -> tuple[UInt64
     Rows from `first_old` on are of an index: they have been compared with each other before.
     """
     place, mask = np.uint64(row_bits), np.uint64((1 << row_bits) - 1)
-    pairs = np.empty(0, np.uint64)
-    crowds = np.empty((0, 2), np.int64)
-    for filling in range(2):
-        num_pairs = num_crowds = start = 0
-        while start < len(records):
-            key = records[start] >> place
-            end = start + 1
-            while end < len(records) and records[end] >> place == key:
-                end += 1
-            if end - start > ALL_PAIRS_LIMIT:
-                if filling == 1:
-                    crowds[num_crowds, 0], crowds[num_crowds, 1] = start, end
-                num_crowds += 1
-            else:
-                for left in range(start, end):
-                    if np.int64(records[left] & mask) >= first_old:
-                        break
-                    for right in range(left + 1, end):
-                        if records[left] != records[right]:
-                            if filling == 1:
-                                pairs[num_pairs] = ((records[left] & mask) << PAIR_SHIFT) | (records[right] & mask)
-                            num_pairs += 1
-            start = end
-        if filling == 0:
-            pairs = np.empty(num_pairs, np.uint64)
-            crowds = np.empty((num_crowds, 2), np.int64)
-    return pairs, crowds
+    # The most there can be; pages of memory that are never touched cost nothing.
+    pairs = np.empty(len(records) * (ALL_PAIRS_LIMIT - 1) // 2, np.uint64)
+    crowds = np.empty((len(records) // ALL_PAIRS_LIMIT, 2), np.int64)
+    num_pairs = num_crowds = start = 0
+    while start < len(records):
+        key = records[start] >> place
+        end = start + 1
+        while end < len(records) and records[end] >> place == key:
+            end += 1
+        if end - start > ALL_PAIRS_LIMIT:
+            crowds[num_crowds, 0], crowds[num_crowds, 1] = start, end
+            num_crowds += 1
+        else:
+            for left in range(start, end):
+                if np.int64(records[left] & mask) >= first_old:
+                    break
+                for right in range(left + 1, end):
+                    if records[left] != records[right]:
+                        pairs[num_pairs] = ((records[left] & mask) << PAIR_SHIFT) | (records[right] & mask)
+                        num_pairs += 1
+        start = end
+    return pairs[:num_pairs].copy(), crowds[:num_crowds].copy()
 
 
 def members_of(crowds: Int64) -> Int64:

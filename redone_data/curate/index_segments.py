@@ -39,7 +39,7 @@ class IndexPartsStep(Step):
     """Of each part: keys sliced by key, and a line a document. Dropped documents keep their number and nothing else."""
 
     name = "index-parts"
-    VERSION = 1
+    VERSION = 2
 
     corpus: Corpus
     near: NearConfig

@@ -1,7 +1,8 @@
-"""What a verification compares: the shingles of some documents, 4 bytes each, sorted.
+"""What a verification compares: the shingles of some documents, 4 bytes each, without repeats and in no order.
 
 Hashes are cut to their upper 32 bits, so the similarity of a pair of short posts is off by one shingle once in a
-million. A merge of two sets costs 1 ns a shingle.
+million. The first set of a pair is hashed into a small table in which the other looks itself up, which costs what a
+merge of sorted sets would and spares the sorting, the larger half of making a set.
 """
 
 from collections.abc import Sequence
@@ -11,31 +12,27 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from redone_data.exchange import distinct
 from redone_data.text.buffers import frozen
 from redone_data.text.kernel import kernel
-from redone_data.text.minhash import grams
+from redone_data.text.minhash import CHAIN_FACTOR, short_shingles
 
 Int64 = npt.NDArray[np.int64]
 UInt32 = npt.NDArray[np.uint32]
 Float64 = npt.NDArray[np.float64]
 
+SPREAD = CHAIN_FACTOR
+
 
 class Sets(NamedTuple):
-    """Hashes of document ``i`` are ``hashes[offsets[i]:offsets[i + 1]]``, ascending."""
+    """Hashes of document ``i`` are ``hashes[offsets[i]:offsets[i + 1]]``, each once."""
 
     offsets: Int64
     hashes: UInt32
 
 
-def sets_of_texts(text: pa.Array, ngram: int) -> Sets:
-    """The shingles of each text, cut to their upper 32 bits."""
-    # One sort of all, row first, is several times faster than a sort of each row.
-    found = grams(text, ngram=ngram)
-    rows = np.repeat(np.arange(len(text), dtype=np.uint64), np.diff(found.offsets))
-    words = distinct((rows << np.uint64(32)) | (found.hashes >> np.uint64(32)))
-    counts = np.bincount((words >> np.uint64(32)).astype(np.int64), minlength=len(text))
-    return Sets(np.append(0, np.cumsum(counts)), words.astype(np.uint32))
+def sets_of_texts(text: pa.Array, ngram: int, wanted: npt.NDArray[np.bool_] | None = None) -> Sets:
+    """The shingles of each text, cut to their upper 32 bits; none of the texts that are not wanted."""
+    return Sets(*short_shingles(text, np.ones(len(text), dtype=bool) if wanted is None else wanted, ngram))
 
 
 NO_SETS = Sets(np.zeros(1, np.int64), np.zeros(0, np.uint32))
@@ -78,23 +75,42 @@ def _take(offsets: Int64, hashes: UInt32, places: Int64, to: Int64) -> UInt32:
 
 
 def similarities(sets: Sets, left: Int64, right: Int64) -> Float64:
-    """Shared shingles over all shingles, of the sets left[k] and right[k]."""
+    """Shared shingles over all shingles, of the sets left[k] and right[k]. Cheaper in the order of ``left``."""
     return _similarities(frozen(sets.offsets), frozen(sets.hashes), left, right)
 
 
 @kernel
 def _similarities(offsets: Int64, hashes: UInt32, left: Int64, right: Int64) -> Float64:
+    longest = 0
+    for index in range(len(offsets) - 1):
+        longest = max(longest, offsets[index + 1] - offsets[index])
+    # A slot holds a shingle below and the number of its table above, so that none is ever cleared.
+    slots, number, bits = np.zeros(8 * longest + 2, np.uint64), np.uint64(0), 1
+    half, one = np.uint64(32), np.uint64(1)
+    shift, mask = np.uint64(0), np.uint64(0)
     out = np.zeros(len(left), np.float64)
     for pair in range(len(left)):
         a, a_end = offsets[left[pair]], offsets[left[pair] + 1]
         b, b_end = offsets[right[pair]], offsets[right[pair] + 1]
-        total = a_end - a + b_end - b
+        if pair == 0 or left[pair] != left[pair - 1]:
+            number += one
+            bits = 1
+            while 1 << bits < 4 * (a_end - a):
+                bits += 1
+            shift, mask = np.uint64(64 - bits), np.uint64((1 << bits) - 1)
+            for index in range(a, a_end):
+                slot = (np.uint64(hashes[index]) * SPREAD) >> shift
+                while slots[slot] >> half == number:
+                    slot = (slot + one) & mask
+                slots[slot] = (number << half) | np.uint64(hashes[index])
         shared = 0
-        while a < a_end and b < b_end:
-            x, y = hashes[a], hashes[b]
-            shared += x == y
-            a += x <= y
-            b += x >= y
+        for index in range(b, b_end):
+            entry = (number << half) | np.uint64(hashes[index])
+            slot = (np.uint64(hashes[index]) * SPREAD) >> shift
+            while slots[slot] != entry and slots[slot] >> half == number:
+                slot = (slot + one) & mask
+            shared += slots[slot] == entry
+        total = a_end - a + b_end - b
         if total > 0:
             out[pair] = shared / (total - shared)
     return out

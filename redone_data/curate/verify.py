@@ -87,7 +87,7 @@ class ShingleSetsStep(Step):
     """The shingles of the documents asked for, sliced by who asked."""
 
     name = "near-sets"
-    VERSION = 1
+    VERSION = 2
 
     corpus: Corpus
     distinct: Output
@@ -116,7 +116,7 @@ class ShingleSetsStep(Step):
             needed,
             self.near.ngram,
         )
-        taken = take_sets(sets, (np.cumsum(needed) - 1)[rows - part.offset])
+        taken = take_sets(sets, rows - part.offset)
         edges = np.searchsorted(slice_ids, np.arange(pair_slices(self.corpus.num_rows) + 1))
         columns = {"row": rows, "shingles": pa.LargeListArray.from_arrays(taken.offsets, taken.hashes)}
         write_sliced(folder / f"sets-{index:05d}.arrow", edges, columns)
@@ -181,7 +181,7 @@ def _sets_of(texts: Iterable[pa.Array], needed: npt.NDArray[np.bool_], ngram: in
     for text in texts:
         here = needed[start : start + len(text)]
         start += len(text)
-        pieces.append(sets_of_texts(text if here.all() else text.filter(pa.array(here)), ngram))
+        pieces.append(sets_of_texts(text, ngram, here))
     return join_sets(pieces)
 
 

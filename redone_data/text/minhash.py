@@ -21,6 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from redone_data.errors import RedoneError
@@ -58,12 +59,16 @@ def shingles(array: pa.Array | pa.ChunkedArray, ngram: int = 3) -> Shingles:
     return Shingles(frozen(rows), frozen(hashes))
 
 
-def grams(array: pa.Array | pa.ChunkedArray, ngram: int = 3) -> Shingles:
-    """The shingles of each text as they come: unsorted, with repeats. A third of the time of :func:`shingles`."""
+def short_shingles(
+    array: pa.Array | pa.ChunkedArray, wanted: npt.NDArray[np.bool_], ngram: int = 3
+) -> tuple[Int64, UInt32]:
+    """The upper halves of the :func:`shingles` of the texts wanted, as they come: offsets int64[n + 1], uint32[m].
+
+    Without repeats, unsorted; none of the other texts. A fourth of the time of :func:`shingles`.
+    """
     check_positive(ngram=ngram)
     offsets, data = string_buffers(array)
-    rows, hashes = _gram_rows(offsets, data, ngram)
-    return Shingles(frozen(rows), frozen(hashes))
+    return _short_rows(offsets, data, frozen(wanted), ngram)
 
 
 def signatures(shingles: Shingles, num_perm: int = 125, seed: int = 1, *, threads: int = 1) -> UInt32:
@@ -144,6 +149,7 @@ def jaccard(shingles: Shingles, left: Int64, right: Int64) -> Float64:
     return _compare_rows(shingles.offsets, shingles.hashes, left, right)
 
 
+@functools.cache
 def permutations(num_perm: int, seed: int) -> tuple[UInt32, UInt32]:
     """(factors, terms), each uint32[num_perm], as datasketch 2.0 draws them for its scheme ``affine32``."""
     check_seed(seed)
@@ -419,21 +425,50 @@ def _shingle_rows(offsets: Int64, data: Bytes, ngram: int) -> tuple[Int64, UInt6
     return new_offsets, hashes[:to].copy()
 
 
+@lean
+def write_distinct(grams: UInt64, count: int, table: UInt64, generation: int, out: UInt32, to: int) -> int:
+    """Writes the upper halves of the hashes, each once, from ``out[to]`` on, and gives where they end.
+
+    ``table``: slots of a half below and the generation that filled it above, so that none is ever cleared; some power
+    of two of them, from 2 to 8 times ``count``, so that few shingles meet a full one.
+    """
+    bits = 1
+    while 1 << bits < 4 * count:
+        bits += 1
+    shift, mask = np.uint64(64 - bits), (1 << bits) - 1
+    mark = np.uint64(generation) << np.uint64(32)
+    for index in range(count):
+        entry = mark | (grams[index] >> np.uint64(32))
+        slot = np.int64(grams[index] >> shift)
+        while table[slot] != entry and table[slot] >> np.uint64(32) == np.uint64(generation):
+            slot = (slot + 1) & mask
+        if table[slot] != entry:
+            table[slot] = entry
+            out[to] = np.uint32(entry)
+            to += 1
+    return to
+
+
 @kernel
-def _gram_rows(offsets: Int64, data: Bytes, ngram: int) -> tuple[Int64, UInt64]:
-    longest = longest_row(offsets, 0, len(offsets) - 1)
+def _short_rows(offsets: Int64, data: Bytes, wanted: npt.NDArray[np.bool_], ngram: int) -> tuple[Int64, UInt32]:
+    longest = room = 0
+    for row in range(len(offsets) - 1):
+        if wanted[row]:
+            longest = max(longest, offsets[row + 1] - offsets[row])
+            room += offsets[row + 1] - offsets[row]
     starts, ends, kinds, masks = room_for_units(longest)
-    words, found = np.empty(longest, np.uint64), np.empty(longest, np.uint64)
+    words, grams = np.empty(longest, np.uint64), np.empty(longest, np.uint64)
+    table = np.zeros(8 * longest + 2, np.uint64)
     # No more shingles than bytes; pages of memory that are never touched cost nothing.
-    hashes = np.empty(offsets[-1] - offsets[0], np.uint64)
+    hashes = np.empty(room, np.uint32)
     new_offsets = np.zeros(len(offsets), np.int64)
     to = 0
     for row in range(len(offsets) - 1):
-        count = hash_words(data, offsets[row], offsets[row + 1], starts, ends, kinds, masks, words)
-        if count > 0:
-            total = join_words(words, count, ngram, found)
-            hashes[to : to + total] = found[:total]
-            to += total
+        if wanted[row]:
+            count = hash_words(data, offsets[row], offsets[row + 1], starts, ends, kinds, masks, words)
+            if count > 0:
+                total = join_words(words, count, ngram, grams)
+                to = write_distinct(grams, total, table, row + 1, hashes, to)
         new_offsets[row + 1] = to
     return new_offsets, hashes[:to].copy()
 
