@@ -11,7 +11,7 @@ of one worker and of sixty-four.
 import json
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -202,6 +202,7 @@ class _PartWriter:
 
     def __init__(self, folder: Path, stem: str, step: ReadStep) -> None:
         self.folder, self.stem, self.step = folder, stem, step
+        self.cleaning = replace(step.read, whitespace=step.source.whitespace or step.read.whitespace)
         self.batches: list[pa.Table] = []
         self.hashes: list[tuple[UInt64, UInt64, UInt64, UInt64]] = []
         self.held_bytes = 0
@@ -220,7 +221,7 @@ class _PartWriter:
         if self.step.source.replace:
             text = _replace(text, self.step.source.replace)
         text = format_texts(text, self.step.source.formatters)
-        text, counts = self.step.read.clean(text)
+        text, counts = self.cleaning.clean(text)
         for kind, count in counts.items():
             self.redacted[kind] = self.redacted.get(kind, 0) + int(count.sum())
         table = table.set_column(0, "text", text)

@@ -91,6 +91,9 @@ class SourceConfig:
     formatters: tuple[FormatterConfig, ...] = field(
         default=(), metadata={"help": "datatrove's formatters, after replace: [{formatter: FTFYFormatter}]"}
     )
+    whitespace: Literal["collapse", "keep"] | None = field(
+        default=None, metadata={"help": "keep: for code; default: read.whitespace"}
+    )
     options: dict[str, Any] = field(
         default_factory=dict,
         metadata={"help": "huggingface: load_dataset's arguments (name, split, revision, data_files)"},

@@ -464,4 +464,4 @@ def test_a_domain_of_which_nothing_is_left_is_named_with_the_rule_that_took_most
     corpora = {"d": posts(5), "short": [{"id": str(i), "text": f"ok {i}"} for i in range(5)]}
     message = r"domain 'short' has no training documents.*rules/too_few_words \(5\); loosen domains\.short\.rules"
     with pytest.raises(RedoneError, match=message):
-        curate(tmp_path, corpora, domains={"short": {"rules": {"preset": "sns"}}})
+        curate(tmp_path, corpora, domains={"short": {"rules": {"preset": "sns"}}}).run.execute("tokenize")
