@@ -19,13 +19,14 @@ check: $(VENV)/.dev  ## style, types, layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.bench  ## the benchmarks (benchmarks/README.md says how long each takes)
+bench: $(VENV)/.bench  ## the benchmarks that need no more than ../shared/data (benchmarks/README.md)
 	$(BIN)/python benchmarks/quickstart.py
-	$(BIN)/python benchmarks/near_duplicates.py
-	$(BIN)/python benchmarks/rules.py
-	$(BIN)/python benchmarks/redaction.py
-	$(BIN)/python benchmarks/language.py
-	$(BIN)/python benchmarks/tokenizing.py
+	mkdir -p runs/bench
+	$(BIN)/python benchmarks/near_duplicates.py --cache runs/bench
+	$(BIN)/python benchmarks/curate.py runs/bench/corpus-8-1.parquet
+	$(BIN)/python benchmarks/rules.py ../shared/data
+	$(BIN)/python benchmarks/redaction.py ../shared/data/sns/*.jsonl.zst
+	$(BIN)/python benchmarks/language.py ../shared/data
 
 clean:
 	rm -rf $(VENV) runs
