@@ -89,7 +89,11 @@ def main() -> None:
     print(f"{'all':20} {total:8.3f} s  {size / total:7.1f} MB/s  {len(texts) / total:12,.0f} documents/s")
 
     step = max(1, round(arguments.megabytes / arguments.peer_megabytes))
+    # Not Chinese posts: there our words are characters, where datatrove's English filters take phrases for words.
     sample = texts[::step]
+    scripts = features(pa.array(sample))
+    han = (scripts["han_fraction"] + scripts["kana_fraction"] > 0.5).to_list()
+    sample = [text for text, is_han in zip(sample, han, strict=True) if not is_han]
     sample_size = sum(len(text.encode()) for text in sample) / 1e6
     frame = web_metrics(pa.array(sample))
     peers = 0.0

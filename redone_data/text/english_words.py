@@ -111,8 +111,7 @@ def find_words(classes: UInt16, data: Bytes, begin: int, end: int, words: Int64,
             else:
                 put(words, count, start, position, letters, FIRST | LETTERED | SOLID | (GAP if gap else 0), value)
                 count += 1
-                if letters >= 3:
-                    marks[PHRASES] |= phrase_part(data, start, position, end)
+                marks[PHRASES] |= phrase_part(data, start, position)
         elif (
             letters > 0
             and (classes[byte] & SUFFIX or (byte == 0x2E and data[position - 1] >= 97))
@@ -128,8 +127,7 @@ def find_words(classes: UInt16, data: Bytes, begin: int, end: int, words: Int64,
             flags |= STOP if sort & SENTENCE_END else 0
             put(words, count + 1, position, position + 1, 1, flags, np.uint64(byte))
             count += 2
-            if letters >= 3:
-                marks[PHRASES] |= phrase_part(data, start, position, end)
+            marks[PHRASES] |= phrase_part(data, start, position)
             marks[HASHES] += byte == 0x23
             marks[BRACES] |= byte == 0x7B
             marks[BRACKETS] |= byte == 0x5B
@@ -170,24 +168,22 @@ def put(words: Int64, index: int, start: int, end: int, length: int, flags: int,
 
 
 @bare_kernel
-def phrase_part(data: Bytes, start: int, position: int, end: int) -> int:
+def phrase_part(data: Bytes, start: int, end: int) -> bool:
     """Whether this chunk may belong to a phrase that c4 asks for, by a few of its letters."""
+    if end - start < 3:
+        return False
     a: Any = data[start] | 0x20
     b: Any = data[start + 1] | 0x20
     c: Any = data[start + 2] | 0x20
-    if a == 0x70:  # policy
-        return int(b == 0x6F and c == 0x6C)
-    if a == 0x63:  # cookies
-        return int(b == 0x6F and c == 0x6F)
-    if a == 0x75:  # use
-        return int(b == 0x73 and c == 0x65)
-    if a == 0x69:  # ipsum
-        return int(b == 0x70 and c == 0x73)
-    if position - start >= 10:  # javascript, anywhere in the chunk
-        for index in range(start, position - 9):
-            if data[index] | 0x20 == 0x6A and data[index + 1] | 0x20 == 0x61 and data[index + 2] | 0x20 == 0x76:
-                return 1
-    return 0
+    # They begin a chunk: policy, cookies, use, ipsum; only javascript may stand within one.
+    if b == 0x6F and ((a == 0x70 and c == 0x6C) or (a == 0x63 and c == 0x6F)):
+        return True
+    if (a == 0x75 and b == 0x73 and c == 0x65) or (a == 0x69 and b == 0x70 and c == 0x73):
+        return True
+    for index in range(start, end - 9):
+        if data[index] | 0x20 == 0x6A and data[index + 1] | 0x20 == 0x61 and data[index + 2] | 0x20 == 0x76:
+            return True
+    return False
 
 
 @bare_kernel
@@ -213,8 +209,7 @@ def slow_chunk(
         marks[BRACKETS] |= code == 0x5B
         dots = dots + 1 if code == 0x2E else 0
         marks[ELLIPSES] += code == 0x2026 or (dots > 0 and dots % 3 == 0)
-    if end - start >= 3:
-        marks[PHRASES] = 1
+    marks[PHRASES] |= phrase_part(data, start, end)
     flags = FIRST | (GAP if gap else 0) | (LONG if size > LONG_CHUNK else 0)
     for part in range(parts):
         first, last = room[FROM][part], room[TO][part]

@@ -67,7 +67,7 @@ WEB_COUNTS = {
     "gopher_stop_word_count": "how many of the, be, to, of, and, that, have, with occur, in lower case",
     "c4_num_sentences": "sentences in the lines that C4 keeps",
     "c4_lorem_ipsum_count": "lines that C4 would keep but for 'lorem ipsum'",
-    "c4_curly_bracket_count": "lines that C4 would keep but for a curly bracket",
+    "c4_curly_bracket_count": "lines with a curly bracket, not counting those that C4 cuts before it looks",
     "fineweb_num_lines": "lines that are not blank",
 }
 WEB_SHARES = {
@@ -108,7 +108,7 @@ REPEATED_RUNS = 13
 ENDED = 128  # of a word of a Han text: a sentence ended before it
 SHORT_LINE, MIN_LINE_WORDS = 30, 3
 CITATIONS = ("[edit]", "[citation needed]")
-PHRASES_CUT = (  # behind the one that drops the whole text
+PHRASES_CUT = (  # the first drops the text, the second cuts a line, so do the others, which name policies
     *("lorem ipsum", "javascript", "terms of use", "privacy policy", "cookie policy", "uses cookies"),
     *("use of cookies", "use cookies"),
 )
@@ -687,14 +687,18 @@ def measure_c4(
             continue
         if marks[PHRASES] and has_phrase(text, start, end, 0):
             tally[LOREM_IPSUM] += 1
-        if marks[PHRASES] and cuts_phrase(text, start, end):
+        if marks[PHRASES] and has_phrase(text, start, end, 1):
             removed += 1
             continue
+        # A bracket drops the text even in a line that a policy's phrase cuts.
         if marks[BRACES]:
             for position in range(start, end):
                 if text[position] == 0x7B:
                     tally[CURLY_BRACKETS] += 1
                     break
+        if marks[PHRASES] and names_policy(text, start, end):
+            removed += 1
+            continue
         if cited > 0:
             tally[SENTENCES] += count_sentences(
                 others, 0, find_words(classes, written, start, end, others, room, ignored)
@@ -775,10 +779,10 @@ def has_phrase(data: Bytes, start: int, end: int, phrase: int) -> bool:
 
 
 @bare_kernel
-def cuts_phrase(data: Bytes, start: int, end: int) -> bool:
-    """Whether the line has a phrase for which C4 cuts it."""
+def names_policy(data: Bytes, start: int, end: int) -> bool:
+    """Whether the line names a policy, for which C4 cuts it."""
     found = False
-    for phrase in range(1, len(PHRASE_OFFSETS) - 1):
+    for phrase in range(2, len(PHRASE_OFFSETS) - 1):
         found = found or has_phrase(data, start, end, phrase)
     return found
 

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from web_filters import SHARED, installed_texts, peer_reasons, shared_texts
 
@@ -190,7 +190,8 @@ def test_decisions_on_installed_texts_are_those_of_datatrove(preset):
 LINES = st.sampled_from(
     [
         *["the cat sat on the mat with a hat.", "Go on! And be quick?", "- a list item", "• another", "end...", "end…"],
-        *["[1] A citation [edit] ends here. [2].", "We use cookies.", "JavaScript is required.", "Lorem ipsum dolor."],
+        *["[1] A citation [edit] ends here. [2].", "We use cookies.", "JavaScript is needed.", "Lorem ipsum dolor."],
+        *["We unJavaScript things.", "See (javascript) for it.", "Read our Terms of Use."],
         *["{ code }", "", "  ", "\t", "word " * 12 + ".", "x" * 1001 + " a b.", "Say “yes.”", "a b c d e f g h i j."],
         *["#tag #tag ...", "no stop", "One. Two. Three. Four. Five.", 'He said "no."  - Then left.', "été à la plage."],
     ]
@@ -199,6 +200,7 @@ BREAKS = st.sampled_from(["\n", "\n", "\n\n", "\r\n", "\u2028", "\n\n\n", " "])
 
 
 @needs_spacy
+@example("{ a } We use cookies.\nOne. Two. Three. Four. Five.")
 @given(st.lists(st.tuples(LINES, BREAKS), max_size=12).map(lambda pairs: "".join(a + b for a, b in pairs)))
 def test_any_mixture_of_lines_is_judged_as_datatrove_does(text):
     for preset in ("gopher", "c4", "fineweb"):
