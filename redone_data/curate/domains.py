@@ -9,6 +9,7 @@ it.
 
 import functools
 import json
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -137,9 +138,9 @@ class LabelStep(Step):
         """The columns of a part that :meth:`label` looks at."""
         return ["text"]
 
+    @abstractmethod
     def label(self, batch: pa.RecordBatch, rows: slice, part: str) -> pa.Array:
         """Strings, one for each row of `batch`, which is these rows of the part."""
-        raise NotImplementedError
 
     def inputs(self) -> dict[str, str]:
         return {"read": self.read.fingerprint}

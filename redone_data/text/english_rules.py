@@ -12,8 +12,8 @@ import unicodedata
 import numpy as np
 import numpy.typing as npt
 
-from redone_data.text.bare import bare_kernel
 from redone_data.text.buffers import Bytes, Int64, frozen
+from redone_data.text.kernel import lean
 
 Int32 = npt.NDArray[np.int32]
 UInt16 = npt.NDArray[np.uint16]
@@ -188,7 +188,7 @@ when¦'s→when¦'s where¦'s→where¦'s who¦'s→who¦'s why¦'s→why¦'s w�
 """
 
 
-@bare_kernel
+@lean
 def text_hash(data: Bytes, start: int, end: int) -> np.uint64:
     """Polynomial of the bytes: the hash of two strings joined follows from theirs."""
     value = np.uint64(0)
@@ -197,7 +197,7 @@ def text_hash(data: Bytes, start: int, end: int) -> np.uint64:
     return value
 
 
-@bare_kernel
+@lean
 def find_string(
     slots: Int32, offsets: Int64, strings: Bytes, data: Bytes, start: int, end: int, value: np.uint64
 ) -> int:
@@ -219,7 +219,7 @@ def find_string(
     return -1
 
 
-@bare_kernel
+@lean
 def may_be_exception(value: np.uint64) -> bool:
     """Whether some exception's hash falls on this bit; one in fifty others does too."""
     bit = np.int64((value * SLOT_FACTOR) >> np.uint64(48))

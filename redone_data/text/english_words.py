@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from redone_data.text.bare import bare_kernel
 from redone_data.text.buffers import Bytes, Int64
 from redone_data.text.characters import CLASS_MASK, DIGIT, class_byte, decode
 from redone_data.text.english_rules import (
@@ -53,6 +52,7 @@ from redone_data.text.english_rules import (
     may_be_exception,
     text_hash,
 )
+from redone_data.text.kernel import lean
 
 # Of a word: it opens a chunk, has a letter, has more than symbols, is punctuation, may end a sentence, follows white
 # space that is a token to spaCy, stands in a chunk of over 1000 characters.
@@ -72,7 +72,7 @@ STARTS, ENDS, LENGTHS, FLAGS, HASH = range(5)
 CODES, PLACES, CLASSES, FROM, TO, MERGED_FROM, MERGED_TO, STACK, FOUND = range(9)
 
 
-@bare_kernel
+@lean
 def class_of(classes: UInt16, code: int) -> int:
     """The class bits of a code point."""
     if code < TABLE_END:
@@ -83,12 +83,12 @@ def class_of(classes: UInt16, code: int) -> int:
     return LETTER if code < 0x40000 else 0
 
 
-@bare_kernel
+@lean
 def is_digit(code: int) -> bool:
     return 0x30 <= code <= 0x39
 
 
-@bare_kernel
+@lean
 def find_words(classes: UInt16, data: Bytes, begin: int, end: int, words: Int64, room: Int64, marks: Int64) -> int:
     """Fills ``words`` with those of one text and ``marks`` with what is counted; the number of words."""
     count = 0
@@ -161,13 +161,13 @@ def find_words(classes: UInt16, data: Bytes, begin: int, end: int, words: Int64,
     return count
 
 
-@bare_kernel
+@lean
 def put(words: Int64, index: int, start: int, end: int, length: int, flags: int, value: np.uint64) -> None:
     words[STARTS, index], words[ENDS, index], words[LENGTHS, index] = start, end, length
     words[FLAGS, index], words[HASH, index] = flags, np.int64(value)
 
 
-@bare_kernel
+@lean
 def phrase_part(data: Bytes, start: int, end: int) -> bool:
     """Whether this chunk may belong to a phrase that c4 asks for, by a few of its letters."""
     if end - start < 3:
@@ -186,7 +186,7 @@ def phrase_part(data: Bytes, start: int, end: int) -> bool:
     return False
 
 
-@bare_kernel
+@lean
 def slow_chunk(
     classes: UInt16,
     data: Bytes,
@@ -226,7 +226,7 @@ def slow_chunk(
     return count
 
 
-@bare_kernel
+@lean
 def split_chunk(classes: UInt16, data: Bytes, start: int, end: int, room: Int64) -> tuple[int, int]:
     """(characters, words) of a chunk; word ``i`` is the characters from ``room[FROM][i]`` to ``room[TO][i]``."""
     size = 0
@@ -246,7 +246,7 @@ def split_chunk(classes: UInt16, data: Bytes, start: int, end: int, room: Int64)
     return size, count
 
 
-@bare_kernel
+@lean
 def exception_at(data: Bytes, room: Int64, first: int, last: int) -> int:
     """The exception that the characters from ``first`` to ``last`` are, or -1."""
     start, end = room[PLACES][first], room[PLACES][last]
@@ -258,7 +258,7 @@ def exception_at(data: Bytes, room: Int64, first: int, last: int) -> int:
     return find_string(EXCEPTION_SLOTS, EXCEPTION_OFFSETS, EXCEPTION_DATA, data, start, end, value)
 
 
-@bare_kernel
+@lean
 def split_affixes(data: Bytes, size: int, digits: bool, room: Int64) -> int:
     """spaCy's Tokenizer._split_affixes and _attach_tokens."""
     starts, ends, stack = room[FROM], room[TO], room[STACK]
@@ -310,7 +310,7 @@ def split_affixes(data: Bytes, size: int, digits: bool, room: Int64) -> int:
     return count
 
 
-@bare_kernel
+@lean
 def prefix_length(room: Int64, first: int, last: int) -> int:
     """How many characters spaCy's prefix rules take."""
     codes = room[CODES]
@@ -331,7 +331,7 @@ def prefix_length(room: Int64, first: int, last: int) -> int:
     return 0
 
 
-@bare_kernel
+@lean
 def suffix_length(data: Bytes, room: Int64, first: int, last: int, digits: bool) -> int:
     """How many characters spaCy's suffix rules take: of several, the one that begins first."""
     if first >= last:
@@ -381,7 +381,7 @@ def suffix_length(data: Bytes, room: Int64, first: int, last: int, digits: bool)
     return best
 
 
-@bare_kernel
+@lean
 def split_infixes(room: Int64, first: int, last: int, count: int) -> int:
     """Adds the parts of what affixes left; an infix at its very start does not split."""
     starts, ends = room[FROM], room[TO]
@@ -402,7 +402,7 @@ def split_infixes(room: Int64, first: int, last: int, count: int) -> int:
     return count
 
 
-@bare_kernel
+@lean
 def infix_length(room: Int64, first: int, last: int, index: int) -> int:
     """How many characters spaCy's infix rules take at ``index``."""
     codes, classes = room[CODES], room[CLASSES]
@@ -449,7 +449,7 @@ def infix_length(room: Int64, first: int, last: int, index: int) -> int:
     return 0
 
 
-@bare_kernel
+@lean
 def is_link(room: Int64, first: int, last: int) -> bool:
     """Whether spaCy's pattern of links and addresses matches the whole."""
     codes = room[CODES]
@@ -478,7 +478,7 @@ def is_link(room: Int64, first: int, last: int) -> bool:
     return named
 
 
-@bare_kernel
+@lean
 def is_scheme(room: Int64, index: int) -> bool:
     """``\\w``, ``+``, ``-`` or ``.``"""
     code = room[CODES][index]
@@ -486,12 +486,12 @@ def is_scheme(room: Int64, index: int) -> bool:
     return signs or (room[CLASSES][index] & LETTER) > 0 or class_byte(code) & CLASS_MASK == DIGIT
 
 
-@bare_kernel
+@lean
 def in_label(code: int) -> bool:
     return is_digit(code) or 97 <= (code | 0x20) <= 122 or 0xA1 <= code <= 0xFFFF
 
 
-@bare_kernel
+@lean
 def is_host(room: Int64, first: int, last: int) -> bool:
     """Whether an address or a name of dotted labels, perhaps with port and path, runs to the end."""
     codes = room[CODES]
@@ -515,7 +515,7 @@ def is_host(room: Int64, first: int, last: int) -> bool:
     return labels > 0 and 2 <= index - start < LONGEST_LABEL and ends_host(codes, index, last)
 
 
-@bare_kernel
+@lean
 def ends_host(codes: Int64, index: int, last: int) -> bool:
     """Whether only a port and a path follow."""
     if index < last and codes[index] == 0x3A:
@@ -528,7 +528,7 @@ def ends_host(codes: Int64, index: int, last: int) -> bool:
     return index == last or codes[index] == 0x2F or codes[index] == 0x3F or codes[index] == 0x23
 
 
-@bare_kernel
+@lean
 def is_address(codes: Int64, first: int, last: int) -> bool:
     """Four numbers with dots, not a private network, then port and path."""
     index = first
@@ -556,7 +556,7 @@ def is_address(codes: Int64, first: int, last: int) -> bool:
     return fits and not private and ends_host(codes, index, last)
 
 
-@bare_kernel
+@lean
 def merge_parts(data: Bytes, count: int, room: Int64) -> int:
     """spaCy's Tokenizer._apply_special_cases within a chunk: parts that together are an exception become its words."""
     starts, ends, places = room[FROM], room[TO], room[PLACES]

@@ -1,7 +1,8 @@
 """One decorator for every numba kernel here: compiled once, cached on disk, run without the interpreter lock.
 
 numba keys its disk cache by the file of the function alone, so an edit to a kernel that others inline would leave
-those others stale and silently wrong. Here the key is every source file of the folder and the Unicode version.
+those others stale and silently wrong. Here the key is every source file of the kernel's folder and of this one, whose
+kernels others call, and the Unicode version.
 """
 
 import functools
@@ -43,8 +44,8 @@ def _compile(function: Callable[Parameters, Result], **options: bool) -> Callabl
 
 @functools.cache
 def source_stamp(folder: Path) -> str:
-    """Changes when any Python file of ``folder`` does, or the Unicode tables that kernels freeze."""
+    """Changes when any Python file of ``folder`` or of this one does, or the Unicode tables that kernels freeze."""
     digest = hashlib.sha256(unicodedata.unidata_version.encode())
-    for path in sorted(folder.glob("*.py")):
+    for path in sorted({*folder.glob("*.py"), *Path(__file__).parent.glob("*.py")}):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()

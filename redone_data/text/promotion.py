@@ -14,8 +14,8 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from redone_data.text.bare import bare_kernel
 from redone_data.text.buffers import Bytes, Int64, frozen, string_buffers
+from redone_data.text.kernel import lean
 
 PROMOTION_METRICS: dict[str, str] = {
     "contact_phrase_count": "calls to get in touch: WeChat and QQ names, 'DM to order', 'link in bio', masked contacts",
@@ -94,7 +94,7 @@ def slot_of_head(text: bytes) -> int:
     return (head * int(SLOT_MULTIPLIER) & 0xFFFFFFFF) >> (32 - SLOT_BITS)
 
 
-@bare_kernel
+@lean
 def _count_rows(
     offsets: Int64, data: Bytes, first: Int64, starts: Int64, letters: Bytes, kinds: Bytes, counts: Int64
 ) -> None:
@@ -121,7 +121,7 @@ def _count_rows(
             position = after
 
 
-@bare_kernel
+@lean
 def matches(data: Bytes, begin: int, position: int, end: int, letters: Bytes, start: int, size: int) -> bool:
     """Whether the phrase stands at ``position``, no Latin letter or digit running on beyond its own."""
     if position + size > end:
@@ -137,7 +137,7 @@ def matches(data: Bytes, begin: int, position: int, end: int, letters: Bytes, st
     return not (is_latin(letters[start + size - 1]) and position + size < end and is_latin(data[position + size]))
 
 
-@bare_kernel
+@lean
 def is_latin(byte: int) -> bool:
     """An ASCII letter or digit."""
     return 97 <= (byte | 0x20) <= 122 or 48 <= byte <= 57

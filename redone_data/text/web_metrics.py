@@ -15,7 +15,6 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from redone_data.text.bare import bare_kernel
 from redone_data.text.buffers import Bytes, Float64, Int64, UInt64, frozen, string_buffers
 from redone_data.text.characters import CLASS_MASK, HAN, KANA, OTHER_LETTER, class_byte, decode
 from redone_data.text.english_rules import (
@@ -57,7 +56,7 @@ from redone_data.text.english_words import (
     put,
 )
 from redone_data.text.features import STOP_WORDS, share
-from redone_data.text.kernel import kernel
+from redone_data.text.kernel import kernel, lean
 from redone_data.text.minhash import bytes_hash
 from redone_data.text.simd import load64
 from redone_data.text.words import NONE, next_word
@@ -233,7 +232,7 @@ def _measure_rows(
         )
 
 
-@bare_kernel
+@lean
 def count_characters(data: Bytes, begin: int, end: int) -> int:
     """Code points: bytes that do not continue another."""
     continuing: Any = 0
@@ -252,7 +251,7 @@ def count_characters(data: Bytes, begin: int, end: int) -> int:
     return characters
 
 
-@bare_kernel
+@lean
 def mostly_han(data: Bytes, begin: int, end: int) -> bool:
     """Whether more than half of the letters are Han or Kana."""
     letters = joined = 0
@@ -301,7 +300,7 @@ def find_units(classes: UInt16, data: Bytes, begin: int, end: int, words: Int64,
     return count
 
 
-@bare_kernel
+@lean
 def measure_words(words: Int64, count: int, marks: Int64, tally: Int64, part: Float64) -> None:
     """Gopher's numbers of words."""
     solid = characters = lettered = 0
@@ -326,7 +325,7 @@ def measure_words(words: Int64, count: int, marks: Int64, tally: Int64, part: Fl
     part[ALPHA_WORDS] = share(lettered, count)
 
 
-@bare_kernel
+@lean
 def slot_of(table: Int64, mask: int, stamp: int, key: np.uint64) -> int:
     """The slot in which ``key`` is counted, once more."""
     slot: Any = np.int64((key * SLOT_FACTOR) >> np.uint64(20)) & mask
@@ -339,7 +338,7 @@ def slot_of(table: Int64, mask: int, stamp: int, key: np.uint64) -> int:
     return found
 
 
-@bare_kernel
+@lean
 def mask_of(entries: int) -> int:
     size = 2
     while size < 2 * entries:
@@ -347,7 +346,7 @@ def mask_of(entries: int) -> int:
     return size - 1
 
 
-@bare_kernel
+@lean
 def measure_runs(
     words: Int64, count: int, characters: int, table: Int64, notes: Int64, stamp: int, part: Float64
 ) -> None:
@@ -409,7 +408,7 @@ def measure_runs(
         repeated_runs(words, count, characters, table, notes, longest, stamp, part)
 
 
-@bare_kernel
+@lean
 def repeated_runs(
     words: Int64,
     count: int,
@@ -443,7 +442,7 @@ def repeated_runs(
         part[REPEATED_RUNS + size - LEAST_RUN] = covered / characters
 
 
-@bare_kernel
+@lean
 def power(exponent: int) -> np.uint64:
     """``WORD_BASE ** exponent``."""
     value: np.uint64 = POWERS[exponent % len(POWERS)]
@@ -452,7 +451,7 @@ def power(exponent: int) -> np.uint64:
     return value
 
 
-@bare_kernel
+@lean
 def feed_lines(data: Bytes, begin: int, end: int, feeds: int, starts: Int64, ends: Int64) -> int:
     """The lines between line feeds, as ``split("\\n")`` gives them; how many."""
     starts[0] = begin
@@ -467,7 +466,7 @@ def feed_lines(data: Bytes, begin: int, end: int, feeds: int, starts: Int64, end
     return lines + 1
 
 
-@bare_kernel
+@lean
 def break_lines(classes: UInt16, data: Bytes, begin: int, end: int, starts: Int64, ends: Int64) -> int:
     """The lines as ``splitlines()`` gives them; how many."""
     lines = 0
@@ -487,7 +486,7 @@ def break_lines(classes: UInt16, data: Bytes, begin: int, end: int, starts: Int6
     return lines
 
 
-@bare_kernel
+@lean
 def skip_space(classes: UInt16, data: Bytes, start: int, end: int) -> int:
     """Where ``lstrip()`` would begin."""
     while start < end:
@@ -500,7 +499,7 @@ def skip_space(classes: UInt16, data: Bytes, start: int, end: int) -> int:
     return start
 
 
-@bare_kernel
+@lean
 def last_character(data: Bytes, start: int, end: int) -> tuple[int, int]:
     """(the last code point, where it begins) of text that is not empty."""
     position = end - 1
@@ -509,7 +508,7 @@ def last_character(data: Bytes, start: int, end: int) -> tuple[int, int]:
     return decode(data, position, end)[0], position
 
 
-@bare_kernel
+@lean
 def skip_space_back(classes: UInt16, data: Bytes, start: int, end: int) -> int:
     """Where ``rstrip()`` would end."""
     while end > start:
@@ -522,7 +521,7 @@ def skip_space_back(classes: UInt16, data: Bytes, start: int, end: int) -> int:
     return end
 
 
-@bare_kernel
+@lean
 def measure_feed_lines(
     classes: UInt16,
     data: Bytes,
@@ -576,7 +575,7 @@ def measure_feed_lines(
         measure_paragraphs(classes, data, begin, end, characters, lines, starts, ends, table, 16 * row + 3, part)
 
 
-@bare_kernel
+@lean
 def measure_paragraphs(
     classes: UInt16,
     data: Bytes,
@@ -615,7 +614,7 @@ def measure_paragraphs(
     part[PARAGRAPH_CHARS] = share(repeated_characters, characters)
 
 
-@bare_kernel
+@lean
 def measure_lines(classes: UInt16, data: Bytes, lines: int, starts: Int64, ends: Int64, part: Float64) -> None:
     """Gopher's lines with bullets and ellipses."""
     bullets = trails = 0
@@ -628,7 +627,7 @@ def measure_lines(classes: UInt16, data: Bytes, lines: int, starts: Int64, ends:
     part[BULLET_LINES], part[ELLIPSIS_LINES] = share(bullets, lines), share(trails, lines)
 
 
-@bare_kernel
+@lean
 def is_trail(data: Bytes, start: int, end: int, stops_only: bool) -> bool:
     """Whether the text ends in ``...``, or in U+2026 (E2 80 A6) unless ``stops_only``."""
     if end - start < 3:
@@ -639,7 +638,7 @@ def is_trail(data: Bytes, start: int, end: int, stops_only: bool) -> bool:
     return (a == 0x2E and b == 0x2E and c == 0x2E) or (not stops_only and a == 0xE2 and b == 0x80 and c == 0xA6)
 
 
-@bare_kernel
+@lean
 def measure_c4(
     classes: UInt16,
     data: Bytes,
@@ -708,7 +707,7 @@ def measure_c4(
     part[REMOVED_LINES] = share(removed, solid)
 
 
-@bare_kernel
+@lean
 def without_citations(data: Bytes, start: int, end: int, scratch: Bytes) -> int:
     """One more than the bytes written to ``scratch`` where the line has a citation such as [1]; else 0."""
     size = 0
@@ -735,7 +734,7 @@ def without_citations(data: Bytes, start: int, end: int, scratch: Bytes) -> int:
     return size + 1 if found else 0
 
 
-@bare_kernel
+@lean
 def starts_with(data: Bytes, position: int, end: int, citation: int) -> bool:
     first, last = CITATION_OFFSETS[citation], CITATION_OFFSETS[citation + 1]
     if position + last - first > end:
@@ -746,7 +745,7 @@ def starts_with(data: Bytes, position: int, end: int, citation: int) -> bool:
     return same
 
 
-@bare_kernel
+@lean
 def ends_sentence(classes: UInt16, data: Bytes, start: int, end: int, han: bool) -> bool:
     """Whether C4 takes the end of a line for the end of a sentence; in a Han text also any script's full stop."""
     if end <= start:
@@ -759,7 +758,7 @@ def ends_sentence(classes: UInt16, data: Bytes, start: int, end: int, han: bool)
     return code == 0x3F or code == 0x21 or code == 0x22 or code == 0x27
 
 
-@bare_kernel
+@lean
 def has_phrase(data: Bytes, start: int, end: int, phrase: int) -> bool:
     """Whether a phrase, of small letters and spaces, occurs in any case."""
     first, last = PHRASE_OFFSETS[phrase], PHRASE_OFFSETS[phrase + 1]
@@ -778,7 +777,7 @@ def has_phrase(data: Bytes, start: int, end: int, phrase: int) -> bool:
     return False
 
 
-@bare_kernel
+@lean
 def names_policy(data: Bytes, start: int, end: int) -> bool:
     """Whether the line names a policy, for which C4 cuts it."""
     found = False
@@ -787,7 +786,7 @@ def names_policy(data: Bytes, start: int, end: int) -> bool:
     return found
 
 
-@bare_kernel
+@lean
 def count_sentences(words: Int64, first: int, last: int) -> int:
     """spaCy's Sentencizer: a sentence begins at the first word after a full stop that is no punctuation."""
     sentences = 1

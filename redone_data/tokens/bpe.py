@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from redone_data.text.buffers import Bytes, Int64, frozen
-from redone_data.text.kernel import kernel
+from redone_data.text.kernel import kernel, lean
 from redone_data.tokens.pretokens import (
     BLANK,
     SCHEMES,
@@ -24,7 +24,6 @@ from redone_data.tokens.pretokens import (
     Scheme,
     character_classes,
     decode,
-    leaf,
     look,
     pretoken_ends,
 )
@@ -267,7 +266,7 @@ def _fill_bigrams(codes: Int64, bigrams: Int64) -> None:
         bigrams[bit >> 6] |= np.int64(1) << (bit & 63)
 
 
-@leaf
+@lean
 def _rank(pairs: Int64, left: int, right: int) -> int:
     mask = len(pairs) - 1
     key = np.int64(left) << ID_BITS | np.int64(right)
@@ -304,7 +303,7 @@ def doubtful_rows(offsets: Int64, data: Bytes, tables: Tables) -> Flags:
     return doubtful
 
 
-@leaf
+@lean
 def _needle_at(data: Bytes, position: int, end: int, needles: Bytes, needle_offsets: Int64) -> bool:
     for number in range(len(needle_offsets) - 1):
         start, stop = needle_offsets[number], needle_offsets[number + 1]
@@ -355,7 +354,7 @@ def encode_rows(
     return to
 
 
-@leaf
+@lean
 def _encode_pretokens(
     data: Bytes,
     position: int,
@@ -406,7 +405,7 @@ def _encode_pretokens(
     return to
 
 
-@leaf
+@lean
 def _encode_pretoken(
     data: Bytes,
     start: int,
@@ -462,12 +461,12 @@ def _encode_pretoken(
     return _write_merged(symbols, ranks, heap, count, model, out, to) - begin
 
 
-@leaf
+@lean
 def _bigram(first: Any, second: Any) -> Any:
     return ((first << 20 | second) * _HASH >> 40) & (NUM_BIGRAM_BITS - 1)
 
 
-@leaf
+@lean
 def _write_merged(symbols: Int64, ranks: Int64, heap: Int64, count: int, model: Model, out: UInt32, to: int) -> int:
     """Merge the first ``count`` of ``symbols``, and write what is left; the place after it."""
     if count == 2:
@@ -483,7 +482,7 @@ def _write_merged(symbols: Int64, ranks: Int64, heap: Int64, count: int, model: 
     return to + count
 
 
-@leaf
+@lean
 def _merge_short(symbols: Int64, ranks: Int64, count: int, pairs: Int64, merged_ids: Int32) -> int:
     for at in range(count - 1):
         ranks[at] = _rank(pairs, symbols[at], symbols[at + 1])
@@ -506,7 +505,7 @@ def _merge_short(symbols: Int64, ranks: Int64, count: int, pairs: Int64, merged_
     return count
 
 
-@leaf
+@lean
 def _merge_long(symbols: Int64, links: Int64, heap: Int64, count: int, pairs: Int64, merged_ids: Int32) -> int:
     """The same by a heap of (rank, place), for runs without a space and for noise: n log n.
 
@@ -546,7 +545,7 @@ def _merge_long(symbols: Int64, links: Int64, heap: Int64, count: int, pairs: In
     return kept
 
 
-@leaf
+@lean
 def _push(heap: Int64, size: int, value: int) -> int:
     at = size
     while at > 0 and heap[(at - 1) >> 1] > value:
@@ -556,7 +555,7 @@ def _push(heap: Int64, size: int, value: int) -> int:
     return size + 1
 
 
-@leaf
+@lean
 def _pop(heap: Int64, size: int) -> int:
     size -= 1
     value = heap[size]

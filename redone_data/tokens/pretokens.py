@@ -7,16 +7,15 @@ asked of the regex engine of ``tokenizers`` itself, so that both follow one vers
 
 import functools
 import unicodedata
-from collections.abc import Callable
-from typing import Any, NamedTuple, ParamSpec, TypeVar, cast
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 from tokenizers import Regex, pre_tokenizers
 
 from redone_data.text.buffers import Bytes, Int64, frozen
 from redone_data.text.characters import NFC_FLAG, class_byte
+from redone_data.text.kernel import lean
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
@@ -92,14 +91,7 @@ def character_classes(scheme: Scheme) -> Bytes:
     return frozen(table)
 
 
-def leaf(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
-    """``function`` compiled without reference counts, for what kernels call once a pretoken and more: it may allocate
-    nothing, and its arrays live as long as the caller's. Counting is atomic, and took half of the time of encoding."""
-    options: Any = {"nogil": True, "_nrt": False}
-    return cast("Callable[Parameters, Result]", njit(**options)(function))
-
-
-@leaf
+@lean
 def decode(data: Bytes, position: int) -> tuple[int, int]:
     """(code point, the position after it) in valid UTF-8, as Arrow's strings are."""
     lead: Any = np.int64(data[position])
@@ -114,7 +106,7 @@ def decode(data: Bytes, position: int) -> tuple[int, int]:
     return (lead & 0x07) << 18 | second << 12 | third << 6 | (np.int64(data[position + 3]) & 0x3F), position + 4
 
 
-@leaf
+@lean
 def look(data: Bytes, position: int, classes: Bytes) -> tuple[int, int]:
     """(the classes of the character at ``position``, the position after it)."""
     if data[position] < 0x80:
@@ -125,7 +117,7 @@ def look(data: Bytes, position: int, classes: Bytes) -> tuple[int, int]:
     return kind, after
 
 
-@leaf
+@lean
 def pretoken_ends(data: Bytes, start: int, end: int, classes: Bytes, scheme: Scheme, ends: Int64) -> int:
     """Fill in where each pretoken of ``data[start:end]`` ends; how many."""
     count = 0

@@ -128,7 +128,8 @@ def test_a_baseline_that_is_recommended_instead_is_not_sold_as_found() -> None:
     ],
 )
 def test_a_run_that_stopped_early_still_has_a_report(changes: dict[str, object]) -> None:
-    Page(render(dataclasses.replace(small(), **changes)))  # type: ignore[arg-type]
+    page = Page(render(dataclasses.replace(small(), **changes)))  # type: ignore[arg-type]
+    assert {"overview", "curation"} <= set(page.ids)
 
 
 def test_numbers_that_do_not_exist_are_dashes() -> None:
