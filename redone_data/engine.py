@@ -22,6 +22,7 @@ import time
 import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -30,7 +31,7 @@ from loguru import logger as _loguru
 
 from redone_data.errors import RedoneError
 from redone_data.manifest import ASIDES, MANIFEST, atomic, digest, file_digest, read_json, write_json
-from redone_data.processes import end_with, is_alive, start_fork_server
+from redone_data.processes import is_alive
 
 # datatrove logs every task to the terminal; our progress and error records say the same once.
 _loguru.disable("datatrove")
@@ -195,6 +196,13 @@ class Engine:
     def run(self, step: Step) -> Output:
         return self.run_all([step])[0]
 
+    def release_workers(self) -> None:
+        """End idle worker processes, whose memory something else can use."""
+        if self.executor.kind == "local" and self.executor.workers > 1:
+            from redone_data.local_executor import release_workers
+
+            release_workers()
+
     def run_all(self, steps: Sequence[Step]) -> list[Output]:
         """Run steps that do not depend on each other (the same verb for several sources) as one set of tasks."""
         for step in steps:
@@ -337,11 +345,17 @@ class Job:
         for leftover in [self.folder / _PLAN, *self.folder.rglob(ASIDES)]:
             leftover.unlink(missing_ok=True)
         working = {self.folder / _TASKS}
-        files = {}
-        for path in sorted(self.folder.rglob("*")):
-            if path.is_file() and not working & set(path.parents) and path.name != MANIFEST:
-                name = path.relative_to(self.folder).as_posix()
-                files[name] = {"bytes": path.stat().st_size, "sha256": file_digest(path)}
+        made = [
+            path
+            for path in sorted(self.folder.rglob("*"))
+            if path.is_file() and not working & set(path.parents) and path.name != MANIFEST
+        ]
+        with ThreadPoolExecutor(os.cpu_count()) as threads:
+            checksums = threads.map(file_digest, made)
+            files = {
+                path.relative_to(self.folder).as_posix(): {"bytes": path.stat().st_size, "sha256": checksum}
+                for path, checksum in zip(made, checksums, strict=True)
+            }
         manifest = {**self.step.identity(), "files": files, "tasks": results, "statistics": statistics}
         write_json(self.folder / MANIFEST, manifest)
         shutil.rmtree(self.folder / _TASKS)
@@ -375,7 +389,7 @@ def _load_plan(path: Path, written_at: int) -> tuple[list[Job], list[tuple[int, 
 class RunTask:
     """What the executor calls: a datatrove pipeline of one callable. Small, because it is pickled once a task.
 
-    `owner`: the process whose workers end with it; None where tasks run on other machines.
+    `owner`: the process that watches local workers; None where tasks run on other machines.
     """
 
     plan: Path
@@ -390,7 +404,6 @@ class RunTask:
         if self.owner in (None, os.getpid()):
             job.run(index)
         else:
-            end_with(self.owner)
             with job.marked():
                 job.run(index)
 
@@ -401,15 +414,10 @@ def _run_on_executor(config: ExecutorConfig, run_task: Callable[..., None], task
         for rank in range(tasks):
             run_task(None, rank, tasks)
     elif config.kind == "local":
-        import multiprocess
-        from datatrove.executor import LocalPipelineExecutor
+        from redone_data.local_executor import PooledExecutor
 
-        # Workers are forked from a server that has imported everything once, not once a worker and step.
-        multiprocess.set_forkserver_preload(["redone_data.pipeline"])
-        start_fork_server()
         try:
-            workers = min(config.workers, tasks)
-            LocalPipelineExecutor([run_task], tasks=tasks, workers=workers, logging_dir=str(logs)).run()
+            PooledExecutor([run_task], tasks=tasks, workers=config.workers, logging_dir=str(logs)).run()
         except OSError as error:  # of its logs: what a task raises is kept as its record
             raise RedoneError(f"{logs}: cannot be written: {error.strerror or error}") from error
     elif config.kind == "ray":

@@ -97,10 +97,13 @@ class Run:
                 leftover.unlink(missing_ok=True)
             try:
                 for stage in STAGES[: STAGES.index(until) + 1]:
+                    if stage == "design":  # proxies are trained in processes of their own
+                        self.engine.release_workers()
                     getattr(self, f"_{stage}")()
                 if until == "sample":
                     self._publish()
             finally:
+                self.engine.release_workers()
                 self._write_timings()
 
     def read_steps(self) -> list[ReadStep]:

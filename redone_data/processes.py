@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 import types
+from collections.abc import Mapping
 
 _PR_SET_PDEATHSIG = 1
 _RETRY_SECONDS = 0.05
@@ -99,15 +100,22 @@ def kill_children() -> None:
             child.kill()
 
 
-def start_fork_server() -> None:
-    """Start the process that forks pool workers, deaf to Ctrl-C like all that it forks: the run alone answers it."""
+def start_fork_server(environment: Mapping[str, str]) -> None:
+    """Start the process that forks pool workers, deaf to Ctrl-C like all that it forks: the run alone answers it.
+
+    ``environment``: added to its environment and theirs, where the user's own does not say otherwise.
+    """
     from multiprocess import resource_tracker
     from multiprocess.forkserver import ensure_running
 
     resource_tracker.ensure_running()  # it would unblock signals
 
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    added = environment.keys() - os.environ.keys()
+    os.environ.update({name: environment[name] for name in added})
     try:
         ensure_running()
     finally:
+        for name in added:
+            del os.environ[name]
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

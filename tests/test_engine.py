@@ -155,6 +155,21 @@ def test_two_workers_give_the_same_bytes_as_one(tmp_path: Path) -> None:
     assert tree(tmp_path / "1") == tree(tmp_path / "2")
 
 
+def test_workers_outlive_a_step_share_the_cores_and_end_when_asked(tmp_path: Path) -> None:
+    psutil = pytest.importorskip("psutil")
+    engine = Engine(tmp_path, ExecutorConfig(workers=2))
+    engine.run(STEP)
+    first = engine.timings["count"]["tasks"].values()
+    engine.run(NextVersion(STEP.numbers))
+    second = engine.timings["count"]["tasks"].values()
+    workers = {task["process"] for task in [*first, *second]}
+    assert len(workers) <= 2
+    assert os.getpid() not in workers
+    assert {task["threads"] for task in second} == {max(1, (os.cpu_count() or 1) // 2)}
+    engine.release_workers()
+    assert not any(map(psutil.pid_exists, workers))
+
+
 def test_ray_gives_the_same_bytes(tmp_path: Path) -> None:
     """On a real Ray cluster of one machine with two cores."""
     pytest.importorskip("ray")
