@@ -22,7 +22,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from redone_data.errors import RedoneError, did_you_mean
 from redone_data.mix.surrogate import Fitted, LinearSurrogate, surrogate_named
@@ -198,6 +197,8 @@ def spearman(predicted_R: Floats, measured_R: Floats) -> float:
     """Rank correlation; 0 where either side is constant, for a constant ranks nothing."""
     if _constant(predicted_R) or _constant(measured_R):
         return 0.0
+    from scipy.stats import rankdata  # half a second, and every command reads recipes
+
     return float(np.corrcoef(rankdata(predicted_R), rankdata(measured_R))[0, 1])
 
 

@@ -17,15 +17,17 @@ Shapes: R runs, C candidates, D domains, T parameters.
 import warnings
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import TYPE_CHECKING, ClassVar, final
 
-import lightgbm
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 from scipy.special import expit
 
 from redone_data.errors import RedoneError, did_you_mean
+
+if TYPE_CHECKING:
+    import lightgbm
 
 Floats = NDArray[np.float64]
 
@@ -121,6 +123,8 @@ class LightGBMSurrogate(Surrogate):
             "seed": int(rng.integers(2**31 - 1)),
             "verbosity": -1,
         }
+        import lightgbm  # brings pandas; only fits need it
+
         data = lightgbm.Dataset(weights_RD, label=(losses_R - mean) / scale, params=parameters)
         return _Trees(lightgbm.train(parameters, data, num_boost_round=self.rounds), mean, scale)
 
@@ -128,7 +132,7 @@ class LightGBMSurrogate(Surrogate):
 @final
 @dataclass(frozen=True)
 class _Trees(Fitted):
-    booster: lightgbm.Booster
+    booster: "lightgbm.Booster"
     mean: float
     scale: float
 
