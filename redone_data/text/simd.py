@@ -43,20 +43,23 @@ def _load64(typing_context: Any, data: Any, position: Any) -> Any:
     return types.uint64(data, types.int64), generate
 
 
-def _alphanumeric_mask(typing_context: Any, data: Any, position: Any) -> Any:
+def _range_mask(typing_context: Any, data: Any, position: Any, first: Any, last: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        kind = ir.VectorType(ir.IntType(8), BLOCK)
+        byte, kind = ir.IntType(8), ir.VectorType(ir.IntType(8), BLOCK)
 
-        def between(block: Any, first: str, last: str) -> Any:
-            distance = builder.sub(block, ir.Constant(kind, [ord(first)] * BLOCK))
-            return builder.icmp_unsigned("<=", distance, ir.Constant(kind, [ord(last) - ord(first)] * BLOCK))
+        def spread(value: Any) -> Any:
+            one = builder.insert_element(ir.Constant(kind, ir.Undefined), builder.trunc(value, byte), ir.IntType(32)(0))
+            zeros = ir.Constant(ir.VectorType(ir.IntType(32), BLOCK), [0] * BLOCK)
+            return builder.shuffle_vector(one, ir.Constant(kind, ir.Undefined), zeros)
 
-        pointer = builder.bitcast(_address(context, builder, signature, arguments), kind.as_pointer())
-        block = builder.load(pointer, align=1)
-        lower = builder.or_(block, ir.Constant(kind, [0x20] * BLOCK))
-        return builder.bitcast(builder.or_(between(lower, "a", "z"), between(block, "0", "9")), ir.IntType(64))
+        address = _address(context, builder, signature, arguments[:2])
+        block = builder.load(builder.bitcast(address, kind.as_pointer()), align=1)
+        low, high = arguments[2:]
+        distance = builder.sub(block, spread(low))
+        inside = builder.icmp_unsigned("<=", distance, spread(builder.sub(high, low)))
+        return builder.bitcast(inside, ir.IntType(64))
 
-    return types.uint64(data, types.int64), generate
+    return types.uint64(data, types.int64, types.int64, types.int64), generate
 
 
 def _trailing_zeros(typing_context: Any, value: Any) -> Any:
@@ -69,8 +72,22 @@ def _trailing_zeros(typing_context: Any, value: Any) -> Any:
 # Each reads ``data`` from ``position`` on without a check: its caller knows that so many bytes are there.
 load8 = cast("Callable[[Bytes, int], int]", intrinsic(_load8))
 load64 = cast("Callable[[Bytes, int], np.uint64]", intrinsic(_load64))
-alphanumeric_mask = cast("Callable[[Bytes, int], np.uint64]", intrinsic(_alphanumeric_mask))
+range_mask = cast("Callable[[Bytes, int, int, int], np.uint64]", intrinsic(_range_mask))
 trailing_zeros = cast("Callable[[np.uint64], int]", intrinsic(_trailing_zeros))
+
+
+@inlined
+def alphanumeric_mask(data: Bytes, position: int) -> np.uint64:
+    """Bit ``i``: whether byte ``position + i`` is an ASCII letter or digit."""
+    return range_mask(data, position, 48, 57) | range_mask(data, position, 65, 90) | range_mask(data, position, 97, 122)
+
+
+@inlined
+def below(size: int) -> np.uint64:
+    """The mask of the bits below ``size``: none if it is 0 or less, all if it is 64 or more."""
+    if size <= 0:
+        return np.uint64(0)
+    return ~np.uint64(0) >> np.uint64(64 - size) if size < BLOCK else ~np.uint64(0)
 
 
 @inlined

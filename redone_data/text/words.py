@@ -37,7 +37,16 @@ from redone_data.text.characters import (
     decode,
 )
 from redone_data.text.kernel import inlined, kernel, lean
-from redone_data.text.simd import is_alphanumeric, load8, mark_alphanumeric, run_end
+from redone_data.text.simd import (
+    BLOCK,
+    below,
+    is_alphanumeric,
+    load8,
+    mark_alphanumeric,
+    range_mask,
+    run_end,
+    trailing_zeros,
+)
 
 MAX_TOPIC, MAX_NAME = 40, 30
 ZWJ, TEXT_STYLE, EMOJI_STYLE, KEYCAP = 0x200D, 0xFE0E, 0xFE0F, 0x20E3
@@ -102,13 +111,146 @@ def split_text(
 ) -> int:
     """Writes the units of the text ``data[begin:end]`` and gives their number.
 
-    They are those of :func:`next_word`, which this asks for what is rare in posts. With ``OPEN_HASHTAGS`` the sign of
-    a hashtag is skipped, and what follows the sign is read as plain text.
+    They are those of :func:`next_word`. Blocks of 64 bytes are split by masks into words of ASCII and Han characters,
+    whose starts and ends each come in order; the rest of the text by :func:`split_slowly`. With ``OPEN_HASHTAGS`` the
+    sign of a hashtag is skipped, and what follows the sign is read as plain text.
     """
     mark_alphanumeric(data, begin, end, masks)
-    count = 0
-    position = begin
-    while position < end:
+    count = ended = 0
+    position = begin  # what lies before was split slowly
+    base = begin
+    before = words_before = plain_before = han_before = np.uint64(0)  # bits carried over from the block before
+    one, two, three = np.uint64(1), np.uint64(2), np.uint64(3)
+    while base <= end and base + BLOCK + 2 <= len(data):
+        index = (base - begin) >> 6
+        inside = below(end - base)
+        solid = masks[index]
+        following = solid >> one
+        if base + BLOCK <= end:
+            following |= masks[index + 1] << np.uint64(63)
+        inner = range_mask(data, base, APOSTROPHE, APOSTROPHE) & (solid << one | before) & following
+        word = solid | inner
+        past = word << one | words_before
+        start, stop = word & ~past, past & ~word
+        before, words_before = solid >> np.uint64(63), word >> np.uint64(63)
+        h = range_mask(data, base, LOWER_H, LOWER_H) | range_mask(data, base, LOWER_H - 32, LOWER_H - 32)
+        t = range_mask(data, base + 1, LOWER_T, LOWER_T) | range_mask(data, base + 1, LOWER_T - 32, LOWER_T - 32)
+        odd = start & h & t | range_mask(data, base, HASH, HASH) & inside | range_mask(data, base, AT, AT) & inside
+        high = range_mask(data, base, 0x80, 0xFF) & inside
+        han = np.uint64(0)
+        if high | plain_before:
+            whole = range_mask(data, base + 1, 0x80, 0xBF) & range_mask(data, base + 2, 0x80, 0xBF) & below(end - base - 2)
+            han = han_mask(data, base) & whole
+            plain = han | skipped_mask(data, base) & whole
+            odd |= high & ~(plain | plain << one | plain << two | plain_before)
+            plain_before = plain >> np.uint64(63) | plain >> np.uint64(62)
+        start |= han
+        stop |= han << three | han_before
+        han_before = han >> np.uint64(61)
+        if position >= base:
+            start &= ~below(position - base)
+            odd &= ~below(position - base)
+            stop &= ~below(position - base + 1)
+        while odd:
+            place = trailing_zeros(odd)
+            here, there = start & below(place), stop & below(place + 1)
+            while here:
+                bit = trailing_zeros(here)
+                starts[count], kinds[count] = base + bit, WORD + np.int64((han >> np.uint64(bit)) & one)
+                count += 1
+                here &= here - one
+            while there:
+                ends[ended] = base + trailing_zeros(there)
+                ended += 1
+                there &= there - one
+            position, count = split_slowly(
+                data, begin, position, base + place, end, starts, ends, kinds, masks, hashtags, count, base + place + 1
+            )
+            ended = count
+            start &= ~below(position - base)
+            odd &= ~below(position - base)
+            stop &= ~below(position - base + 1)
+        while start:
+            bit = trailing_zeros(start)
+            starts[count], kinds[count] = base + bit, WORD + np.int64((han >> np.uint64(bit)) & one)
+            count += 1
+            start &= start - one
+        while stop:
+            ends[ended] = base + trailing_zeros(stop)
+            ended += 1
+            stop &= stop - one
+        base += BLOCK
+    if base <= end and position < end:
+        if ended < count:
+            count -= 1
+            base = starts[count]
+        else:
+            base += np.int64(plain_before & one) + np.int64(plain_before >> one)
+        _, count = split_slowly(
+            data, begin, position, max(base, position), end, starts, ends, kinds, masks, hashtags, count, end
+        )
+    return count
+
+
+@inlined
+def han_mask(data: Bytes, position: int) -> np.uint64:
+    """Bit ``i``: whether three bytes from ``position + i`` on are U+4E00 to U+9FFF, if they are one character."""
+    return range_mask(data, position, 0xE5, 0xE9) | range_mask(data, position, 0xE4, 0xE4) & range_mask(
+        data, position + 1, 0xB8, 0xBF
+    )
+
+
+@inlined
+def skipped_mask(data: Bytes, position: int) -> np.uint64:
+    """Bit ``i``: whether three bytes from ``position + i`` on are a frequent sign that is in no unit by itself.
+
+    U+2010 to U+2027 without U+2019, U+3000 to U+3004, U+3008 to U+301F, U+FF01 to U+FF0F without U+FF03, U+FF1A to
+    U+FF1F.
+    """
+    third = position + 2
+    general = range_mask(data, position, 0xE2, 0xE2) & range_mask(data, position + 1, 0x80, 0x80)
+    general &= range_mask(data, third, 0x90, 0xA7) & ~range_mask(data, third, 0x99, 0x99)
+    cjk = range_mask(data, position, 0xE3, 0xE3) & range_mask(data, position + 1, 0x80, 0x80)
+    cjk &= range_mask(data, third, 0x80, 0x84) | range_mask(data, third, 0x88, 0x9F)
+    wide = range_mask(data, position, 0xEF, 0xEF) & range_mask(data, position + 1, 0xBC, 0xBC)
+    wide &= range_mask(data, third, 0x81, 0x8F) & ~range_mask(data, third, 0x83, 0x83) | range_mask(
+        data, third, 0x9A, 0x9F
+    )
+    return general | cjk | wide
+
+
+@lean
+def split_slowly(
+    data: Bytes,
+    begin: int,
+    resume: int,
+    position: int,
+    end: int,
+    starts: Int64,
+    ends: Int64,
+    kinds: Bytes,
+    masks: UInt64,
+    hashtags: int,
+    count: int,
+    until: int,
+) -> tuple[int, int]:
+    """(where it stopped, number of units): units one at a time from ``position`` to ``until``, or a little further.
+
+    It goes back where the character at ``position`` may belong to what lies before, though not before ``resume``, and
+    on to where no word is cut.
+    """
+    if position < end and load8(data, position) >= 0x80:
+        last = count - 1
+        apostrophe = position > resume and load8(data, position - 1) == APOSTROPHE
+        if last >= 0 and starts[last] >= resume and kinds[last] == WORD and ends[last] >= position - apostrophe:
+            position, count = starts[last], last
+        elif position > resume and load8(data, position - 1) == ASTERISK:
+            position -= 1
+        elif position >= resume + 3 and load8(data, position - 1) >= 0x80 and (last < 0 or ends[last] < position):
+            position -= 3
+    while position < end and (
+        position < until or is_alphanumeric(load8(data, position)) or load8(data, position) == APOSTROPHE
+    ):
         kind = NONE
         byte = load8(data, position)
         if byte < 0x80:
@@ -141,14 +283,14 @@ def split_text(
         if kind == NONE:
             start, stop, kind = next_word(data, begin, position, end)
             if kind == NONE:
-                break
+                return end, count
             if kind == HASHTAG and hashtags == OPEN_HASHTAGS:
                 position = decode(data, start, end)[1]
                 continue
         starts[count], ends[count], kinds[count] = start, stop, kind
         count += 1
         position = stop
-    return count
+    return position, count
 
 
 @inlined
