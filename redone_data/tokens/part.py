@@ -89,12 +89,18 @@ def languages(column: pa.Array) -> pa.Array:
     return pc.fill_null(column.cast(pa.large_string()), UNKNOWN_LANGUAGE)
 
 
-def sums_by(keys: pa.Array, numbers: dict[str, npt.NDArray[np.int64]]) -> dict[str, dict[str, int]]:
+def sums_by(keys: pa.Array | pa.ChunkedArray, numbers: dict[str, npt.NDArray[np.int64]]) -> dict[str, dict[str, int]]:
     """Key -> {documents, and the sum of each column of numbers}, keys in sorted order."""
-    table = pa.table({"key": keys, **numbers})
-    grouped = table.group_by("key").aggregate([("key", "count"), *((name, "sum") for name in numbers)]).sort_by("key")
-    names = {"documents": "key_count", **{name: f"{name}_sum" for name in numbers}}
-    return {row["key"]: {name: row[column] for name, column in names.items()} for row in grouped.to_pylist()}
+    encoded = (keys.combine_chunks() if isinstance(keys, pa.ChunkedArray) else keys).dictionary_encode()
+    names, of = encoded.dictionary.to_pylist(), encoded.indices.to_numpy()
+    # Sums of whole numbers below 2^53 are exact in float64.
+    columns = {"documents": np.bincount(of, minlength=len(names))} | {
+        name: np.bincount(of, column, len(names)).astype(np.int64) for name, column in numbers.items()
+    }
+    return {
+        names[i]: {name: int(column[i]) for name, column in columns.items()}
+        for i in sorted(range(len(names)), key=names.__getitem__)
+    }
 
 
 def add_sums(total: dict[str, dict[str, int]], more: dict[str, dict[str, int]]) -> None:
@@ -110,7 +116,13 @@ def keyed_hash(ids: pa.Array, seed: int, purpose: str, copies: npt.NDArray[np.in
 
     Raises :class:`RedoneError` for an id that is not 32 hexadecimal characters.
     """
-    hi, lo = from_hex(large_strings(ids))
+    return hash_halves(*from_hex(large_strings(ids)), seed, purpose, copies)
+
+
+def hash_halves(
+    hi: Hashes, lo: Hashes, seed: int, purpose: str, copies: npt.NDArray[np.int64] | None = None
+) -> Hashes:
+    """:func:`keyed_hash` of ids that are numbers already."""
     key = np.uint64(stream_seed(seed, "tokens", purpose))
     with np.errstate(over="ignore"):
         state = _mix(_mix(hi ^ key) + lo)

@@ -47,6 +47,8 @@ SPANS_SCHEMA = pa.schema(
         ("lang", pa.large_string()),
     ]
 )
+# An id is met once: a dictionary of ids would be the column over again.
+SPANS_WRITING: dict[str, Any] = {"compression": "zstd", "use_dictionary": ["domain", "copy", "lang"]}
 
 
 def token_dtype(vocab_size: int) -> np.dtype[Any]:
@@ -63,7 +65,7 @@ class PoolStep(Step):
     """Tokenizes curated parts, one task a part; the split is the part's own column."""
 
     name: ClassVar[str] = "pool"
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
 
     parts: tuple[CuratedPart, ...]
     tokenizer: Output
@@ -136,7 +138,7 @@ class PoolWriter(contextlib.ExitStack):
         self._tokens = self._open(stem.with_name(stem.name + ".ds"))
         self._index = self._open(stem.with_name(stem.name + ".ds.index"))
         spans = self.enter_context(atomic(stem.with_name(stem.name + ".spans.parquet")))
-        self._spans = self.enter_context(pq.ParquetWriter(spans, SPANS_SCHEMA, compression="zstd"))
+        self._spans = self.enter_context(pq.ParquetWriter(spans, SPANS_SCHEMA, **SPANS_WRITING))
 
     def _open(self, path: Path) -> Any:
         return self.enter_context(self.enter_context(atomic(path)).open("wb"))

@@ -20,12 +20,12 @@ import pyarrow.parquet as pq
 
 from redone_data.engine import Output, Step
 from redone_data.errors import RedoneError
-from redone_data.exchange import read_slices, write_slices
+from redone_data.exchange import read_slices, slice_order, write_sliced
 from redone_data.manifest import atomic
-from redone_data.text.buffers import from_buffers, frozen, large_strings, string_buffers
-from redone_data.text.hashing import from_hex
-from redone_data.tokens.part import CuratedPart, Hashes, add_sums, keyed_hash, languages, split_mask, sums_by
-from redone_data.tokens.pool import pools
+from redone_data.text.buffers import from_buffers, frozen, string_buffers
+from redone_data.text.hashing import from_hex, to_hex
+from redone_data.tokens.part import CuratedPart, Hashes, add_sums, hash_halves, languages, split_mask, sums_by
+from redone_data.tokens.pool import SPANS_WRITING, pools
 from redone_data.tokens.spans import Int64, Values, copy_spans, offsets_of
 
 Emit = Literal["tokens", "text"]
@@ -37,7 +37,8 @@ _ROWS = 65_536
 class Rows(NamedTuple):
     """Some documents and their content: row i is ``values[starts[i]:][:lengths[i]]``, tokens or UTF-8 bytes."""
 
-    ids: pa.Array
+    hi: Hashes  # the halves of the ids
+    lo: Hashes
     num_bytes: Int64
     lang: pa.Array
     values: Values
@@ -55,7 +56,8 @@ def token_rows(stem: str, dtype: np.dtype[Any]) -> Iterator[Rows]:
             lengths = batch["num_tokens"].to_numpy()
             starts = ends[first : first + len(batch)].astype(np.int64) - lengths
             first += len(batch)
-            yield Rows(batch["id"], batch["num_bytes"].to_numpy(), languages(batch["lang"]), values, starts, lengths)
+            hi, lo = from_hex(batch["id"])
+            yield Rows(hi, lo, batch["num_bytes"].to_numpy(), languages(batch["lang"]), values, starts, lengths)
 
 
 def text_rows(part: CuratedPart) -> Iterator[Rows]:
@@ -64,7 +66,8 @@ def text_rows(part: CuratedPart) -> Iterator[Rows]:
         chosen = batch.filter(split_mask(batch, "train"))
         offsets, data = string_buffers(chosen["text"])
         lengths = np.diff(offsets)
-        yield Rows(large_strings(chosen["id"]), lengths, languages(chosen["lang"]), data, offsets[:-1], lengths)
+        hi, lo = from_hex(chosen["id"])
+        yield Rows(hi, lo, lengths, languages(chosen["lang"]), data, offsets[:-1], lengths)
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ class ScatterStep(Step):
     """Chosen copies of each pool part, grouped by shard, in files of about 32 MB."""
 
     name: ClassVar[str] = "sample-scatter"
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
 
     plan: Output
     pool: Output
@@ -112,7 +115,7 @@ class ScatterStep(Step):
         else:
             source = text_rows(CuratedPart.of_task(task["part"]))
         for rows in source:
-            u = keyed_hash(rows.ids, seed, "epoch")
+            u = hash_halves(rows.hi, rows.lo, seed, "epoch")
             copies = task["full"] + (u < np.uint64(task["cut"])).astype(np.int64)
             row = np.repeat(np.arange(len(copies)), copies)
             copy = np.arange(len(row)) - np.repeat(offsets_of(copies)[:-1], copies)
@@ -124,58 +127,92 @@ class ScatterStep(Step):
         return {"files": writer.num_files, "copies": writer.num_copies}
 
 
-def _copies(rows: Rows, row: Int64, copy: Int64, seed: int, domain: int, emit: Emit) -> pa.Table:
-    """The given rows with their content, as a table of the exchange."""
-    ids = rows.ids.take(pa.array(row))
-    lengths = rows.lengths[row]
-    offsets = offsets_of(lengths)
-    values = np.empty(int(offsets[-1]), rows.values.dtype)
-    copy_spans(frozen(rows.values), frozen(rows.starts[row]), frozen(lengths), values, frozen(offsets[:-1]))
-    content = from_buffers(offsets, values) if emit == "text" else pa.LargeListArray.from_arrays(offsets, values)
-    return pa.table(
-        {
-            "order": keyed_hash(ids, seed, "order", copy),
-            "id": ids,
-            "copy": copy.astype(np.int32),
-            "domain": np.full(len(row), domain, np.int32),
-            "num_bytes": rows.num_bytes[row],
-            "lang": rows.lang.take(pa.array(row)),
-            emit: content,
-        }
-    )
+class Ragged(NamedTuple):
+    """Rows of values: row i is ``values[starts[i]:][:lengths[i]]``."""
+
+    values: Values
+    starts: Int64
+    lengths: Int64
+
+
+class Copies(NamedTuple):
+    """The copies to be written, and where their content lies."""
+
+    columns: dict[str, Any]
+    content: Ragged
+    emit: Emit
+
+    @property
+    def num_bytes(self) -> int:
+        """About as many as its rows take in a file: 48 beside the content."""
+        return len(self.content.lengths) * 48 + int(self.content.lengths.sum()) * self.content.values.itemsize
+
+
+def _copies(rows: Rows, row: Int64, copy: Int64, seed: int, domain: int, emit: Emit) -> Copies:
+    """The given rows. Tokens stay in their file until they are written; texts would keep their whole batch alive."""
+    hi, lo = rows.hi[row], rows.lo[row]
+    content = Ragged(rows.values, rows.starts[row], rows.lengths[row])
+    if emit == "text":
+        offsets, values = in_order_of([content], np.arange(len(row)))
+        content = Ragged(values, offsets[:-1], content.lengths)
+    columns = {
+        "order": hash_halves(hi, lo, seed, "order", copy),
+        "hi": hi,
+        "lo": lo,
+        "copy": copy.astype(np.int32),
+        "domain": np.full(len(row), domain, np.int32),
+        "num_bytes": rows.num_bytes[row],
+        "lang": rows.lang.take(pa.array(row)),
+    }
+    return Copies(columns, content, emit)
 
 
 @dataclass
 class _SliceWriter:
-    """Gathers tables until they are worth a file of the exchange."""
+    """Gathers copies until they are worth a file of the exchange."""
 
     folder: Path
     index: int
     num_shards: int
     num_files: int = 0
     num_copies: int = 0
-    _waiting: list[pa.Table] = field(default_factory=list)
+    _waiting: list[Copies] = field(default_factory=list)
     _bytes: int = 0
 
-    def add(self, table: pa.Table) -> None:
-        if table.num_rows == 0:
+    def add(self, copies: Copies) -> None:
+        if len(copies.content.lengths) == 0:
             return
-        self._waiting.append(table)
-        self._bytes += table.nbytes
-        self.num_copies += table.num_rows
+        self._waiting.append(copies)
+        self._bytes += copies.num_bytes
+        self.num_copies += len(copies.content.lengths)
         if self._bytes >= _CHUNK_BYTES:
             self.flush()
 
     def flush(self) -> None:
         if not self._waiting:
             return
-        table = pa.concat_tables(self._waiting)
-        columns = {name: table[name].combine_chunks() for name in table.column_names}
+        waiting, emit = self._waiting, self._waiting[0].emit
         self._waiting, self._bytes = [], 0
-        del table  # its pieces, now that they are joined
-        path = self.folder / f"slices-{self.index:05d}-{self.num_files:03d}.arrow"
-        write_slices(path, shard_of(columns["order"].to_numpy(), self.num_shards), self.num_shards, columns)
+        joined = {name: _joined([copies.columns[name] for copies in waiting]) for name in waiting[0].columns}
+        order, edges = slice_order(shard_of(joined["order"], self.num_shards), self.num_shards)
+        columns = {name: _taken(column, order) for name, column in joined.items()}
+        # Each value goes from where it was read to its place in the file's batch.
+        offsets, values = in_order_of([copies.content for copies in waiting], order)
+        columns[emit] = from_buffers(offsets, values) if emit == "text" else _lists(offsets, values)
+        write_sliced(self.folder / f"slices-{self.index:05d}-{self.num_files:03d}.arrow", edges, columns)
         self.num_files += 1
+
+
+def _joined(pieces: list[Any]) -> Any:
+    return np.concatenate(pieces) if isinstance(pieces[0], np.ndarray) else pa.concat_arrays(pieces)
+
+
+def _taken(column: Any, order: Int64) -> Any:
+    return column[order] if isinstance(column, np.ndarray) else column.take(pa.array(order))
+
+
+def _lists(offsets: Int64, values: Values) -> pa.Array:
+    return pa.LargeListArray.from_arrays(offsets, values)
 
 
 def shard_of(order: Hashes, num_shards: int) -> Int64:
@@ -192,7 +229,7 @@ class ShardStep(Step):
     """Sorts each shard and writes it: token shards with index and spans, or text as Parquet."""
 
     name: ClassVar[str] = "sample-shard"
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
 
     plan: Output
     pool: Output
@@ -213,18 +250,28 @@ class ShardStep(Step):
 
     def run(self, task: Any, index: int, folder: Path) -> dict[str, Any]:
         table = read_slices(self.scattered.files(".arrow"), task, task + 1)
-        hi, lo = from_hex(table["id"])
-        order = np.lexsort((table["copy"].to_numpy(), lo, hi, table["order"].to_numpy()))
-        offsets, values = _sorted_content(table[self.emit], order, self.pool.statistics["token_bytes"])
-        columns = table.drop_columns(["order", self.emit]).take(pa.array(order)).combine_chunks()
+        hashes, hi, lo, copy, domain, num_bytes = (
+            table[name].to_numpy() for name in ("order", "hi", "lo", "copy", "domain", "num_bytes")
+        )
+        order = np.argsort(hashes)
+        if (np.diff(hashes[order]) == 0).any():
+            order = np.lexsort((copy, lo, hi, hashes))
+        offsets, values = in_order_of([_ragged(chunk) for chunk in table[self.emit].chunks], order)
         domains = pa.array(list(pools(self.pool)), pa.large_string())
-        columns = columns.set_column(columns.column_names.index("domain"), "domain", domains.take(columns["domain"]))
+        columns = pa.table(
+            {
+                "id": to_hex(hi[order], lo[order]),
+                "domain": domains.take(pa.array(domain[order])),
+                "copy": copy[order],
+                "num_bytes": num_bytes[order],
+                "lang": pa.concat_arrays(table["lang"].chunks).take(pa.array(order)),
+            }
+        )
+        numbers = {"bytes": num_bytes[order]}
         if self.emit == "text":
             files = _write_text(folder, task, columns, from_buffers(offsets, values))
         else:
             files = _write_tokens(folder, task, columns, offsets, values)
-        numbers = {"bytes": columns["num_bytes"].to_numpy()}
-        if self.emit == "tokens":
             numbers["tokens"] = np.diff(offsets)
         return {
             "shard": task,
@@ -247,28 +294,27 @@ class ShardStep(Step):
         return totals
 
 
-def _sorted_content(column: pa.ChunkedArray, order: Int64, token_bytes: int) -> tuple[Int64, Values]:
-    """(offsets, values) of the rows of `column` in `order`: each value is copied once, from the file to its place."""
-    pieces = [_ragged(chunk) for chunk in column.chunks if len(chunk)]
-    if not pieces:
-        return np.zeros(1, np.int64), np.zeros(0, f"<u{token_bytes}")
-    lengths = np.concatenate([np.diff(offsets) for offsets, _ in pieces])
+def in_order_of(pieces: Sequence[Ragged], order: Int64) -> tuple[Int64, Values]:
+    """(offsets, values) of the rows of all pieces in `order`: each value is copied once, to its place."""
+    lengths = np.concatenate([piece.lengths for piece in pieces])
     offsets = offsets_of(lengths[order])
     places = np.empty(len(order), np.int64)
     places[order] = offsets[:-1]
-    values = np.empty(int(offsets[-1]), pieces[0][1].dtype)
+    values = np.empty(int(offsets[-1]), pieces[0].values.dtype)
     first = 0
-    for starts, source in pieces:
-        rows = slice(first, first + len(starts) - 1)
-        copy_spans(frozen(source), frozen(starts[:-1]), frozen(lengths[rows]), values, frozen(places[rows]))
-        first = rows.stop
+    for source, starts, sizes in pieces:
+        to = places[first : first + len(sizes)]
+        copy_spans(frozen(source), frozen(starts), frozen(sizes), values, frozen(to))
+        first += len(sizes)
     return offsets, values
 
 
-def _ragged(chunk: pa.Array) -> tuple[Int64, Values]:
+def _ragged(chunk: pa.Array) -> Ragged:
     if pa.types.is_large_string(chunk.type):
-        return string_buffers(chunk)
-    return chunk.offsets.to_numpy(), chunk.values.to_numpy()
+        offsets, values = string_buffers(chunk)
+    else:
+        offsets, values = chunk.offsets.to_numpy(), chunk.values.to_numpy()
+    return Ragged(values, offsets[:-1], np.diff(offsets))
 
 
 def _write_tokens(folder: Path, shard: int, columns: pa.Table, offsets: Int64, values: Values) -> dict[str, Any]:
@@ -286,7 +332,7 @@ def _write_tokens(folder: Path, shard: int, columns: pa.Table, offsets: Int64, v
         }
     )
     with atomic(folder / f"{name}.spans.parquet") as aside:
-        pq.write_table(spans, aside, compression="zstd", row_group_size=_ROWS)
+        pq.write_table(spans, aside, **SPANS_WRITING, row_group_size=_ROWS)
     return {"file": f"{name}.ds", "index": f"{name}.ds.index", "spans": f"{name}.spans.parquet"}
 
 
