@@ -68,10 +68,11 @@ class Part:
     def batches(self, columns: list[str], batch_rows: int = 50_000) -> Iterator[pa.RecordBatch]:
         """Stream some columns; memory is bounded by the batch."""
         with pq.ParquetFile(self.path) as file:
-            yield from file.iter_batches(batch_size=batch_rows, columns=columns)
+            # Tasks are what runs in parallel.
+            yield from file.iter_batches(batch_size=batch_rows, columns=columns, use_threads=False)
 
     def read(self, columns: list[str]) -> pa.Table:
-        return pq.read_table(self.path, columns=columns)
+        return pq.read_table(self.path, columns=columns, use_threads=False)
 
     def beside(self, suffix: str) -> Path:
         """A file that `read` wrote beside the part."""

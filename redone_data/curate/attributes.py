@@ -68,7 +68,7 @@ class SourceAttributes(AttributeStep):
 
     def run(self, task: str, index: int, folder: Path) -> dict[str, Any]:
         with pq.ParquetFile(self.source.folder / task) as part:
-            batches = part.iter_batches(batch_size=BATCH_ROWS, columns=self.needs())
+            batches = part.iter_batches(batch_size=BATCH_ROWS, columns=self.needs(), use_threads=False)
             frame = pl.concat([self.measure(batch) for batch in batches])
         write_attributes(folder / task, frame)
         return {"domain": self.source.manifest["config"]["domain"], **self.summary(frame)}

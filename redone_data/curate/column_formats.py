@@ -68,7 +68,7 @@ def read_parquet(
 def parquet_spans(path: str, fields: FieldsConfig, piece_bytes: int) -> list[Span]:
     """A file in runs of row groups of about `piece_bytes` on disk in the wanted columns; none for a file without rows.
 
-    A larger row group is cut by rows, into a few pieces only: each must decode it up to its own first row.
+    A row group twice as large is cut by rows, into a few pieces only: each must decode it up to its own first row.
     """
     with pq.ParquetFile(path) as parquet:
         groups = _row_groups(parquet.metadata, _roots(fields, parquet.schema_arrow.names))
@@ -80,7 +80,7 @@ def parquet_spans(path: str, fields: FieldsConfig, piece_bytes: int) -> list[Spa
             room -= group.stored_bytes
             continue
         num_rows = group.end - group.first
-        num_pieces = max(1, min(MAX_PIECES_OF_ROW_GROUP, num_rows, -(-group.stored_bytes // piece_bytes)))
+        num_pieces = max(1, min(MAX_PIECES_OF_ROW_GROUP, num_rows, group.stored_bytes // piece_bytes))
         spans += pairwise(group.first + num_rows * i // num_pieces for i in range(num_pieces + 1))
         room = piece_bytes - group.stored_bytes
     return [(first, end) for first, end in spans if first < end]

@@ -317,7 +317,7 @@ class SplitStep(Step):
     """Write the documents of one `read` step again, in parts of one sub-domain each."""
 
     name = "split"
-    VERSION = 1
+    VERSION = 2
 
     read: Output
     labels: Output

@@ -287,7 +287,7 @@ class InteractionsStep(Step):
     """Write each thread as one document, and a ledger line for each answer that found no place."""
 
     name = NAME
-    VERSION = 1
+    VERSION = 2
 
     corpus: Corpus
     members: Output

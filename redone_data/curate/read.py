@@ -99,7 +99,7 @@ class ReadStep(Step):
     """Read one source of one domain."""
 
     name = "read"
-    VERSION = 3
+    VERSION = 4
 
     domain: str
     source: SourceConfig

@@ -8,6 +8,7 @@ from posts import EDGES, SNS, assigned, real_posts, texts
 
 from redone_data.text import reference
 from redone_data.text.normalize import LABELS, LATIN_STICKERS, TOPICS, normalize
+from redone_data.text.plain_text import BLOCK_READ
 
 MARKUP = ("keep", "topics", "strip")
 PIECES = [
@@ -16,14 +17,25 @@ PIECES = [
 ]
 
 
+# Plain text is copied in blocks, but not at the end of the data: a text must be the same in both places.
+BEYOND = "x" * 2 * BLOCK_READ
+
+
 def normal(*rows, **options):
     array = normalize(pa.array(rows, pa.string()), **options)
     array.validate(full=True)
-    return array.to_pylist()
+    *with_more, last = normalize(pa.array([*rows, BEYOND], pa.string()), **options).to_pylist()
+    assert with_more == array.to_pylist()
+    assert last == BEYOND
+    return with_more
 
 
 def pieces():
-    return st.lists(st.sampled_from(PIECES), max_size=30).map("".join)
+    """Texts of plain stretches, up to several blocks long, and of what is not plain."""
+    plain = st.sampled_from(["word ", "好", "，", "、", "\u2026"]).flatmap(
+        lambda piece: st.integers(1, 90).map(lambda times: piece * times)
+    )
+    return st.lists(st.sampled_from(PIECES) | plain, max_size=30).map("".join)
 
 
 @given(text=texts())
