@@ -207,14 +207,14 @@ def step_names(recipe: Recipe) -> dict[str, tuple[str, ...]]:
     """Stage -> the names of the steps that a recipe asks for, in their order."""
     curate, domains, asked = recipe.curate, recipe.domains.values(), asked_attributes(recipe)
     across = bool(asked & {*LINES, *SUBSTRINGS})
-    labels = {"field": "split-field", "label": "split-label", "quality": "split-quality", "clusters": "split-clusters"}
     splits = [domain.split.by for domain in domains if domain.split is not None]
     threads = ("interactions-parents", "interactions-threads", "identify", "interactions-members", "interactions")
     read = (
         "read",
         *(threads if any(domain.interactions for domain in domains) else ()),
         *(("clusters",) if "clusters" in splits else ()),
-        *dict.fromkeys(labels[by] for by in splits),
+        *(("embedding-clusters",) if "embeddings" in splits else ()),
+        *dict.fromkeys(f"split-{by}" for by in splits),
         *(("split", "domain") if splits else ()),
     )
     near = ("near-bands", "near-pairs", "near-distinct", "near-sets", "near-verify")
