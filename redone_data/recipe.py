@@ -57,6 +57,8 @@ class DomainConfig:
         if not self.sources:
             raise RedoneError("sources: at least one source is needed")
         self.policy()  # checks itself
+        if self.rules.engagement_age is not None and not any(source.fields.created_at for source in self.sources):
+            raise RedoneError("rules.engagement_age: no source has fields.created_at, so no document has an age")
         if self.split is not None and self.split.by == "embeddings":
             self._check_embeddings()
 
