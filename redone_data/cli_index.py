@@ -81,8 +81,7 @@ def remove(
     index: IndexArgument,
     ids: Annotated[Path, typer.Option("--ids", metavar="FILE", help="Ids to forget, one a line.")],
 ) -> None:
-    """Take documents out of the index by their ids."""
-    from redone_data.curate.near import NearConfig
+    """Take documents out of the index by their ids, and off the disk."""
     from redone_data.errors import RedoneError
     from redone_data.indexing import remove as remove_ids
 
@@ -90,16 +89,23 @@ def remove(
         wanted = ids.read_text(encoding="utf-8").split()
     except (OSError, UnicodeDecodeError) as error:
         raise RedoneError(f"{ids}: cannot be read as text: {error}") from None
-    typer.echo(f"{remove_ids(index, NearConfig(), wanted)} of {len(wanted)} were in the index and are out of it")
+    typer.echo(f"{remove_ids(index, wanted)} of {len(wanted)} were in the index and are out of it")
+
+
+@app.command()
+def compact(index: IndexArgument) -> None:
+    """Take removed documents off the disk, where `remove` was interrupted before it did."""
+    from redone_data.curate.index_removal import compact as compact_index
+
+    typer.echo(f"{compact_index(index)} removed documents were still on the disk and are off it")
 
 
 @app.command()
 def show(index: IndexArgument) -> None:
     """How many documents, in how many segments, in how many bytes."""
-    from redone_data.curate.near import NearConfig
     from redone_data.indexing import describe
 
-    typer.echo(json.dumps(describe(index, NearConfig())))
+    typer.echo(json.dumps(describe(index)))
 
 
 def _near(files: Any) -> Any:

@@ -55,7 +55,7 @@ def train(
     seed: Annotated[int, typer.Option("--seed", help="Of every random choice.")] = 1,
     as_json: JsonOption = False,
 ) -> None:
-    """Train a classifier: model and report.json with held-out precision, recall and AUC, by language and keep rate.
+    """Train a classifier: the model, and how it does on held-out examples in report.json and report.html.
 
     A tenth of the examples chooses the threshold, another is reported; both are chosen by the text's hash.
     """
@@ -92,7 +92,9 @@ def train(
     for rate, row in report["by_keep_rate"].items():
         _add_row(table, f"keeping {float(rate):.0%}", row)
     console.print(table)
-    console.print(f"\n{report['training_documents']:,} training examples; wrote {out}", highlight=False)
+    console.print(
+        f"\n{report['training_documents']:,} training examples; wrote {out} (report.html shows it)", highlight=False
+    )
     bound = f"{{quality_NAME: {{min: {report['threshold']:.3f}}}}}"
     console.print(f"In a recipe: curate.quality: {{NAME: {{model: {out}}}}}, bounds: {bound}", markup=False)
 

@@ -16,7 +16,7 @@ from redone_data.curate.domains import SplitConfig, split_domain
 from redone_data.curate.duplicates import NearDuplicates, find_near_duplicates, resolve_duplicates
 from redone_data.curate.groups import ExactStep, IdentifyStep
 from redone_data.curate.identity import IdsStep
-from redone_data.curate.index import Index
+from redone_data.curate.index import Index, reading
 from redone_data.curate.interactions import Grouped, group_interactions
 from redone_data.curate.language import model_digest, model_path
 from redone_data.curate.ledger import LedgerStep
@@ -139,9 +139,17 @@ class Curation:
         return self.ledger
 
     def _deduplicate(self, exact: Output, priorities: dict[str, int]) -> None:
+        curate = self.loaded.recipe.curate
+        if curate.index is None:
+            self._resolve(exact, priorities, None)
+            return
+        folder = self.loaded.base / curate.index
+        with reading(folder):
+            self._resolve(exact, priorities, Index.open(folder, curate.near))
+
+    def _resolve(self, exact: Output, priorities: dict[str, int], index: Index | None) -> None:
         assert self.corpus is not None
         corpus, engine, curate = self.corpus, self.engine, self.loaded.recipe.curate
-        index = None if curate.index is None else Index.open(self.loaded.base / curate.index, curate.near)
         self.standing = engine.run(StandingStep(corpus, curate.duplicates, self.attributes))
         if curate.near.enabled:
             self.near = find_near_duplicates(engine, corpus, exact, self.standing, curate.near, index)
@@ -207,14 +215,14 @@ def step_names(recipe: Recipe) -> dict[str, tuple[str, ...]]:
     """Stage -> the names of the steps that a recipe asks for, in their order."""
     curate, domains, asked = recipe.curate, recipe.domains.values(), asked_attributes(recipe)
     across = bool(asked & {*LINES, *SUBSTRINGS})
-    labels = {"field": "split-field", "label": "split-label", "quality": "split-quality", "clusters": "split-clusters"}
     splits = [domain.split.by for domain in domains if domain.split is not None]
     threads = ("interactions-parents", "interactions-threads", "identify", "interactions-members", "interactions")
     read = (
         "read",
         *(threads if any(domain.interactions for domain in domains) else ()),
         *(("clusters",) if "clusters" in splits else ()),
-        *dict.fromkeys(labels[by] for by in splits),
+        *(("embedding-clusters",) if "embeddings" in splits else ()),
+        *dict.fromkeys(f"split-{by}" for by in splits),
         *(("split", "domain") if splits else ()),
     )
     near = ("near-bands", "near-pairs", "near-distinct", "near-sets", "near-verify")

@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 
 from redone_data.curate.identity import ids_of_part
 from redone_data.curate.index import INDEX_FILE, Index
-from redone_data.curate.index_segments import add_segment, forget
+from redone_data.curate.index_removal import compact, forget
+from redone_data.curate.index_segments import add_segment
 from redone_data.curate.near import NearConfig
 from redone_data.engine import Progress, Silent
 from redone_data.manifest import atomic, digest
@@ -69,13 +70,23 @@ def add(files: Files, folder: Path, settings: dict[str, Any], progress: Progress
     return Result(counts["read"], {"added": counts["train"], **drops})
 
 
-def remove(folder: Path, near: NearConfig, ids: list[str]) -> int:
-    """Take documents out of the index by their own ids, or by hash; how many were there."""
+def remove(folder: Path, ids: list[str]) -> int:
+    """Take documents out of the index by their own ids, or by hash, and off the disk; how many were there.
+
+    A kill leaves them on the disk in part; the same call again, or :func:`compact`, finishes it.
+    """
     known = _names(folder)
     hashes = set(ids)
     if known is not None:
         hashes |= set(known.filter(pl.col("own").is_in(ids)).collect()["hash"])
-    return forget(folder, near, sorted(value for value in hashes if len(value) == 32))
+    count = forget(folder, sorted(value for value in hashes if len(value) == 32))
+    compact(folder)
+    for path in sorted((folder / NAMES).glob("*.parquet")):
+        names = pl.scan_parquet(path)
+        if names.filter(pl.col("hash").is_in(hashes)).select(pl.len()).collect().item():
+            with atomic(path) as aside:
+                names.filter(~pl.col("hash").is_in(hashes)).sink_parquet(aside, compression="zstd")
+    return count
 
 
 def _judged(files: Files, folder: Path, root: Path, settings: dict[str, Any], progress: Progress) -> Run:
@@ -104,8 +115,8 @@ def _names(folder: Path) -> pl.LazyFrame | None:
     return pl.scan_parquet(files).unique("hash") if files else None
 
 
-def describe(folder: Path, near: NearConfig) -> dict[str, int]:
-    """How many documents an index has, in how many segments, and its bytes."""
+def describe(folder: Path, near: NearConfig | None = None) -> dict[str, int]:
+    """How many documents an index has, in how many segments, and its bytes; refused as Index.open refuses."""
     index = Index.open(folder, near)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     return {"documents": index.num_accepted, "segments": len(index.content["segments"]), "bytes": size}

@@ -57,6 +57,17 @@ class DomainConfig:
         if not self.sources:
             raise RedoneError("sources: at least one source is needed")
         self.policy()  # checks itself
+        if self.rules.engagement_age is not None and not any(source.fields.created_at for source in self.sources):
+            raise RedoneError("rules.engagement_age: no source has fields.created_at, so no document has an age")
+        if self.split is not None and self.split.by == "embeddings":
+            self._check_embeddings()
+
+    def _check_embeddings(self) -> None:
+        given = [source.fields.embedding for source in self.sources]
+        if self.interactions is not None:
+            raise RedoneError("split.by: embeddings; a document of several records (interactions) has no one vector")
+        if None in given or len({vector.dimensions for vector in given if vector is not None}) > 1:
+            raise RedoneError("split.by: embeddings needs fields.embedding in every source, of the same dimensions")
 
     def policy(self) -> DomainPolicy:
         return DomainPolicy(self.priority, self.languages, self.rules)

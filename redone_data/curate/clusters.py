@@ -1,13 +1,14 @@
 """Clusters of the text itself: latent semantic analysis of hashed words, then spherical k-means.
 
 Fitted on a sample drawn by hash (30,000 documents by default: seconds, whatever the corpus), applied by two kernels.
+Vectors that documents came with (embeddings.py) take the place of the first half.
 Cost and agreement with known categories: docs/curation.md.
 
 Sources: Deerwester et al. 1990 (LSA), Halko, Martinsson and Tropp 2011 (randomized SVD), Dhillon and Modha 2001
 (spherical k-means), Arthur and Vassilvitskii 2007 (k-means++).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from redone_data.curate.embeddings import read_vectors
 from redone_data.engine import Output, Step
 from redone_data.errors import RedoneError
 from redone_data.manifest import atomic
@@ -32,9 +34,12 @@ RESTARTS, ROUNDS = 4, 40
 MAX_SAMPLED_PARTS = 64
 # Digits that are kept of what is fitted, so that the last bits of another BLAS change nothing.
 DECIMALS = 4
+CENTERS = "centers.npy"
+TOO_FEW = "clusters: {}; there are only {} documents to form them"
 
 Float32 = npt.NDArray[np.float32]
 Int32 = npt.NDArray[np.int32]
+Int64 = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -47,12 +52,11 @@ class ClusterModel:
 
     @classmethod
     def fit(cls, texts: pa.Array, num_clusters: int, seed: int) -> "ClusterModel":
-        """Raises RedoneError when there are fewer texts than clusters."""
+        """Raises RedoneError when there are fewer texts with words than clusters."""
         if len(texts) < num_clusters:
-            raise RedoneError(f"clusters: {num_clusters}; there are only {len(texts)} documents to form them")
+            raise RedoneError(TOO_FEW.format(num_clusters, len(texts)))
         row_of, projection = _fit_projection(texts, seed)
-        vectors = embed(texts, row_of, projection)
-        return cls(row_of, projection, _fit_centers(vectors[vectors.any(axis=1)], num_clusters, seed))
+        return cls(row_of, projection, fit_centers(embed(texts, row_of, projection), num_clusters, seed))
 
     def assign(self, texts: pa.Array) -> npt.NDArray[np.int32]:
         """The cluster of each text; -1 for a text without words."""
@@ -93,8 +97,14 @@ def _fit_projection(texts: pa.Array, seed: int) -> tuple[Int32, Float32]:
     return row_of, np.ascontiguousarray(np.round(projection, DECIMALS), np.float32)
 
 
-def _fit_centers(vectors: Float32, num_clusters: int, seed: int) -> Float32:
-    """The best of several starts of spherical k-means."""
+def fit_centers(vectors: Float32, num_clusters: int, seed: int) -> Float32:
+    """The best of several starts of spherical k-means; a zero vector takes no part.
+
+    Raises RedoneError when there are fewer vectors than clusters.
+    """
+    vectors = vectors[vectors.any(axis=1)]
+    if len(vectors) < num_clusters:
+        raise RedoneError(TOO_FEW.format(num_clusters, len(vectors)))
     best, best_score = None, -np.inf
     for start in range(RESTARTS):
         draw = stream(seed, "clusters", "centers", start)
@@ -155,17 +165,40 @@ class ClusterStep(Step):
         return {"sampled": len(texts)}
 
 
+@dataclass(frozen=True)
+class EmbeddingClusterStep(ClusterStep):
+    """Fit clusters on a sample of the vectors that documents came with."""
+
+    name = "embedding-clusters"
+
+    def run(self, task: None, index: int, folder: Path) -> dict[str, Any]:
+        drawn = sample_rows(self.reads, self.sample, self.seed, [])
+        vectors = [read_vectors(path)[rows].astype(np.float32) for path, rows, _ in drawn]
+        sampled = np.concatenate(vectors) if vectors else np.empty((0, 1), np.float32)
+        with atomic(folder / CENTERS) as aside, aside.open("wb") as file:
+            np.save(file, fit_centers(sampled, self.clusters, self.seed))
+        return {"sampled": len(sampled)}
+
+
 def sample_texts(reads: Sequence[Output], wanted: int, seed: int) -> pa.Array:
     """About so many texts, drawn by a hash of their ids; the same whatever the order of the reads."""
+    found = [batch.column("text") for _, _, batch in sample_rows(reads, wanted, seed, ["text"])]
+    return pa.concat_arrays(found) if found else pa.array([], pa.large_string())
+
+
+def sample_rows(
+    reads: Sequence[Output], wanted: int, seed: int, columns: Sequence[str]
+) -> Iterator[tuple[Path, Int64, pa.RecordBatch]]:
+    """The part, row numbers and columns of about so many documents, drawn by a hash of their ids."""
     ordered = sorted(reads, key=lambda read: read.fingerprint)
     parts = [(read.folder / part["file"], part["rows"]) for read in ordered for t in read.tasks for part in t["parts"]]
     every = -(-len(parts) // MAX_SAMPLED_PARTS)
     parts = parts[::every] if every else []
     share = min(1.0, wanted / max(1, sum(rows for _, rows in parts)))
-    found: list[pa.Array] = []
     for path, _ in parts:
+        start = 0
         with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=50_000, columns=["key_lo", "text"]):
+            for batch in file.iter_batches(batch_size=50_000, columns=["key_lo", *columns]):
                 drawn = keyed_uniform(seed, "clusters", batch.column("key_lo").to_numpy()) < share
-                found.append(batch.column("text").filter(pa.array(drawn)))
-    return pa.concat_arrays(found) if found else pa.array([], pa.large_string())
+                yield path, np.flatnonzero(drawn) + start, batch.filter(pa.array(drawn))
+                start += batch.num_rows

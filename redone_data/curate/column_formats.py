@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from redone_data.curate.embeddings import holds_vectors, vectors_of_column
 from redone_data.curate.records import (
     BLOCK_BYTES,
     EXACT_FLOAT,
@@ -171,7 +172,8 @@ def _row_numbers(first: int, count: int, skipped: list[int]) -> npt.NDArray[np.i
 def _wanted_names(fields: FieldsConfig) -> list[str]:
     optional = [name for name in (fields.id, fields.created_at) if name is not None]
     parents = [parent.name for parent in fields.parent]
-    return [fields.text, *optional, *fields.engagement, *fields.meta, *parents]
+    vectors = [] if fields.embedding is None else [fields.embedding.name]
+    return [fields.text, *optional, *fields.engagement, *fields.meta, *parents, *vectors]
 
 
 def _check_names(file: InputFile, fields: FieldsConfig, names: list[str]) -> None:
@@ -216,6 +218,11 @@ def _from_columns(
     if fields.id is not None:
         native = _ids(_needed(file, table, "id", fields.id, _is_scalar))
         reasons = dict.fromkeys(_rows_where(pc.is_null(native)), NO_ID.format(fields.id)) | reasons
+    vectors: pa.Array = pa.nulls(table.num_rows, pa.large_binary())
+    if fields.embedding is not None:
+        column = _needed(file, table, "embedding", fields.embedding.name, holds_vectors)
+        vectors, unfit = vectors_of_column(column, fields.embedding)
+        reasons = unfit | reasons
     columns = {
         "text": text,
         "native_id": native,
@@ -223,6 +230,7 @@ def _from_columns(
         "engagement": _sum([_column(table, name) for name in fields.engagement], table.num_rows),
         "meta": _meta({name: _column(table, name) for name in fields.meta}, table.num_rows),
         "parent": _parents(table, fields),
+        "embedding": vectors,
     }
     result = pa.Table.from_arrays([columns[f.name] for f in SCHEMA], schema=SCHEMA)
     if reasons:

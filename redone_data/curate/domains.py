@@ -1,4 +1,4 @@
-"""Where a domain comes from: one pool split by a field, a label, a score or the clusters of its text.
+"""Where a domain comes from: one pool split by a field, a label, a score, or the clusters of its text or vectors.
 
 A platform's pool becomes sub-domains ``pool/value``, each as good a domain as any: mixed, measured and reported by
 itself, under the rules of its pool. Splitting is a step after reading and before everything else; each sub-domain looks
@@ -23,12 +23,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from redone_data.corpus import CORPUS_SCHEMA, check_domain_name
-from redone_data.curate.clusters import ClusterModel, ClusterStep
+from redone_data.curate.clusters import CENTERS, ClusterModel, ClusterStep, EmbeddingClusterStep
+from redone_data.curate.embeddings import read_vectors
 from redone_data.curate.parts import KEYS, TEXTS, write_parts
 from redone_data.engine import Engine, Output, Step
 from redone_data.errors import RedoneError
 from redone_data.manifest import atomic, file_digest, link
 from redone_data.rng import keyed_uniform
+from redone_data.text.topics import nearest
 
 Float64 = npt.NDArray[np.float64]
 
@@ -40,14 +42,18 @@ MAX_VALUES = 10_000
 MAX_NAME = 40
 SAMPLED_VALUES = 200_000
 BATCH_ROWS = 50_000
+VECTORS_AT_A_TIME = 4_096
 
 
 @dataclass(frozen=True)
 class SplitConfig:
     """How one pool becomes several domains."""
 
-    by: Literal["field", "label", "quality", "clusters"] = field(
-        metadata={"help": "a field of the record, a classifier's label, a score, or the text's own clusters"}
+    by: Literal["field", "label", "quality", "clusters", "embeddings"] = field(
+        metadata={
+            "help": "a field of the record, a classifier's label, a score, clusters of the text itself, or clusters of "
+            "the vectors under the sources' fields.embedding"
+        }
     )
     name: str | None = field(default=None, metadata={"help": "field: its name, one of the sources' fields.meta"})
     model: str | None = field(default=None, metadata={"help": "label: path of a fastText model with labels"})
@@ -55,8 +61,8 @@ class SplitConfig:
     attribute: str | None = field(default=None, metadata={"help": "quality: a column that rules may ask"})
     bounds: tuple[float, ...] = field(default=(), metadata={"help": "quality: where a bucket ends and the next begins"})
     quantiles: int = field(default=4, metadata={"help": "quality: so many buckets of equal size, without bounds"})
-    clusters: int = field(default=16, metadata={"help": "clusters: how many"})
-    sample: int = field(default=30_000, metadata={"help": "clusters: documents they are formed on"})
+    clusters: int = field(default=16, metadata={"help": "clusters, embeddings: how many"})
+    sample: int = field(default=30_000, metadata={"help": "clusters, embeddings: documents they are formed on"})
     rename: dict[str, str] = field(
         default_factory=dict, metadata={"help": "field, label: value -> sub-domain; all others become other"}
     )
@@ -120,6 +126,9 @@ def _label_steps(
     if config.by == "clusters":
         model = engine.run(ClusterStep(tuple(reads), config.clusters, config.sample, seed))
         return [ClusterLabelStep(read, model) for read in reads]
+    if config.by == "embeddings":
+        model = engine.run(EmbeddingClusterStep(tuple(reads), config.clusters, config.sample, seed))
+        return [EmbeddingLabelStep(read, model) for read in reads]
     beside = {output.manifest["inputs"]["read"]: output for output in attributes}
     pairs = [(read, beside[read.fingerprint]) for read in reads]
     bounds = config.bounds or quantile_bounds(pairs, str(config.attribute), config.quantiles, seed)
@@ -256,8 +265,29 @@ class ClusterLabelStep(LabelStep):
         return {**super().inputs(), "clusters": self.model.fingerprint}
 
     def label(self, batch: pa.RecordBatch, rows: slice, part: str) -> pa.Array:
-        found = ClusterModel.load(self.model.folder).assign(batch.column("text"))
-        return pa.array([None if number < 0 else f"c{number:02d}" for number in found], pa.string())
+        return cluster_names(ClusterModel.load(self.model.folder).assign(batch.column("text")))
+
+
+@dataclass(frozen=True)
+class EmbeddingLabelStep(ClusterLabelStep):
+    """The cluster nearest to a document's vector; none for a document without one."""
+
+    name = "split-embeddings"
+
+    def columns(self) -> list[str]:
+        return ["num_bytes"]  # only to count rows by
+
+    def label(self, batch: pa.RecordBatch, rows: slice, part: str) -> pa.Array:
+        centers = np.load(self.model.folder / CENTERS)
+        vectors = read_vectors(self.read.folder / part)
+        starts = range(rows.start, rows.stop, VECTORS_AT_A_TIME)
+        slices = (vectors[start : min(start + VECTORS_AT_A_TIME, rows.stop)] for start in starts)
+        return cluster_names(np.concatenate([nearest(some.astype(np.float32), centers) for some in slices]))
+
+
+def cluster_names(found: npt.NDArray[np.int32]) -> pa.Array:
+    """Clusters by name: ``c07``; null for -1."""
+    return pa.array([None if number < 0 else f"c{number:02d}" for number in found], pa.string())
 
 
 def _attribute(measured: Output, part: str, name: str) -> Float64:

@@ -6,9 +6,12 @@ result is that of deduplicating old and new together with the old in a domain of
 that a new document has, all old ones are found, crowds included (tests/curate/test_index.py).
 
 An index is segments, one an addition, none of them ever changed; index.json lists them and is replaced at once, last.
-Deleted documents stay in their segment and are left out of every answer.
+Deleted documents are left out of every answer; index_removal.py then writes their segments again without them.
 """
 
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
@@ -32,6 +35,7 @@ UInt64 = npt.NDArray[np.uint64]
 Bool = npt.NDArray[np.bool_]
 
 INDEX_FILE = "index.json"
+READING = ".reading"  # locked for sharing by who reads, for itself by who takes files away
 FORMAT_VERSION = 1
 TEXT_SALT = np.uint64(0x9E3779B97F4A7C15)
 
@@ -55,9 +59,13 @@ class Segment:
         return sum(self.rows)
 
     @cached_property
-    def key_files(self) -> list[tuple[int, Slices]]:
-        """(first coarse slice, file) of each file of keys."""
-        return [(int(path.stem.split("-")[1]), Slices([path])) for path in sorted(self.keys.glob("keys-*.arrow"))]
+    def key_files(self) -> list[tuple[int, Path]]:
+        """(first coarse slice, path) of each file of keys."""
+        return [(int(path.stem.split("-")[1]), path) for path in sorted(self.keys.glob("keys-*.arrow"))]
+
+    @cached_property
+    def _mapped_keys(self) -> list[Slices]:
+        return [Slices([path]) for _, path in self.key_files]
 
     @cached_property
     def part_files(self) -> list[Slices]:
@@ -69,7 +77,7 @@ class Segment:
         key_bits = KEY_BITS - self.packing.slice_bits
         slices = (keys >> np.uint64(key_bits)).astype(np.int64)
         firsts = [first for first, _ in self.key_files] + [self.packing.num_slices]
-        for (first, file), end in zip(self.key_files, firsts[1:], strict=True):
+        for first, end, file in zip(firsts[:-1], firsts[1:], self._mapped_keys, strict=True):
             start, stop = np.searchsorted(slices, [first, end])
             edges = file.edges[0]
             fine_bits = ((len(edges) - 1) // (end - first)).bit_length() - 1
@@ -90,8 +98,11 @@ class Index:
     content: dict[str, Any]
 
     @classmethod
-    def open(cls, folder: Path, near: NearConfig) -> "Index":
-        """Raises RedoneError when there is none, when it is of another format, or made with other settings."""
+    def open(cls, folder: Path, near: NearConfig | None = None) -> "Index":
+        """Raises RedoneError when there is none, when it is of another format, or made with settings other than `near`.
+
+        Without `near` its settings do not matter: documents can be taken out, not compared.
+        """
         path = folder / INDEX_FILE
         if not path.is_file():
             raise RedoneError(f"{folder}: no index is here; make one with: redone-data index add {folder} FILES")
@@ -100,7 +111,7 @@ class Index:
             raise RedoneError(
                 f"{path}: format {content['version']}; this version reads format {FORMAT_VERSION}: build the index anew"
             )
-        for name, value in settings_of(near).items():
+        for name, value in ({} if near is None else settings_of(near)).items():
             if content["settings"][name] != value:
                 raise RedoneError(
                     f"{path}: it was made with {name}: {content['settings'][name]}, and near.{name} is {value}; "
@@ -118,12 +129,12 @@ class Index:
     @property
     def num_documents(self) -> int:
         """How many numbers there are: those of deleted and of never accepted documents included."""
-        return self._offsets[-1]
+        return self.offsets[-1]
 
     @property
     def num_accepted(self) -> int:
         accepted: int = self.content["accepted"]
-        return accepted - len(self._forgotten)
+        return accepted - len(self.forgotten)
 
     @cached_property
     def segments(self) -> tuple[Segment, ...]:
@@ -138,7 +149,7 @@ class Index:
         )
 
     @cached_property
-    def _offsets(self) -> list[int]:
+    def offsets(self) -> list[int]:
         return [0, *accumulate(sum(segment["rows"]) for segment in self.content["segments"])]
 
     @cached_property
@@ -151,7 +162,8 @@ class Index:
         return [part for segment in self.segments for part in segment.part_files]
 
     @cached_property
-    def _forgotten(self) -> Int64:
+    def forgotten(self) -> Int64:
+        """The documents that are out of every answer and still on disk, ascending."""
         name = self.content["forgotten"]
         return np.zeros(0, np.int64) if name is None else np.load(self.folder / name)
 
@@ -160,10 +172,10 @@ class Index:
         found = [segment.members(keys) for segment in self.segments]
         places = concatenated([place for place, _ in found], np.int64)
         documents = concatenated(
-            [document + offset for (_, document), offset in zip(found, self._offsets, strict=False)], np.int64
+            [document + offset for (_, document), offset in zip(found, self.offsets, strict=False)], np.int64
         )
-        if len(self._forgotten):
-            stays = ~np.isin(documents, self._forgotten)
+        if len(self.forgotten):
+            stays = ~np.isin(documents, self.forgotten)
             places, documents = places[stays], documents[stays]
         return places, documents
 
@@ -218,6 +230,18 @@ class Index:
                     batch.column(name).to_numpy().view(np.uint64)[documents[here] - self._part_offsets[index]]
                 )
         return columns
+
+
+@contextmanager
+def reading(folder: Path) -> Iterator[None]:
+    """While an index is read nobody takes its files away. No lock where it has none to take."""
+    path = folder / READING
+    if not path.exists():
+        yield
+        return
+    with path.open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        yield
 
 
 def text_keys(hi: UInt64) -> UInt64:

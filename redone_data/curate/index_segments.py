@@ -1,11 +1,11 @@
-"""Making an index, adding to it, deleting from it: one segment an addition, written once.
+"""Making an index and adding to it: one segment an addition, written once (index_removal.py takes out of it).
 
 `build` and `add` are one thing: an addition to an index that may not be there yet. An addition costs one pass over the
 new texts and one sort of their keys; the old segments are not touched.
 """
 
 import fcntl
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ import pyarrow as pa
 from redone_data.corpus import Corpus
 from redone_data.curate.bands import BATCH_ROWS, KEY_BITS, Packing, distinct_rows, keys_of_texts, pack_keys
 from redone_data.curate.identity import ids_of_part
-from redone_data.curate.index import FORMAT_VERSION, INDEX_FILE, TEXT_SALT, Index, settings_of
+from redone_data.curate.index import FORMAT_VERSION, INDEX_FILE, READING, TEXT_SALT, Index, settings_of
 from redone_data.curate.near import NearConfig
 from redone_data.curate.policy import read_verdicts
 from redone_data.curate.resolve import duplicates_of_part
@@ -26,8 +26,7 @@ from redone_data.curate.standing import standing_of
 from redone_data.engine import Engine, Output, Step
 from redone_data.errors import RedoneError
 from redone_data.exchange import Slices, bucket_ranges, concatenated, write_sliced
-from redone_data.manifest import atomic, write_json
-from redone_data.text.hashing import from_hex
+from redone_data.manifest import write_json
 from redone_data.text.minhash import EMPTY_BAND_KEY
 
 MOST_TASKS = 64
@@ -200,11 +199,15 @@ def add_segment(
     the index was made with other settings.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with _locked(folder):
+    with locked(folder):
+        (folder / READING).touch()
         before = Index.open(folder, near) if (folder / INDEX_FILE).is_file() else None
         used = engine or Engine(folder)
         used = Engine(folder, used.executor, used.progress)
         step = IndexPartsStep(corpus, near, standing, judged, resolved, ids)
+        segments = [] if before is None else before.content["segments"]
+        if before is not None and step.folder_name() in {one.get("first", one["parts"]) for one in segments}:
+            return before
         parts = used.run(step)
         keys = used.run(IndexKeysStep(parts, step.packing))
         segment = {
@@ -214,33 +217,19 @@ def add_segment(
             "packing": asdict(step.packing),
             "accepted": sum(part["accepted"] for part in parts.tasks),
         }
-        segments = [] if before is None else before.content["segments"]
-        if segment not in segments:
-            segments = [*segments, segment]
-        _write(folder, near, segments, None if before is None else before.content["forgotten"])
+        write_list(
+            folder, settings_of(near), [*segments, segment], None if before is None else before.content["forgotten"]
+        )
         for path in parts.folder.glob("records-*.arrow"):
             path.unlink()  # they lie in the sorted keys now
         return Index.open(folder, near)
 
 
-def forget(folder: Path, near: NearConfig, ids: Iterable[str]) -> int:
-    """Take documents out of every answer by their ids; how many were there. Their shingles go at the next rebuild."""
-    with _locked(folder):
-        index = Index.open(folder, near)
-        found = index.find(*from_hex(pa.array(list(ids), pa.large_string())))
-        every = np.union1d(index._forgotten, found)
-        name = f"forgotten-{len(every):09d}.npy"
-        if len(every) > len(index._forgotten):
-            with atomic(folder / name) as aside, aside.open("wb") as file:
-                np.save(file, every)
-            _write(folder, near, index.content["segments"], name)
-        return len(every) - len(index._forgotten)
-
-
-def _write(folder: Path, near: NearConfig, segments: list[dict[str, Any]], forgotten: str | None) -> None:
+def write_list(folder: Path, settings: dict[str, int], segments: list[dict[str, Any]], forgotten: str | None) -> None:
+    """Replace index.json: from now on the index is these segments."""
     content = {
         "version": FORMAT_VERSION,
-        "settings": settings_of(near),
+        "settings": settings,
         "segments": segments,
         "accepted": sum(segment["accepted"] for segment in segments),
         "forgotten": forgotten,
@@ -249,7 +238,7 @@ def _write(folder: Path, near: NearConfig, segments: list[dict[str, Any]], forgo
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
     """One writer at a time; the lock ends with the process, however it ends."""
     with (folder / ".lock").open("w") as lock:
         try:

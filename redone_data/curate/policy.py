@@ -22,14 +22,13 @@ from redone_data.corpus import Corpus, Part
 from redone_data.curate.attributes import Attributes
 from redone_data.curate.datatrove_blocks import KEPT, REASON
 from redone_data.curate.identity import repeated_of_part
-from redone_data.curate.rules import RulesConfig, judge
+from redone_data.curate.rules import ENGAGEMENT, EngagementAgeConfig, RulesConfig, judge
 from redone_data.engine import Output, Step
 from redone_data.errors import RedoneError
 from redone_data.manifest import atomic
 from redone_data.text.buffers import replace_rows
 
 FIRST = "first_of"
-ENGAGEMENT = "engagement"  # a column of the corpus, which rules may bound like an attribute
 
 VERDICT_SCHEMA = pa.schema(
     [
@@ -81,7 +80,13 @@ class JudgeStep(Step):
         languages = {name: sorted(policy.languages) for name, policy in self.policies.items()}
         # The order of rules decides which of several reasons is given, so it is part of what identifies the step.
         order = {name: list(policy.rules.effective()) for name, policy in self.policies.items()}
-        return {"bounds": bounds, "order": order, "languages": languages, "min_confidence": self.min_confidence}
+        ages = {
+            name: age.newest.isoformat()
+            for name, policy in self.policies.items()
+            if (age := policy.rules.engagement_age)
+        }
+        config = {"bounds": bounds, "order": order, "languages": languages, "min_confidence": self.min_confidence}
+        return {**config, "engagement_until": ages} if ages else config
 
     def inputs(self) -> dict[str, str]:
         return {**self.corpus.inputs(), **self.attributes.inputs(), "ids": self.ids.fingerprint}
@@ -97,7 +102,8 @@ class JudgeStep(Step):
         metrics = {name: column.to_numpy() for name, column in zip_columns(self.attributes.read(part, asked))}
         if ENGAGEMENT in bounds:  # unknown engagement is not low engagement: NaN is outside no bound
             metrics[ENGAGEMENT] = part.read([ENGAGEMENT])[ENGAGEMENT].fill_null(np.nan).to_numpy()
-        verdict = judge(metrics, bounds, part.rows)
+        age = policy.rules.engagement_age
+        verdict = judge(metrics, bounds, part.rows, {} if age is None else {ENGAGEMENT: too_young(part, age)})
         reasons = [("rules", rule) for rule in verdict.reasons]
         code, value, bound = verdict.broken, verdict.value, verdict.bound
         # judge() gives its reasons in this order: of each metric, first the lower bound.
@@ -157,6 +163,14 @@ class JudgeStep(Step):
         rows = np.flatnonzero(code == filtered)
         code[rows] = named.indices.to_numpy(zero_copy_only=False)[rows] + len(reasons)
         reasons.extend(("datatrove", rule) for rule in named.dictionary.to_pylist())
+
+
+def too_young(part: Part, age: EngagementAgeConfig) -> npt.NDArray[np.bool_]:
+    """bool[rows]: documents after the date from which engagement counts; those without a date are among them."""
+    created = part.read(["created_at"])["created_at"]
+    newest = pa.scalar(age.newest, created.type)
+    young: npt.NDArray[np.bool_] = pc.fill_null(pc.greater(created, newest), fill_value=True).to_numpy()
+    return young
 
 
 def no_text(rows: int) -> pa.Array:

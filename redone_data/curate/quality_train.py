@@ -4,7 +4,7 @@ Examples are ordered and split by the hash of their text: a tenth chooses the th
 on, and a text that occurs twice is on one side. One thread and a seed: the same examples give the same model, byte for
 byte, whatever their order. Cost and held-out figures: benchmarks/quality.py.
 
-Written to the folder: the model (`model.bin` or `model.txt`) and `report.json`.
+Written to the folder: the model (`model.bin` or `model.txt`), `report.json`, and `report.html` with examples.
 """
 
 import json
@@ -35,12 +35,14 @@ from redone_data.curate.quality import (
 from redone_data.curate.sources import DigestCache, SourceConfig, resolve_inputs
 from redone_data.errors import RedoneError
 from redone_data.manifest import atomic, write_json
+from redone_data.report.quality import ScoredText, write_quality_page
 from redone_data.text.features import METRICS
 from redone_data.text.hashing import hash128
 from redone_data.text.normalize import normalize
+from redone_data.text.redact import redact
 from redone_data.text.spaced import spaced
 
-REPORT = "report.json"
+REPORT, PAGE = "report.json", "report.html"
 # Of ten: eight to train on, one to choose the threshold with, one to report on.
 TENTHS, CHOOSING, REPORTED = 10, 8, 9
 KEEP_RATES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -184,6 +186,10 @@ def train(examples: Examples, config: TrainConfig, folder: Path) -> dict[str, An
         **evaluate(classifier, choosing, reported, config.keep),
     }
     write_json(folder / REPORT, report)
+    # Personal data masked: the page may travel with the model.
+    texts, _ = redact(reported.documents.column("text"))
+    scored = zip(texts.to_pylist(), reported.good.tolist(), classifier.scores(reported.documents).tolist(), strict=True)
+    write_quality_page(report, [ScoredText(*one) for one in scored], folder.name, folder / PAGE)
     return report
 
 

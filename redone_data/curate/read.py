@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 
 from redone_data.config import plain
 from redone_data.curate.datatrove_blocks import format_texts
+from redone_data.curate.embeddings import EMBEDDINGS, write_vectors
 from redone_data.curate.formats import read_file, spans_of
 from redone_data.curate.parts import PARENTS, write_part
 from redone_data.curate.records import Records, Span, id_prefix
@@ -202,6 +203,7 @@ class _PartWriter:
 
     def __init__(self, folder: Path, stem: str, step: ReadStep) -> None:
         self.folder, self.stem, self.step = folder, stem, step
+        self.embedding = step.source.fields.embedding
         self.cleaning = replace(step.read, whitespace=step.source.whitespace or step.read.whitespace)
         self.batches: list[pa.Table] = []
         self.hashes: list[tuple[UInt64, UInt64, UInt64, UInt64]] = []
@@ -232,7 +234,7 @@ class _PartWriter:
         keys = self._keys(_one_chunk(table["native_id"]) if named else text, named=named)
         self.hashes.append((*keys, *hash128(text)))
         self.batches.append(table)
-        self.held_bytes += int(text.nbytes)
+        self.held_bytes += int(text.nbytes) + (int(table["embedding"].nbytes) if self.embedding else 0)
         if self.held_bytes >= self.step.read.part_bytes:
             self._flush()
 
@@ -252,6 +254,8 @@ class _PartWriter:
             hi, lo = hash128(answers.take(child))
             parents = {"hi": hi, "lo": lo, "row": child.to_numpy()}
             write_slices(self.folder / f"{stem}{PARENTS}", bucket_of(hi), NUM_BUCKETS, parents)
+        if self.embedding is not None:
+            write_vectors(self.folder / f"{stem}{EMBEDDINGS}", table["embedding"], self.embedding.dimensions)
         columns = {
             "key_hi": key_hi,
             "key_lo": key_lo,

@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 import pyarrow as pa
 
+from redone_data.curate.embeddings import vectors_of_lists
 from redone_data.curate.records import (
     BLOCK_BYTES,
     EXACT_FLOAT,
@@ -267,19 +268,24 @@ def _records_of(objects: list[Any], places: list[int], bad: list[tuple[int, str]
     bad = [*bad]
     texts = _values(objects, fields.text)
     natives = None if fields.id is None else _id_texts(_values(objects, fields.id))
-    if not set(map(type, texts)) <= {str} or (natives is not None and None in natives):
+    vectors, unfit = None, dict[int, str]()
+    if fields.embedding is not None:
+        vectors, unfit = vectors_of_lists(_values(objects, fields.embedding.name), fields.embedding)
+    if not set(map(type, texts)) <= {str} or (natives is not None and None in natives) or unfit:
         good = []
         for row, (record, text) in enumerate(zip(objects, texts, strict=True)):
             fault = _fault(record, text, fields)
             if fault is None and natives is not None and natives[row] is None:
                 fault = NO_ID.format(fields.id)
+            fault = fault or unfit.get(row)
             if fault is None:
                 good.append(row)
             else:
                 bad.append((places[row], fault))
         objects, texts = [objects[row] for row in good], [texts[row] for row in good]
         natives = None if natives is None else [natives[row] for row in good]
-    columns: dict[str, list[Any]] = {"text": texts}
+        vectors = None if vectors is None else vectors.take(pa.array(good, pa.int64()))
+    columns: dict[str, Any] = {"text": texts}
     if natives is not None:
         columns["native_id"] = natives
     if fields.created_at is not None:
@@ -291,6 +297,8 @@ def _records_of(objects: list[Any], places: list[int], bad: list[tuple[int, str]
         columns["meta"] = [_meta(record, fields.meta) for record in objects]
     if fields.parent:
         columns["parent"] = [_parent(record, fields.parent) for record in objects]
+    if vectors is not None:
+        columns["embedding"] = vectors
     return Records(table_of(columns, len(texts)), sorted(bad))
 
 

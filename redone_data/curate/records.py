@@ -25,6 +25,7 @@ SCHEMA = pa.schema(
         ("engagement", pa.float64()),
         ("meta", pa.large_string()),
         ("parent", pa.large_string()),
+        ("embedding", pa.large_binary()),
     ]
 )
 

@@ -4,14 +4,17 @@ A preset is a set of bounds; a domain takes one and may change any. "Off" is a b
 comes from stands beside it.
 """
 
+import datetime
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from redone_data.curate.records import timestamp
 from redone_data.errors import RedoneError, did_you_mean
 from redone_data.text.features import METRICS
 from redone_data.text.promotion import PROMOTION_METRICS
@@ -50,6 +53,33 @@ OTHER_METRICS: dict[str, str] = {
 }
 RULE_METRICS: dict[str, str] = {**METRICS, **PROMOTION_METRICS, **WEB_METRICS, **OTHER_METRICS}
 QUALITY = "quality_"
+ENGAGEMENT = "engagement"  # a column of the corpus, which rules may bound like an attribute
+
+
+@dataclass(frozen=True)
+class EngagementAgeConfig:
+    """From what age on a document's engagement is held against it: a post of today had no time to be liked."""
+
+    min_days: float = field(metadata={"help": "a younger document, or one without a date, passes the floor"})
+    as_of: str = field(
+        metadata={"help": "the moment the counts were taken: ISO date (its start, UTC) or date and time"}
+    )
+
+    def __post_init__(self) -> None:
+        if self.min_days < 0:
+            raise RedoneError(f"min_days: {self.min_days:g}; at least 0 is needed")
+        if timestamp(self.as_of) is None:
+            raise RedoneError(f"as_of: {self.as_of!r} is no moment; write 2025-03-01 or 2025-03-01T12:00:00Z")
+
+    @property
+    def newest(self) -> datetime.datetime:
+        """The date of the newest documents that are old enough."""
+        moment = timestamp(self.as_of)
+        assert moment is not None
+        try:
+            return moment - datetime.timedelta(days=self.min_days)
+        except OverflowError:
+            return datetime.datetime.min.replace(tzinfo=datetime.UTC)
 
 
 @dataclass(frozen=True)
@@ -66,12 +96,17 @@ class RulesConfig:
     bounds: dict[str, Bound] = field(
         default_factory=dict, metadata={"help": "metric -> {min, max}, over the preset's; {} switches a rule off"}
     )
+    engagement_age: EngagementAgeConfig | None = field(
+        default=None, metadata={"help": "bounds.engagement.min holds only for documents of this age"}
+    )
 
     def __post_init__(self) -> None:
         for metric in self.bounds:
             if metric not in RULE_METRICS and not (metric.startswith(QUALITY) and metric != QUALITY):
                 hint = did_you_mean(metric, [*RULE_METRICS, f"{QUALITY}NAME"])
                 raise RedoneError(f"bounds.{metric}: unknown metric; {hint}")
+        if self.engagement_age is not None and self.bounds.get(ENGAGEMENT, Bound()).min is None:
+            raise RedoneError("engagement_age: there is no bounds.engagement.min that it could hold back")
 
     def effective(self) -> dict[str, Bound]:
         """The preset's bounds with the domain's own over them, in the order in which they are asked."""
@@ -231,8 +266,16 @@ class Verdict:
     reasons: tuple[str, ...]
 
 
-def judge(metrics: Mapping[str, Float64], bounds: Mapping[str, Bound], num_rows: int) -> Verdict:
-    """Ask the rules in their order; the first one broken gives the reason, with value and bound."""
+def judge(
+    metrics: Mapping[str, Float64],
+    bounds: Mapping[str, Bound],
+    num_rows: int,
+    spared: Mapping[str, npt.NDArray[np.bool_]] = MappingProxyType({}),
+) -> Verdict:
+    """Ask the rules in their order; the first one broken gives the reason, with value and bound.
+
+    spared: metric -> bool[rows], the documents that its lower bound does not hold for.
+    """
     broken = np.full(num_rows, -1, dtype=np.int32)
     value, bound = np.full(num_rows, np.nan), np.full(num_rows, np.nan)
     reasons: list[str] = []
@@ -244,6 +287,8 @@ def judge(metrics: Mapping[str, Float64], bounds: Mapping[str, Bound], num_rows:
             # Shares are stored in 32 bits: .1f32 must not count as above .1. Counts and their bounds are exact.
             edge = float(limit) if float(limit).is_integer() else float(np.float32(limit))
             outside = column < edge if end == "min" else column > edge
+            if end == "min" and metric in spared:
+                outside &= ~spared[metric]
             first = outside & (broken < 0)
             broken[first] = len(reasons)
             value[first], bound[first] = column[first], limit

@@ -50,6 +50,20 @@ class ParentConfig:
 
 
 @dataclass(frozen=True)
+class EmbeddingConfig:
+    """The vector that a record came with."""
+
+    name: str = field(metadata={"help": "the field with it: a list of numbers"})
+    dimensions: int = field(metadata={"help": "how many; a record with more or fewer is quarantined"})
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            raise RedoneError("name must not be empty")
+        if self.dimensions < 1:
+            raise RedoneError(f"dimensions: {self.dimensions}; at least 1 is needed")
+
+
+@dataclass(frozen=True)
 class FieldsConfig:
     """Which fields of a record hold what. A dot reaches into nested records: ``meta.score``."""
 
@@ -64,6 +78,9 @@ class FieldsConfig:
     meta: tuple[str, ...] = field(default=(), metadata={"help": "other fields to carry along, redacted like the text"})
     parent: tuple[ParentConfig, ...] = field(
         default=(), metadata={"help": "what a record answers: the first of these fields that has a value"}
+    )
+    embedding: EmbeddingConfig | None = field(
+        default=None, metadata={"help": "a vector of each document, for split: {by: embeddings}"}
     )
 
 

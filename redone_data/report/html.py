@@ -39,18 +39,7 @@ def write_report(summary: Summary, path: Path) -> None:
 
 def render(summary: Summary) -> str:
     """The page's text."""
-    # A reader of a template error sees a missing name at once; in the page it would be an empty cell.
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    for show in (human.count, human.size, human.share, human.duration, human.loss, human.signed, human.printable):
-        environment.filters[show.__name__] = show
-    environment.filters["decimals"] = human.decimals
-    environment.filters["label"] = lambda name: human.label(name, 48)
+    environment = page_environment()
     environment.filters["rule"] = plots.rule_name
     duplicates = [example for example in summary.examples if example.duplicate_of is not None]
     dropped = [example for example in summary.examples if example.duplicate_of is None and example.step != KEPT]
@@ -72,6 +61,23 @@ def render(summary: Summary) -> str:
         kept=_spread([example for example in summary.examples if example.step == KEPT], _MAX_KEPT),
         long_table=_LONG_TABLE,
     )
+
+
+def page_environment() -> jinja2.Environment:
+    """What pages are made with: names and texts escaped, figures shown as in every report."""
+    # A reader of a template error sees a missing name at once; in the page it would be an empty cell.
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    for show in (human.count, human.size, human.share, human.duration, human.loss, human.signed, human.printable):
+        environment.filters[show.__name__] = show
+    environment.filters["decimals"] = human.decimals
+    environment.filters["label"] = lambda name: human.label(name, 48)
+    return environment
 
 
 def _plotter(summary: Summary) -> Callable[[str], Markup]:
@@ -99,7 +105,7 @@ def _plotter(summary: Summary) -> Callable[[str], Markup]:
 
     def plot(name: str) -> Markup:
         figure, description = draw[name]
-        return _inline(figure(), name.replace("_", "-"), description)
+        return inline_svg(figure(), name.replace("_", "-"), description)
 
     return plot
 
@@ -110,7 +116,7 @@ def _heaviest(domains: Sequence[DomainRow]) -> Sequence[DomainRow]:
     return sorted(domains, key=lambda row: -(row.weight or 0.0))[:_HEAVIEST]
 
 
-def _inline(figure: Figure, name: str, description: str) -> Markup:
+def inline_svg(figure: Figure, name: str, description: str) -> Markup:
     # Safe: an element tree that was parsed and serialised, of matplotlib's drawing elements only.
     return Markup(to_svg(figure, name, description))
 
@@ -131,7 +137,7 @@ def _metrics(summary: Summary) -> list[dict[str, Any]]:
             {
                 "metric": metric,
                 "meaning": rows[0].meaning,
-                "plot": _inline(figure, f"histogram-{i}", f"Histograms of a metric, by domain, {i + 1}"),
+                "plot": inline_svg(figure, f"histogram-{i}", f"Histograms of a metric, by domain, {i + 1}"),
                 "shown": len(shown),
                 "total": len(rows),
                 "broken": any(_lost(row) for row in rows),

@@ -18,9 +18,10 @@ from redone_data.curate.groups import ExactStep, IdentifyStep
 from redone_data.curate.language import LanguageConfig, model_digest, model_path
 from redone_data.curate.metrics import MetricsStep
 from redone_data.curate.read import ReadConfig, ReadStep
-from redone_data.curate.sources import FieldsConfig, SourceConfig
+from redone_data.curate.sources import EmbeddingConfig, FieldsConfig, SourceConfig
 from redone_data.engine import Engine, Output
 from redone_data.errors import RedoneError
+from redone_data.recipe import DomainConfig
 
 FOOD = "noodles soup rice pepper kitchen dinner taste cook spicy bowl oven sugar bread butter lunch".split()  # noqa: SIM905
 TRAVEL = "train ticket hotel beach island passport flight luggage museum tour airport map visa city".split()  # noqa: SIM905
@@ -37,6 +38,20 @@ def pool(count: int = 60) -> list[dict[str, Any]]:
     return records
 
 
+def vectors(records: Sequence[dict[str, Any]], seed: int = 2) -> list[dict[str, Any]]:
+    """The records with vectors that stand in their topics' directions, and texts that say nothing of them."""
+    draw = np.random.default_rng(seed)
+    direction = {"food": [1, 0, 0, 0], "travel": [0, 1, 0, 0], "cars": [0, 0, 1, 1]}
+    return [
+        {
+            **record,
+            "text": f"post {record['id']}",
+            "vector": (direction[record["topic"]] + draw.normal(0, 0.1, 4)).tolist(),
+        }
+        for record in records
+    ]
+
+
 class Split:
     """A pool in files, read, and split."""
 
@@ -47,7 +62,8 @@ class Split:
         steps = []
         for number, records in enumerate(pools):
             write_jsonl(folder / f"pool{number}.jsonl", records)
-            fields = FieldsConfig(id="id", engagement=("likes",), meta=("topic",))
+            embedding = EmbeddingConfig("vector", 4) if config["by"] == "embeddings" else None
+            fields = FieldsConfig(id="id", engagement=("likes",), meta=("topic",), embedding=embedding)
             source = SourceConfig((f"pool{number}.jsonl",), name=f"pool{number}", fields=fields)
             steps.append(ReadStep("pool", source, ReadConfig(part_bytes=part_bytes), tuple(inputs(source, folder))))
         self.reads = self.engine.run_all(steps)
@@ -153,9 +169,57 @@ def test_a_classifier_gives_the_domains_and_unsure_documents_are_other(tmp_path)
 def test_clusters_find_the_topics_of_a_mixed_pool(tmp_path):
     records = pool(600)
     split = Split(tmp_path, records, by="clusters", clusters=3, sample=400)
+    assert topics_found(split, records) == [{"cars"}, {"food"}, {"travel"}]
+
+
+def topics_found(split: Split, records: Sequence[dict[str, Any]]) -> list[set[str]]:
     topic_of = {record["text"]: record["topic"] for record in records}
-    found = {domain: {topic_of[text] for text in texts} for domain, texts in split.texts.items()}
-    assert sorted(found.values(), key=sorted) == [{"cars"}, {"food"}, {"travel"}]
+    return sorted(({topic_of[text] for text in texts} for texts in split.texts.values()), key=sorted)
+
+
+def test_clusters_of_given_vectors_are_those_of_their_directions(tmp_path):
+    records = vectors(pool(600))
+    split = Split(tmp_path, records[::2], records[1::2], by="embeddings", clusters=3, sample=400)
+    assert topics_found(split, records) == [{"cars"}, {"food"}, {"travel"}]
+
+
+def test_a_document_without_a_vector_has_no_cluster_and_stays(tmp_path):
+    lacking = [{"id": "a", "text": "no vector"}, {"id": "b", "text": "null", "vector": None}]
+    lacking += [{"id": "c", "text": "zeros", "vector": [0, 0, 0, 0]}]
+    split = Split(tmp_path, [*vectors(pool(30)), *lacking], by="embeddings", clusters=3)
+    assert split.texts["pool/other"] == ["no vector", "null", "zeros"]
+
+
+def test_who_is_together_does_not_depend_on_the_lengths_of_vectors_or_the_order_of_records(tmp_path):
+    records = vectors(pool(90))
+    longer = [{**record, "vector": [8 * number for number in record["vector"]]} for record in records[::-1]]
+    ways = [Split(tmp_path / str(i), rows, by="embeddings", clusters=3) for i, rows in enumerate([records, longer])]
+    assert sorted(ways[0].texts.values()) == sorted(ways[1].texts.values())
+
+
+def test_no_vectors_at_all_is_said(tmp_path):
+    with pytest.raises(RedoneError, match="clusters: 3; there are only 0 documents"):
+        Split(tmp_path, pool(9), by="embeddings", clusters=3)
+
+
+def test_a_second_run_over_vectors_writes_the_same_bytes(tmp_path):
+    records = vectors(pool(60))
+    runs = [Split(tmp_path / name, records, by="embeddings", clusters=3) for name in ("first", "again")]
+    assert runs[0].reads[0].manifest == runs[1].reads[0].manifest
+    assert [output.manifest for output in runs[0].outputs] == [output.manifest for output in runs[1].outputs]
+
+
+def test_a_recipe_that_splits_by_vectors_it_does_not_have_is_refused(tmp_path):
+    source = {"paths": ["a.jsonl"]}
+    values = {"sources": [source], "split": {"by": "embeddings"}}
+    with pytest.raises(RedoneError, match=r"fields\.embedding in every source"):
+        read_config(DomainConfig, values, where="recipe.yaml", path="domains.pool")
+    both = [{**source, "fields": {"embedding": {"name": "v", "dimensions": size}}} for size in (3, 4)]
+    with pytest.raises(RedoneError, match="of the same dimensions"):
+        read_config(DomainConfig, {**values, "sources": both}, where="recipe.yaml", path="domains.pool")
+    threads = {**values, "sources": both[:1], "interactions": {}}
+    with pytest.raises(RedoneError, match="no one vector"):
+        read_config(DomainConfig, threads, where="recipe.yaml", path="domains.pool")
 
 
 def test_a_text_without_words_has_no_cluster(tmp_path):

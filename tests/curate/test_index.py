@@ -14,7 +14,8 @@ from near_posts import NEAR, Deduplicated, Post, deduplicate, ids_of, posts
 from redone_data.curate import index_segments
 from redone_data.curate.candidates import ALL_PAIRS_LIMIT
 from redone_data.curate.index import INDEX_FILE, Index
-from redone_data.curate.index_segments import add_segment, forget
+from redone_data.curate.index_removal import forget
+from redone_data.curate.index_segments import add_segment
 from redone_data.errors import RedoneError
 
 
@@ -97,8 +98,8 @@ def test_a_kill_between_the_segment_and_the_list_leaves_the_index_as_it_was(tmp_
 def test_a_deleted_document_is_no_longer_met_and_others_are(tmp_path):
     old = [Post("a", "one two three four five"), Post("b", "six seven eight nine ten")]
     accept(tmp_path / "index", deduplicate(tmp_path / "old", [("d", old)]))
-    assert forget(tmp_path / "index", NEAR, [ids_of(old)[0], "0" * 32]) == 1
-    assert forget(tmp_path / "index", NEAR, [ids_of(old)[0]]) == 0
+    assert forget(tmp_path / "index", [ids_of(old)[0], "0" * 32]) == 1
+    assert forget(tmp_path / "index", [ids_of(old)[0]]) == 0
     index = Index.open(tmp_path / "index", NEAR)
     assert index.num_accepted == 1
     new = [replace(post, id=post.id + "2") for post in old]

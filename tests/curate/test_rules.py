@@ -2,10 +2,13 @@
 
 import importlib.util
 import math
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from curation import Curated, curate, sentence
 from hypothesis import example, given
 from hypothesis import strategies as st
 from web_filters import SHARED, installed_texts, peer_reasons, shared_texts
@@ -234,6 +237,57 @@ def test_a_document_without_engagement_passes_its_floor():
         "too_little_engagement",
         None,
     ]
+
+
+AGE = {"min_days": 7, "as_of": "2025-03-08"}
+DATED = {"id": "id", "engagement": ["likes"], "created_at": "at"}
+
+
+def dated_posts() -> list[dict[str, Any]]:
+    """The last of these are too young for a floor of 7 days on 8 March."""
+    dates = ["2020-05-05", "2025-03-01T00:00:00Z", "2025-03-01T00:00:01Z", "2025-03-07", "2025-04-01", None]
+    return [{"id": f"p{i}", "text": sentence(i), "likes": 1, "at": date} for i, date in enumerate(dates)]
+
+
+def curate_dated(folder: Path, out: str, age: dict[str, Any] | None, fields: dict[str, Any] = DATED) -> Curated:
+    rules: dict[str, Any] = {"preset": "none", "bounds": {"engagement": {"min": 5}}}
+    rules |= {} if age is None else {"engagement_age": age}
+    changed = {"rules": rules, "sources": [{"paths": [f"{out}-0.jsonl"], "fields": fields}]}
+    return curate(folder, {"d": dated_posts()}, out=out, domains={"d": changed})
+
+
+def test_a_floor_on_engagement_spares_what_had_no_time_to_be_liked(tmp_path):
+    made = curate_dated(tmp_path, "run", AGE)
+    assert made.texts == sorted(post["text"] for post in dated_posts()[2:])
+    assert made.rules() == {"too_little_engagement": 2}
+    assert {(row["value"], row["bound"]) for row in made.dropped.values()} == {(1.0, 5.0)}
+
+
+def test_another_moment_or_age_is_judged_anew(tmp_path):
+    later = {"as_of": "2025-06-01T08:00:00+08:00", "min_days": 30}
+    sizes = {
+        name: len(curate_dated(tmp_path, "run", age).kept) for name, age in [("a", AGE), ("b", later), ("c", None)]
+    }
+    assert sizes == {"a": 4, "b": 1, "c": 0}
+
+
+@pytest.mark.parametrize(
+    ("age", "fields", "message"),
+    [
+        ({**AGE, "as_of": "yesterday"}, DATED, r"d\.rules\.engagement_age: as_of: 'yesterday' is no moment"),
+        ({**AGE, "min_days": -1}, DATED, "min_days: -1"),
+        ({"min_days": 7}, DATED, "as_of: missing, and required"),
+        (AGE, {"id": "id", "engagement": ["likes"]}, "no source has fields.created_at"),
+    ],
+)
+def test_an_age_without_a_moment_or_dates_is_refused(tmp_path, age, fields, message):
+    with pytest.raises(RedoneError, match=message):
+        curate_dated(tmp_path, "run", age, fields)
+
+
+def test_an_age_without_a_floor_is_refused():
+    with pytest.raises(RedoneError, match=r"there is no bounds\.engagement\.min"):
+        read_config(RulesConfig, {"engagement_age": AGE, "bounds": {"engagement": {"max": 9}}}, where="here")
 
 
 def test_a_large_count_is_compared_exactly():
