@@ -16,7 +16,7 @@ from redone_data.text.buffers import Bytes, Int64, UInt64, frozen
 from redone_data.text.fasttext_file import FastTextFile
 from redone_data.text.kernel import inlined, kernel, lean
 from redone_data.text.simd import load8, trailing_zeros
-from redone_data.text.vectors import add_row, padded
+from redone_data.text.vectors import add_row, fetch_row, padded
 
 Float32 = npt.NDArray[np.float32]
 Int32 = npt.NDArray[np.int32]
@@ -412,6 +412,7 @@ def _average_rows(
     for text in texts:
         longest = max(longest, offsets[text + 1] - offsets[text])
     hashes = np.empty(longest // 2 + 2 if word_ngrams > 1 else 0, np.uint64)
+    pairs = np.empty(len(hashes) * (word_ngrams - 1), np.int64)
     for index in range(len(texts)):
         text = texts[index]
         counts[index] = _sum_text(
@@ -433,6 +434,7 @@ def _average_rows(
             max_chars,
             word_ngrams,
             hashes,
+            pairs,
             hidden_ND,
             index,
         )
@@ -462,6 +464,7 @@ def _sum_text(
     max_chars: int,
     word_ngrams: int,
     hashes: UInt64,
+    pairs: Int64,
     target_ND: Float32,
     target: int,
 ) -> int:
@@ -510,12 +513,16 @@ def _sum_text(
             # The library keeps these hashes as signed 32-bit numbers.
             hashes[num_hashes] = np.uint64(np.int64(np.int32(value)))
             num_hashes += 1
+    # A pair's row is seldom in a cache, so all are asked for before the first is added.
+    num_pairs = 0
     for first in range(num_hashes):
         ngram = hashes[first]
         for last in range(first + 1, min(first + word_ngrams, num_hashes)):
             ngram = ngram * np.uint64(WORD_NGRAM_FACTOR) + hashes[last]
             row = _row_of_bucket(int(np.int64(ngram % np.uint64(num_buckets))), is_kept, kept_before, num_words)
-            if row >= 0:
-                add_row(target_ND, target, rows_RD, row)
-                count += 1
-    return count
+            fetch_row(rows_RD, max(row, 0))
+            pairs[num_pairs] = row
+            num_pairs += row >= 0
+    for pair in range(num_pairs):
+        add_row(target_ND, target, rows_RD, pairs[pair])
+    return count + num_pairs

@@ -82,6 +82,20 @@ def _dot_rows(typing_context: Any, left: Any, row: Any, right: Any, index: Any) 
     return types.float32(left, types.int64, right, types.int64), generate
 
 
+def _fetch_row(typing_context: Any, matrix: Any, row: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        place, _ = _row(context, builder, signature.args[0], arguments[0], arguments[1])
+        byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
+        prefetch = builder.module.declare_intrinsic("llvm.prefetch", [byte], kind)
+        # To read, to be kept in all caches, as data.
+        builder.call(prefetch, [builder.bitcast(place, byte), number(0), number(3), number(1)])
+        return context.get_dummy_value()
+
+    return types.none(matrix, types.int64), generate
+
+
 # Matrices are contiguous, and made by :func:`padded`.
 add_row = cast("Callable[[Float32, int, Float32, int], None]", intrinsic(_add_row))
 dot_rows = cast("Callable[[Float32, int, Float32, int], float]", intrinsic(_dot_rows))
+fetch_row = cast("Callable[[Float32, int], None]", intrinsic(_fetch_row))
