@@ -9,13 +9,16 @@ import numpy as np
 import pyarrow as pa
 
 from redone_data.text.buffers import Bytes, Int64, from_buffers, string_buffers
-from redone_data.text.characters import decode
-from redone_data.text.kernel import kernel
+from redone_data.text.kernel import inlined, kernel, lean
 from redone_data.text.letters import LOWER, LOWER_END
-from redone_data.text.words import MENTION, NONE, URL, next_word
+from redone_data.text.simd import load8
+from redone_data.text.words import MENTION, NONE, URL, WHOLE_HASHTAGS, next_word, room_for_units, split_text
 
 LINK, NAME = np.frombuffer(b"<url>", np.uint8), np.frombuffer(b"<user>", np.uint8)
-SPACE_BYTE = 0x20
+SPACE_BYTE, UNDERSCORE = 0x20, 0x5F
+# First bytes of the characters of two bytes that have a lower case.
+TWO_BYTES, LOWER_BYTES = 0xC2, 0xC0 | LOWER_END >> 6
+LONG = 1 << 14  # bytes; of a longer text, units are read one by one and no more than are wanted
 
 
 def spaced(array: pa.Array | pa.ChunkedArray, limit: int = 256) -> pa.Array:
@@ -34,49 +37,65 @@ def _space_rows(offsets: Int64, data: Bytes, limit: int, new_offsets: Int64) -> 
     num_bytes = offsets[-1] - offsets[0]
     # A unit of one byte becomes two, and a mention of two bytes becomes seven; untouched pages cost nothing.
     joined = np.empty(4 * num_bytes + 8, np.uint8)
+    room = room_for_units(max(LONG, min(limit, num_bytes)))
+    starts, ends, kinds, masks = room.starts, room.ends, room.kinds, room.masks
     size = 0
     for row in range(len(offsets) - 1):
         begin, end = offsets[row], offsets[row + 1]
-        first = size
-        taken = 0
-        start, stop, kind = next_word(data, begin, begin, end)
-        while kind != NONE and taken < limit:
-            if size > first:
-                joined[size] = SPACE_BYTE
-                size += 1
-            if kind == URL:
-                for index in range(len(LINK)):
-                    joined[size + index] = LINK[index]
-                size += len(LINK)
-            elif kind == MENTION:
-                for index in range(len(NAME)):
-                    joined[size + index] = NAME[index]
-                size += len(NAME)
-            else:
-                size = _lower(data, start, stop, joined, size)
-            taken += 1
-            start, stop, kind = next_word(data, begin, stop, end)
-        new_offsets[row + 1] = size
+        if end - begin <= LONG:
+            count = min(limit, split_text(data, begin, end, starts, ends, kinds, masks, WHOLE_HASHTAGS))
+        else:
+            count = _first_units(data, begin, end, limit, starts, ends, kinds)
+        size = new_offsets[row + 1] = _join(data, count, starts, ends, kinds, joined, size)
     return joined[:size].copy()
 
 
-@kernel
+@lean
+def _first_units(data: Bytes, begin: int, end: int, limit: int, starts: Int64, ends: Int64, kinds: Bytes) -> int:
+    count, position = 0, begin
+    while count < limit:
+        starts[count], ends[count], kinds[count] = next_word(data, begin, position, end)
+        if kinds[count] == NONE:
+            break
+        position = ends[count]
+        count += 1
+    return count
+
+
+@lean
+def _join(data: Bytes, count: int, starts: Int64, ends: Int64, kinds: Bytes, target: Bytes, size: int) -> int:
+    """Write units with spaces between them from ``size`` on; the end of what is written."""
+    for unit in range(count):
+        if unit > 0:
+            target[size] = SPACE_BYTE
+            size += 1
+        kind = kinds[unit]
+        if kind == URL:
+            for index in range(len(LINK)):
+                target[size + index] = LINK[index]
+            size += len(LINK)
+        elif kind == MENTION:
+            for index in range(len(NAME)):
+                target[size + index] = NAME[index]
+            size += len(NAME)
+        else:
+            size = _lower(data, starts[unit], ends[unit], target, size)
+    return size
+
+
+@inlined
 def _lower(data: Bytes, start: int, stop: int, target: Bytes, size: int) -> int:
     """Write ``data[start:stop]`` in lower case, white space inside a unit as ``_``; the end of what is written."""
     position = start
     while position < stop:
-        code, after = decode(data, position, stop)
-        if code < LOWER_END:
-            low = np.int64(LOWER[code])
-            if low < 0x80:
-                target[size] = low if low > SPACE_BYTE else 0x5F
-            else:
-                target[size], target[size + 1] = 0xC0 | low >> 6, 0x80 | low & 0x3F
-                size += 1
-            size += 1
+        byte = load8(data, position)
+        if byte < 0x80:
+            target[size] = LOWER[byte] if byte > SPACE_BYTE else UNDERSCORE
+        elif TWO_BYTES <= byte < LOWER_BYTES:
+            low = np.int64(LOWER[(byte & 0x1F) << 6 | (load8(data, position + 1) & 0x3F)])
+            target[size], target[size + 1] = 0xC0 | low >> 6, 0x80 | low & 0x3F
+            position, size = position + 1, size + 1
         else:
-            for index in range(position, after):
-                target[size] = data[index]
-                size += 1
-        position = after
+            target[size] = byte
+        position, size = position + 1, size + 1
     return size

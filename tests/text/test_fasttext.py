@@ -5,10 +5,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 from posts import EDGES, SNS, real_posts, texts
 
 from redone_data.errors import RedoneError
 from redone_data.text.fasttext import FastTextModel
+from redone_data.text.fasttext_sums import HASHED
 
 LID = Path(__file__).resolve().parents[3] / "shared" / "data" / "lid" / "lid.176.ftz"
 SHAPES = {
@@ -16,6 +18,7 @@ SHAPES = {
     "tree": {"loss": "hs", "minn": 2, "maxn": 4},
     "everything": {"loss": "softmax", "wordNgrams": 3, "minn": 1, "maxn": 3},
     "words-only": {"loss": "softmax"},
+    "sparse": {"loss": "hs", "minn": 1, "maxn": 4, "bucket": 50_000, "dim": 20},  # pruned, few windows have n-grams
 }
 LINES = [
     "__label__food the soup was good and warm 好 吃",
@@ -36,9 +39,8 @@ def trained(tmp_path_factory):
     lines.write_text("\n".join(LINES * 10) + "\n", encoding="utf-8")
     paths = {}
     for name, shape in SHAPES.items():
-        model = fasttext.train_supervised(
-            str(lines), dim=10, epoch=4, bucket=2000, seed=1, thread=1, verbose=0, **shape
-        )
+        settings = {"dim": 10, "epoch": 4, "bucket": 2000, "seed": 1, "thread": 1, "verbose": 0, **shape}
+        model = fasttext.train_supervised(str(lines), **settings)
         model.save_model(str(folder / f"{name}.bin"))
         model.quantize(str(lines), qnorm=True, cutoff=300, retrain=True, verbose=0)
         model.save_model(str(folder / f"{name}.ftz"))
@@ -68,10 +70,17 @@ def test_every_kind_of_model_answers_as_the_library_does(trained, name):
     assert_same(*both(trained[name], rows))
 
 
-@given(text=texts())
-def test_any_text_is_scored_as_the_library_scores_it(trained, text):
-    theirs, ours = both(trained["everything.bin"], [text])
+@pytest.mark.parametrize("name", ["everything.bin", "sparse.ftz"])
+@given(text=st.one_of(texts(), st.text("abnot'-é好<> ", max_size=30)))
+def test_any_text_is_scored_as_the_library_scores_it(trained, name, text):
+    theirs, ours = both(trained[name], [text])
     assert np.allclose(theirs[0][1], ours[0][1], atol=1e-5)
+
+
+def test_a_pruned_model_has_the_sums_of_windows_ready_and_one_with_too_many_hashes(trained):
+    ready = {name: FastTextModel.load(trained[name]).tables.windows for name in ("sparse.ftz", "sparse.bin")}
+    assert (ready["sparse.ftz"] != HASHED).mean() > 0.5
+    assert (ready["sparse.bin"] == HASHED).all()
 
 
 def test_probability_of_a_label_is_the_librarys(trained):
