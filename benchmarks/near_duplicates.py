@@ -157,9 +157,9 @@ def rensa_ours(path: Path, folder: Path, workers: int, settings: dict[str, Any])
 
     from redone_data.curate.bands import Packing, pack_keys
     from redone_data.curate.candidates import bucket_pairs, crowd_pairs, lefts, members_of, rights
+    from redone_data.curate.likeness import letters_of, similarities
     from redone_data.curate.near import NearConfig
     from redone_data.curate.resolve import keep_greedily
-    from redone_data.curate.shingle_sets import Sets, similarities
     from redone_data.curate.standing import Standing
     from redone_data.exchange import distinct
     from redone_data.text.minhash import band_keys, shingles
@@ -184,8 +184,9 @@ def rensa_ours(path: Path, folder: Path, workers: int, settings: dict[str, Any])
         found += [pairs, crowd_pairs(members, np.diff(crowds, axis=1).ravel(), best)]
     words = distinct(np.concatenate(found))
     a, b = lefts(words), rights(words)
-    sets = Sets(grams.offsets, (grams.hashes >> np.uint64(32)).astype(np.uint32))
-    score = similarities(sets, a, b)
+    asked = np.zeros(rows, bool)
+    asked[a], asked[b] = True, True
+    score = similarities(letters_of(text, asked), a, b, near.threshold)
     near_enough = score >= near.threshold
     everything = np.arange(rows, dtype=np.int32)
     pairs32 = (side[near_enough].astype(np.int32) for side in (a, b))

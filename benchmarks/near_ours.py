@@ -20,7 +20,7 @@ from redone_data.curate.index_segments import IndexTextsStep
 from redone_data.curate.near import NearConfig
 from redone_data.curate.resolve import ResolveStep, duplicates_of_part
 from redone_data.curate.standing import DuplicatesConfig, StandingStep
-from redone_data.curate.verify import DistinctPairsStep, ShingleSetsStep, VerifyStep
+from redone_data.curate.verify import DistinctPairsStep, LettersStep, VerifyStep
 from redone_data.engine import Engine, ExecutorConfig, Output, Step
 from redone_data.exchange import NUM_BUCKETS, bucket_of, write_slices
 from redone_data.text.hashing import hash128
@@ -115,8 +115,8 @@ def deduplicate(
     bands = timings.run(engine, step)
     pairs = timings.run(engine, CandidatesStep(corpus, bands, standing, step.packing, index))
     distinct = timings.run(engine, DistinctPairsStep(corpus, pairs))
-    sets = timings.run(engine, ShingleSetsStep(corpus, distinct, near))
-    verified = timings.run(engine, VerifyStep(corpus, distinct, sets, near, index))
+    letters = timings.run(engine, LettersStep(corpus, distinct))
+    verified = timings.run(engine, VerifyStep(corpus, distinct, letters, near, index))
     known = None if index is None else timings.run(engine, IndexTextsStep(corpus, exact, index))
     priorities = {DOMAIN: 0}
     resolved = timings.run(engine, ResolveStep(corpus, None, exact, verified, priorities, standing, index, known))

@@ -225,7 +225,7 @@ def step_names(recipe: Recipe) -> dict[str, tuple[str, ...]]:
         *dict.fromkeys(f"split-{by}" for by in splits),
         *(("split", "domain") if splits else ()),
     )
-    near = ("near-bands", "near-pairs", "near-distinct", "near-sets", "near-verify")
+    near = ("near-bands", "near-pairs", "near-distinct", "near-letters", "near-verify")
     duplicates = ("standing", *(near if curate.near.enabled else ()), "resolve")
     rules = [policy.rules for policy in recipe.policies().values()]
     judge = (

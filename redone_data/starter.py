@@ -31,7 +31,7 @@ read:
   # redact: [email, phone]   # default: every kind of personal data it knows
 
 curate:
-  near: {threshold: 0.55}    # Jaccard similarity of word 3-grams from which two posts are duplicates
+  near: {threshold: 0.5}     # Jaccard similarity of character 5-grams from which two posts are duplicates
   # contamination: {sets: {mine: {paths: ["eval/*.jsonl"]}}}   # documents that hold evaluation items go
   # quality: {ads: {model: models/ads}}      # from redone-data quality train; bound it: quality_ads: {min: 0.4}
   # index: seen                # from redone-data index add; what duplicates a document in it goes

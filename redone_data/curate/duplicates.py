@@ -5,7 +5,7 @@
 | exact | hash groups | text hashes -> which documents share a text |
 | near-bands | dominates | texts -> band keys, sliced by key |
 | near-pairs | | keys -> candidate pairs, sliced by their first document |
-| near-distinct, near-sets, near-verify | | pairs -> verified pairs |
+| near-distinct, near-letters, near-verify | | pairs -> verified pairs |
 | resolve | the only single task | verified pairs -> who stays |
 
 With an index, the new documents are compared with its old ones too, which all stay.
@@ -20,7 +20,7 @@ from redone_data.curate.index import Index
 from redone_data.curate.index_segments import IndexTextsStep
 from redone_data.curate.near import NearConfig
 from redone_data.curate.resolve import ResolveStep
-from redone_data.curate.verify import DistinctPairsStep, ShingleSetsStep, VerifyStep
+from redone_data.curate.verify import DistinctPairsStep, LettersStep, VerifyStep
 from redone_data.engine import Engine, Output
 
 
@@ -47,8 +47,8 @@ def find_near_duplicates(
     bands = engine.run(step)
     candidates = engine.run(CandidatesStep(corpus, bands, standing, step.packing, index))
     distinct = engine.run(DistinctPairsStep(corpus, candidates))
-    sets = engine.run(ShingleSetsStep(corpus, distinct, near))
-    verified = engine.run(VerifyStep(corpus, distinct, sets, near, index))
+    letters = engine.run(LettersStep(corpus, distinct))
+    verified = engine.run(VerifyStep(corpus, distinct, letters, near, index))
     known = None if index is None else engine.run(IndexTextsStep(corpus, exact, index))
     return NearDuplicates(verified, candidates, bands, known)
 

@@ -1,9 +1,10 @@
 """An index of accepted documents: new ones are compared with it, and the old texts are never read again.
 
 On disk lie, memory-mapped, band keys sorted by key (8 bytes each), and by document: id, text hash, standing (40 bytes)
-and shingles (4 bytes each). A lookup is a binary search within one page, so cost grows with the new documents. The
-result is that of deduplicating old and new together with the old in a domain of the highest priority: under every key
-that a new document has, all old ones are found, crowds included (tests/curate/test_index.py).
+and folded letters (three fourths of the text: guard an index as you do the corpus). A lookup is a binary search within
+one page, so cost grows with the new documents. The result is that of deduplicating old and new together with the old in
+a domain of the highest priority: under every key that a new document has, all old ones are found, crowds included
+(tests/curate/test_index.py).
 
 An index is segments, one an addition, none of them ever changed; index.json lists them and is replaced at once, last.
 Deleted documents are left out of every answer; index_removal.py then writes their segments again without them.
@@ -22,8 +23,8 @@ import numpy as np
 import numpy.typing as npt
 
 from redone_data.curate.bands import KEY_BITS, Packing
+from redone_data.curate.likeness import NO_LETTERS, Letters, column_letters, join_letters, take_letters
 from redone_data.curate.near import NearConfig
-from redone_data.curate.shingle_sets import NO_SETS, Sets, join_sets, list_sets, take_sets
 from redone_data.curate.standing import Standing
 from redone_data.errors import RedoneError
 from redone_data.exchange import Slices, concatenated
@@ -36,7 +37,7 @@ Bool = npt.NDArray[np.bool_]
 
 INDEX_FILE = "index.json"
 READING = ".reading"  # locked for sharing by who reads, for itself by who takes files away
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 TEXT_SALT = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -197,15 +198,15 @@ class Index:
         columns = self._columns(documents, ("value", "id_hi"))
         return Standing(np.full(len(documents), -1, np.int64), columns["value"].view(np.float64), columns["id_hi"])
 
-    def sets(self, documents: Int64) -> Sets:
-        """The shingles of documents, which ascend."""
-        pieces = [NO_SETS]
+    def letters(self, documents: Int64) -> Letters:
+        """The folded letters of documents, which ascend."""
+        pieces = [NO_LETTERS]
         bounds = np.searchsorted(documents, self._part_offsets)
         for part, offset, start, end in zip(self._parts, self._part_offsets[:-1], bounds[:-1], bounds[1:], strict=True):
             if start < end:
-                sets = list_sets(part.batches[0].column("shingles"))
-                pieces.append(take_sets(sets, documents[start:end] - offset))
-        return join_sets(pieces)
+                letters = column_letters(part.batches[0].column("letters"))
+                pieces.append(take_letters(letters, documents[start:end] - offset))
+        return join_letters(pieces)
 
     def find(self, hi: UInt64, lo: UInt64) -> Int64:
         """The documents that have one of these ids."""

@@ -1,7 +1,7 @@
 """Taking documents out of an index: out of every answer at once, then off the disk.
 
 `forget` writes their numbers, one small file. `compact` writes the segments that hold them again, without their ids,
-hashes, shingles and keys; a file that holds nothing of them is linked, so the cost is that of the files touched: a
+hashes, letters and keys; a file that holds nothing of them is linked, so the cost is that of the files touched: a
 segment's keys, and the parts the documents lie in. Numbers stay, so nothing else moves. New folders are written whole,
 then index.json is replaced, then the old folders go: a kill leaves the index before or after, and the next call clears
 what it left.
@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from redone_data.curate.index import READING, Index, Segment
 from redone_data.curate.index_segments import locked, write_list
-from redone_data.curate.shingle_sets import Sets, list_sets, take_sets
+from redone_data.curate.likeness import column_letters, letters_column, take_letters
 from redone_data.errors import RedoneError
 from redone_data.exchange import Slices, write_sliced
 from redone_data.manifest import atomic, digest, link
@@ -98,20 +98,19 @@ def _write_keys(path: Path, folder: Path, gone: Int64, row_bits: int) -> None:
 
 
 def _write_documents(batch: pa.RecordBatch, path: Path, gone: Int64) -> None:
-    """The lines of a part, those that are gone all zeros and without shingles."""
+    """The lines of a part, those that are gone all zeros and without letters."""
     path.parent.mkdir(parents=True, exist_ok=True)
     stays = np.ones(batch.num_rows, bool)
     stays[gone] = False
     columns: dict[str, Any] = {}
     for name in batch.schema.names:
-        if name != "shingles":
+        if name != "letters":
             values = batch.column(name).to_numpy()
             columns[name] = np.where(stays, values, values.dtype.type(0))
-    sets = list_sets(batch.column("shingles"))
-    kept = take_sets(sets, np.flatnonzero(stays))
-    lengths = np.where(stays, np.diff(sets.offsets), 0)
-    kept = Sets(np.append(0, np.cumsum(lengths)), kept.hashes)
-    columns["shingles"] = pa.LargeListArray.from_arrays(kept.offsets, kept.hashes)
+    letters = column_letters(batch.column("letters"))
+    lengths = np.where(stays, np.diff(letters.offsets), 0)
+    kept = take_letters(letters, np.flatnonzero(stays))
+    columns["letters"] = letters_column(kept._replace(offsets=np.append(0, np.cumsum(lengths))))
     write_sliced(path, np.array([0, batch.num_rows]), columns)
 
 

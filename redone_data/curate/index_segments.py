@@ -18,10 +18,10 @@ from redone_data.corpus import Corpus
 from redone_data.curate.bands import BATCH_ROWS, KEY_BITS, Packing, distinct_rows, keys_of_texts, pack_keys
 from redone_data.curate.identity import ids_of_part
 from redone_data.curate.index import FORMAT_VERSION, INDEX_FILE, READING, TEXT_SALT, Index, settings_of
+from redone_data.curate.likeness import NO_LETTERS, join_letters, letters_column, letters_of
 from redone_data.curate.near import NearConfig
 from redone_data.curate.policy import read_verdicts
 from redone_data.curate.resolve import duplicates_of_part
-from redone_data.curate.shingle_sets import NO_SETS, join_sets, sets_of_texts
 from redone_data.curate.standing import standing_of
 from redone_data.engine import Engine, Output, Step
 from redone_data.errors import RedoneError
@@ -38,7 +38,7 @@ class IndexPartsStep(Step):
     """Of each part: keys sliced by key, and a line a document. Dropped documents keep their number and nothing else."""
 
     name = "index-parts"
-    VERSION = 2
+    VERSION = 3
 
     corpus: Corpus
     near: NearConfig
@@ -78,7 +78,7 @@ class IndexPartsStep(Step):
             accepted[duplicates_of_part(self.resolved, index)["row"].to_numpy() - part.offset] = False
         standing = standing_of(self.corpus, self.standing, np.arange(part.rows) + part.offset)
 
-        keys, sets, start = [np.zeros((0, self.near.bands + 1), np.uint64)], [NO_SETS], 0
+        keys, letters, start = [np.zeros((0, self.near.bands + 1), np.uint64)], [NO_LETTERS], 0
         for batch in part.batches(["text"], BATCH_ROWS):
             rows = np.flatnonzero(accepted[start : start + batch.num_rows])
             text = batch.column("text").take(pa.array(rows))
@@ -86,10 +86,10 @@ class IndexPartsStep(Step):
             # The text itself is one more key, first: an accepted text without shingles is still found by it.
             own = columns["text_hi"][rows + start] ^ TEXT_SALT
             keys.append(np.column_stack([own, bands]))
-            found = sets_of_texts(text, self.near.ngram)
+            found = letters_of(text)
             lengths = np.zeros(batch.num_rows, np.int64)
             lengths[rows] = np.diff(found.offsets)
-            sets.append(found._replace(offsets=np.append(0, np.cumsum(lengths))))
+            letters.append(found._replace(offsets=np.append(0, np.cumsum(lengths))))
             start += batch.num_rows
         numbers = np.flatnonzero(accepted) + part.offset
         flat = np.concatenate(keys)
@@ -101,12 +101,11 @@ class IndexPartsStep(Step):
             self.packing.row_bits,
         )
         write_sliced(folder / f"records-{index:05d}.arrow", edges, {"record": records})
-        all_sets = join_sets(sets)
         documents: dict[str, Any] = {
             **columns,
             "value": standing.value,
             "accepted": accepted.astype(np.uint8),
-            "shingles": pa.LargeListArray.from_arrays(all_sets.offsets, all_sets.hashes),
+            "letters": letters_column(join_letters(letters)),
         }
         write_sliced(folder / f"documents-{index:05d}.arrow", np.array([0, part.rows]), documents)
         return {"rows": part.rows, "accepted": int(accepted.sum()), "keys": len(records)}

@@ -1,16 +1,15 @@
 """Exact Jaccard similarity of every candidate pair, by an out-of-core join: no task looks a text up at random.
 
 1. near-distinct: all finds of one pair meet; each pair is kept once, and each of its documents is asked of its part.
-2. near-sets: a part reads its texts once, in order, and sends the shingles of what was asked, 4 bytes each, to the
-   slices that asked.
-3. near-verify: a slice has its pairs and all their shingles; it merges and keeps what reaches the threshold.
+2. near-letters: a part reads its texts once, in order, and sends the folded letters of what was asked, three fourths of
+   its bytes, to the slices that asked.
+3. near-verify: a slice has its pairs and all their letters; it compares them and keeps what reaches the threshold.
 
-A document's shingles travel once to the slice of its own pairs and once to the slice of each document before it that it
+A document's letters travel once to the slice of its own pairs and once to the slice of each document before it that it
 may duplicate. Memory is that of one slice of pairs; at a billion posts of 25 bands: DOCUMENTS_PER_PAIR_SLICE grows to
 244,000 documents a slice, about 200 MB.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,16 +19,27 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from redone_data.corpus import Corpus
+from redone_data.corpus import Corpus, Part
 from redone_data.curate.bands import BATCH_ROWS
 from redone_data.curate.candidates import MOST_TASKS, lefts, pair_slices, rights
 from redone_data.curate.groups import part_of
 from redone_data.curate.index import Index
+from redone_data.curate.likeness import (
+    NO_LETTERS,
+    Letters,
+    column_letters,
+    join_letters,
+    letters_column,
+    letters_of,
+    similarities,
+    take_letters,
+)
 from redone_data.curate.near import NearConfig
-from redone_data.curate.shingle_sets import NO_SETS, Sets, join_sets, read_sets, sets_of_texts, similarities, take_sets
 from redone_data.engine import Output, Step
 from redone_data.exchange import Slices, bucket_ranges, concatenated, distinct, write_sliced, write_slices
 from redone_data.manifest import atomic
+
+Int64 = npt.NDArray[np.int64]
 
 EDGE_SCHEMA = pa.schema([("left", pa.int64()), ("right", pa.int64()), ("similarity", pa.float64())])
 
@@ -65,7 +75,7 @@ class DistinctPairsStep(Step):
         for slice_id in range(*task):
             pairs = distinct(found.column("pair", slice_id, slice_id + 1))
             rows = distinct(np.concatenate([lefts(pairs), rights(pairs)]))
-            rows = rows[rows < self.corpus.num_rows]  # an index has the shingles of its own documents
+            rows = rows[rows < self.corpus.num_rows]  # an index has the letters of its own documents
             kept.append(pairs)
             asked.append(rows)
             slices.append(np.full(len(rows), slice_id, np.int32))
@@ -83,18 +93,17 @@ class DistinctPairsStep(Step):
 
 
 @dataclass(frozen=True)
-class ShingleSetsStep(Step):
-    """The shingles of the documents asked for, sliced by who asked."""
+class LettersStep(Step):
+    """The folded letters of the documents asked for, sliced by who asked."""
 
-    name = "near-sets"
-    VERSION = 2
+    name = "near-letters"
+    VERSION = 1
 
     corpus: Corpus
     distinct: Output
-    near: NearConfig
 
     def config(self) -> Any:
-        return {"ngram": self.near.ngram}
+        return {}
 
     def inputs(self) -> dict[str, str]:
         return {**self.corpus.inputs(), "distinct": self.distinct.fingerprint}
@@ -109,21 +118,14 @@ class ShingleSetsStep(Step):
         slice_ids = asked.column("slice", index, index + 1)
         order = np.lexsort((rows, slice_ids))
         rows, slice_ids = rows[order], slice_ids[order]
-        needed = np.zeros(part.rows, dtype=bool)
-        needed[rows - part.offset] = True
-        sets = _sets_of(
-            (batch.column("text") for batch in part.batches(["text"], BATCH_ROWS)) if len(rows) else (),
-            needed,
-            self.near.ngram,
-        )
-        taken = take_sets(sets, rows - part.offset)
+        taken = take_letters(_letters_of(part, rows), rows - part.offset)
         edges = np.searchsorted(slice_ids, np.arange(pair_slices(self.corpus.num_rows) + 1))
-        columns = {"row": rows, "shingles": pa.LargeListArray.from_arrays(taken.offsets, taken.hashes)}
-        write_sliced(folder / f"sets-{index:05d}.arrow", edges, columns)
-        return {"documents": int(needed.sum()), "sets": len(rows), "shingles": len(taken.hashes)}
+        columns = {"row": rows, "letters": letters_column(taken)}
+        write_sliced(folder / f"letters-{index:05d}.arrow", edges, columns)
+        return {"texts": len(rows), "bytes": len(taken.data)}
 
     def finish(self, folder: Path, results: list[dict[str, Any]]) -> dict[str, Any]:
-        return {key: sum(result[key] for result in results) for key in ("documents", "sets", "shingles")}
+        return {key: sum(result[key] for result in results) for key in ("texts", "bytes")}
 
 
 @dataclass(frozen=True)
@@ -131,11 +133,11 @@ class VerifyStep(Step):
     """Pairs at or above the threshold, each with its similarity."""
 
     name = "near-verify"
-    VERSION = 2
+    VERSION = 3
 
     corpus: Corpus
     distinct: Output
-    sets: Output
+    letters: Output
     near: NearConfig
     index: Index | None = None
 
@@ -144,24 +146,25 @@ class VerifyStep(Step):
 
     def inputs(self) -> dict[str, str]:
         index = {} if self.index is None else {"index": self.index.fingerprint}
-        return {"distinct": self.distinct.fingerprint, "sets": self.sets.fingerprint, **index}
+        return {"distinct": self.distinct.fingerprint, "letters": self.letters.fingerprint, **index}
 
     def tasks(self) -> list[tuple[int, int]]:
         return pair_tasks(self.corpus.num_rows)
 
     def run(self, task: tuple[int, int], index: int, folder: Path) -> dict[str, Any]:
         pairs_of = Slices([self.distinct.folder / f"pairs-{index:05d}.arrow"])
-        sets_of = Slices(self.sets.files(".arrow"))
+        letters_of_slice = Slices(self.letters.files(".arrow"))
         kept, scores, compared = [], [], 0
         for number, slice_id in enumerate(range(*task)):
             pairs = pairs_of.column("pair", number, number + 1)
-            rows, sets = read_sets(sets_of.read(slice_id, slice_id + 1))
+            rows, letters = _read_letters(letters_of_slice.read(slice_id, slice_id + 1))
             if self.index is not None:
                 others = distinct(rights(pairs))
                 others = others[others >= self.corpus.num_rows]
                 rows = np.concatenate([rows, others])
-                sets = join_sets([sets, self.index.sets(others - self.corpus.num_rows)])
-            score = similarities(sets, np.searchsorted(rows, lefts(pairs)), np.searchsorted(rows, rights(pairs)))
+                letters = join_letters([letters, self.index.letters(others - self.corpus.num_rows)])
+            left, right = (np.searchsorted(rows, side) for side in (lefts(pairs), rights(pairs)))
+            score = similarities(letters, left, right, self.near.threshold)
             near = score >= self.near.threshold
             kept.append(pairs[near])
             scores.append(score[near])
@@ -176,13 +179,23 @@ class VerifyStep(Step):
         return {key: sum(result[key] for result in results) for key in ("pairs", "edges")}
 
 
-def _sets_of(texts: Iterable[pa.Array], needed: npt.NDArray[np.bool_], ngram: int) -> Sets:
-    pieces, start = [NO_SETS], 0
-    for text in texts:
-        here = needed[start : start + len(text)]
-        start += len(text)
-        pieces.append(sets_of_texts(text, ngram, here))
-    return join_sets(pieces)
+def _letters_of(part: Part, rows: Int64) -> Letters:
+    """A part's documents, with the letters of these (global) rows alone."""
+    if not len(rows):
+        return NO_LETTERS
+    needed = np.zeros(part.rows, dtype=bool)
+    needed[rows - part.offset] = True
+    pieces, start = [NO_LETTERS], 0
+    for batch in part.batches(["text"], BATCH_ROWS):
+        pieces.append(letters_of(batch.column("text"), needed[start : start + batch.num_rows]))
+        start += batch.num_rows
+    return join_letters(pieces)
+
+
+def _read_letters(table: pa.Table) -> tuple[Int64, Letters]:
+    """Rows, ascending, and their letters."""
+    pieces = [column_letters(piece) for piece in table["letters"].chunks]
+    return table["row"].to_numpy(), join_letters([NO_LETTERS, *pieces])
 
 
 def read_edges(verified: Output) -> pa.Table:

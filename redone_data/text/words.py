@@ -139,7 +139,8 @@ def split_text(
         high = range_mask(data, base, 0x80, 0xFF) & inside
         han = np.uint64(0)
         if high | plain_before:
-            whole = range_mask(data, base + 1, 0x80, 0xBF) & range_mask(data, base + 2, 0x80, 0xBF) & below(end - base - 2)
+            whole = range_mask(data, base + 1, 0x80, 0xBF) & range_mask(data, base + 2, 0x80, 0xBF)
+            whole &= below(end - base - 2)
             han = han_mask(data, base) & whole
             plain = han | skipped_mask(data, base) & whole
             odd |= high & ~(plain | plain << one | plain << two | plain_before)

@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 from hypothesis import strategies as st
 
@@ -18,8 +19,8 @@ from redone_data.curate.parts import write_part
 from redone_data.curate.resolve import duplicates_of_part
 from redone_data.curate.standing import DuplicatesConfig, StandingStep
 from redone_data.engine import Engine, Output
+from redone_data.text.folding import folded
 from redone_data.text.hashing import hash128, to_hex
-from redone_data.text.minhash import shingles
 
 # Small and sensitive: what shares a word run or two is compared.
 NEAR = NearConfig(ngram=2, bands=20, rows=2, threshold=0.5)
@@ -106,10 +107,16 @@ def deduplicate(
     return Deduplicated(corpus, engine, exact, standing, found, resolved)
 
 
-def similarity(a: str, b: str, ngram: int) -> float:
-    """Jaccard similarity of two texts' shingles, by Python sets."""
-    offsets, hashes = shingles(pa.array([a, b], pa.large_string()), ngram=ngram)
-    left, right = (set(hashes[offsets[i] : offsets[i + 1]].tolist()) for i in (0, 1))
+def grams(text: str) -> set[str]:
+    """Character 5-grams of the folded letters, by Python."""
+    _, data = folded(pa.array([text], pa.large_string()), np.array([True]))
+    letters = bytes(data).decode()
+    return {letters[i : i + 5] for i in range(max(1, len(letters) - 4))} - {""}
+
+
+def similarity(a: str, b: str) -> float:
+    """Jaccard similarity of two texts' grams."""
+    left, right = grams(a), grams(b)
     return len(left & right) / len(left | right) if left | right else 0.0
 
 

@@ -5,6 +5,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -22,9 +23,17 @@ from redone_data.curate.candidates import (
     slice_pairs,
 )
 from redone_data.curate.groups import ExactStep, GroupStep, IdentifyStep, groups_of_part, part_of
+from redone_data.curate.likeness import (
+    Letters,
+    column_letters,
+    join_letters,
+    letters_column,
+    letters_of,
+    similarities,
+    take_letters,
+)
 from redone_data.curate.near import NearConfig
 from redone_data.curate.resolve import keep_greedily
-from redone_data.curate.shingle_sets import Sets, join_sets, similarities, take_sets
 from redone_data.curate.standing import DuplicatesConfig, Standing
 from redone_data.engine import Engine
 from redone_data.errors import RedoneError
@@ -241,25 +250,35 @@ def test_pairs_of_neighbouring_documents_spread_evenly_over_slices():
 
 # --- Verification ----------------------------------------------------------------------------------------------------
 
-SETS = st.lists(st.frozensets(st.integers(0, 6), max_size=5), min_size=1, max_size=6)
+# Few letters, of one to four bytes, so that grams repeat within a text and are shared between texts.
+LETTERS = st.lists(st.text("abé好𠀀", max_size=12), min_size=1, max_size=6)
 
 
-def packed(sets: list[frozenset[int]]) -> Sets:
-    offsets = np.cumsum([0, *map(len, sets)])
-    return Sets(offsets, np.array([value for own in sets for value in sorted(own)], dtype=np.uint32))
+def packed(texts: list[str]) -> Letters:
+    return letters_of(pa.array(texts, pa.large_string()))
 
 
-@given(SETS, st.data())
-def test_similarity_is_that_of_python_sets_wherever_the_sets_were_moved(sets, data):
-    places = data.draw(st.lists(st.integers(0, len(sets) - 1), min_size=1))
-    moved = join_sets([take_sets(packed(sets), np.array(places, dtype=INT)), packed(sets)])
-    left, right = (side.ravel() for side in np.indices((len(places), len(sets))))
-    found = similarities(moved, left, right + len(places))
+def plain_similarity(a: str, b: str) -> float:
+    left, right = ({text[i : i + 5] for i in range(max(1, len(text) - 4))} - {""} for text in (a, b))
+    return len(left & right) / max(1, len(left | right))
+
+
+@given(LETTERS, st.data(), st.sampled_from([0.0, 0.3, 0.5, 0.9]))
+def test_similarity_is_that_of_python_sets_wherever_the_letters_were_moved(texts, data, least):
+    places = data.draw(st.lists(st.integers(0, len(texts) - 1), min_size=1))
+    stored = letters_column(packed(["skipped", *texts]))[1:]
+    moved = join_letters([take_letters(packed(texts), np.array(places, dtype=INT)), column_letters(stored)])
+    left, right = (side.ravel() for side in np.indices((len(places), len(texts))))
+    found = similarities(moved, left, right + len(places), least)
     expected = [
-        len(sets[places[i]] & sets[j]) / max(1, len(sets[places[i]] | sets[j]))
-        for i, j in zip(left.tolist(), right.tolist(), strict=True)
+        plain_similarity(texts[places[i]], texts[j]) for i, j in zip(left.tolist(), right.tolist(), strict=True)
     ]
-    assert found.tolist() == expected
+    assert found.tolist() == [value if value >= least else 0 for value in expected]
+
+
+def test_no_letters_are_like_nothing():
+    assert similarities(packed(["", "", "a"]), np.array([0, 0]), np.array([1, 2])).tolist() == [0, 0]
+    assert len(column_letters(letters_column(packed(["a"]))[1:]).data) == 0
 
 
 @pytest.mark.parametrize(

@@ -18,13 +18,13 @@ from redone_data.curate import index_removal
 from redone_data.curate.index import Index, reading
 from redone_data.curate.index_removal import compact, forget
 from redone_data.curate.index_segments import add_segment
-from redone_data.curate.shingle_sets import sets_of_texts
+from redone_data.curate.likeness import letters_of
 from redone_data.errors import RedoneError
 from redone_data.exchange import Slices
 from redone_data.text.hashing import hash128
 
 SECRET = Post("secret", "nobody may find these seven words here")
-OTHERS = [Post(f"p{i}", f"one two three {i} {i + 1} four five") for i in range(20)]
+OTHERS = [Post(f"p{letter}", f"{letter * 3} {letter * 5} one two") for letter in "abcdefghijklmnopqrst"]
 
 
 def accept(folder: Path, run: Deduplicated) -> Index:
@@ -40,8 +40,8 @@ def two_segments(folder: Path) -> Path:
 
 
 def traces(folder: Path, post: Post) -> set[str]:
-    """What of a post is still on disk: its id, its text's hash, its shingles."""
-    shingles = set(sets_of_texts(pa.array([post.text], pa.large_string()), NEAR.ngram).hashes.tolist())
+    """What of a post is still on disk: its id, its text's hash, its letters."""
+    letters = letters_of(pa.array([post.text], pa.large_string())).data.tobytes()
     hashes = {
         name: hash128(pa.array([text], pa.large_string()))[0][0]
         for name, text in vars(post).items()
@@ -51,9 +51,10 @@ def traces(folder: Path, post: Post) -> set[str]:
     for path in folder.rglob("documents-*.arrow"):
         batch = Slices([path]).batches[0]
         found |= {name for name, value in hashes.items() if value in batch.column(f"{name}_hi").to_numpy()}
-        found |= {"shingles"} if shingles & set(batch.column("shingles").flatten().to_pylist()) else set()
+        found |= {"letters"} if letters in batch.column("letters").to_pylist() else set()
     data = [path.read_bytes() for path in folder.rglob("*") if path.is_file()]
-    return found | {name for name, value in hashes.items() if any(value.tobytes() in bytes_ for bytes_ in data)}
+    looked_for = {"letters": letters, **{name: value.tobytes() for name, value in hashes.items()}}
+    return found | {name for name, value in looked_for.items() if any(value in bytes_ for bytes_ in data)}
 
 
 def answers(folder: Path, root: Path) -> dict[str, dict]:
@@ -71,7 +72,7 @@ def files(folder: Path) -> dict[str, int]:
 
 def test_a_removed_document_leaves_no_trace_on_disk(tmp_path):
     folder = two_segments(tmp_path)
-    assert traces(folder, SECRET) == {"id", "text", "shingles"}
+    assert traces(folder, SECRET) == {"id", "text", "letters"}
     assert forget(folder, ids_of([SECRET])) == 1
     assert compact(folder) == 1
     assert traces(folder, SECRET) == set()

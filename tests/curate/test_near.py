@@ -11,8 +11,8 @@ from redone_data.curate.standing import DuplicatesConfig, StandingStep
 from redone_data.engine import Engine
 from redone_data.errors import RedoneError
 
-# Every pair that shares one shingle of so many single-row bands is a candidate: LSH misses next to nothing.
-THOROUGH = NearConfig(ngram=2, bands=48, rows=1, threshold=0.5)
+# Posts that share a word share one of so many single-row bands: LSH misses next to nothing.
+THOROUGH = NearConfig(ngram=1, bands=48, rows=1, threshold=0.5)
 
 
 def best_first(found: list[Post]) -> list[Post]:
@@ -20,11 +20,11 @@ def best_first(found: list[Post]) -> list[Post]:
     return sorted(found, key=lambda p: (-(float("-inf") if p.likes is None else p.likes), keys[p.id]))
 
 
-def plain_kept(found: list[Post], threshold: float, ngram: int) -> set[str]:
+def plain_kept(found: list[Post], threshold: float) -> set[str]:
     """Greedy over the total order, every document compared with every kept one."""
     kept: list[Post] = []
     for post in best_first(found):
-        if not any(post.text == o.text or similarity(post.text, o.text, ngram) >= threshold for o in kept):
+        if not any(post.text == o.text or similarity(post.text, o.text) >= threshold for o in kept):
             kept.append(post)
     return set(ids_of(kept))
 
@@ -34,7 +34,7 @@ def plain_kept(found: list[Post], threshold: float, ngram: int) -> set[str]:
 def test_a_corpus_keeps_what_comparing_all_with_all_would_keep(tmp_path_factory, found, num_parts):
     parts = [("d", found[i::num_parts]) for i in range(num_parts)]
     run = deduplicate(tmp_path_factory.mktemp("near"), parts, near=THOROUGH)
-    assert set(ids_of(found)) - set(run.dropped) == plain_kept(found, THOROUGH.threshold, THOROUGH.ngram)
+    assert set(ids_of(found)) - set(run.dropped) == plain_kept(found, THOROUGH.threshold)
 
 
 @settings(max_examples=8)
@@ -48,7 +48,7 @@ def test_a_dropped_document_names_a_kept_one_and_their_true_similarity(tmp_path_
         if row["rule"] == 0:
             assert (texts[kept], row["similarity"]) == (texts[dropped], 1)
         else:
-            assert row["similarity"] == pytest.approx(similarity(texts[dropped], texts[kept], NEAR.ngram))
+            assert row["similarity"] == pytest.approx(similarity(texts[dropped], texts[kept]))
             assert row["similarity"] >= NEAR.threshold
 
 
