@@ -3,7 +3,7 @@
 A post mostly in Han without Kana is Chinese (zh-hans or zh-hant by characters that only one writing has, zh where none
 occurs), one mostly in Hangul Korean, in Thai script Thai, in Kana and Han Japanese: that settles most posts of a
 Chinese platform without a model. For the rest, kernels apply the model to letters alone (text/letters.py,
-text/fasttext.py): 12 ms a MB of mixed posts, against some 110 with the library (benchmarks/language.py).
+text/fasttext.py): 5 ms a MB of mixed posts, against 87 with the library (benchmarks/language.py).
 
 Every answer has a confidence that means what it says: of answers with .8, 8 of 10 are right (off by .02 on average over
 labelled posts of five languages, half of them cut to 1-8 words; the model's own probability: .045). It is the model's

@@ -1,8 +1,8 @@
 """fastText models, read from their files and applied by kernels to Arrow buffers.
 
 The library's own `predict` takes and returns Python lists and does 9 MB/s a core; the same sums over the same rows in
-kernels do 110, without the interpreter lock, and agree with it within 1e-5 on 40,000 real posts. How sums are made is
-in text/fasttext_sums.py, the files in text/fasttext_file.py. Training stays with the library (curate/quality_train.py).
+kernels do 110, without the interpreter lock, and agree with it within 1e-5 on 40,000 real posts. Sums are
+made in text/fasttext_sums.py, files read in text/fasttext_file.py; training stays with the library.
 
 Source: Joulin et al. 2016, 2017 (arXiv 1607.01759, 1612.03651).
 """

@@ -1,10 +1,9 @@
 """The vector of a text under a fastText model: the mean of the rows of its words, their n-grams and pairs of words.
 
-What is asked most has its sum ready. A word of the dictionary is one row: its own and those of its n-grams, added
-when the model is loaded. In other words each letter begins up to three n-grams (lid.176: of 2 to 4 characters), and a
-table of all windows of four of a-z, ' and - (2 MB) names the row that is their sum: no hash, and nothing at all where
-the model was pruned of them, as it mostly was. Only other letters hash their n-grams one by one. With that the kernel
-takes 5 ns a letter of English where hashing all took 32; sums differ from the library's by the order of adding.
+What is asked most has its sum ready: a word of the dictionary is one row, its own and those of its n-grams added when
+the model is loaded, and so are the n-grams that begin at a letter of another word (text/fasttext_ngrams.py). With that
+the kernel takes 8 ns a letter of English where hashing all took 32; sums differ from the library's by the order of
+adding.
 """
 
 from typing import NamedTuple
@@ -14,8 +13,21 @@ import numpy.typing as npt
 
 from redone_data.text.buffers import Bytes, Int64, UInt64, frozen
 from redone_data.text.fasttext_file import FastTextFile
+from redone_data.text.fasttext_ngrams import (
+    BITS,
+    BLANK,
+    CODES,
+    FNV_BASIS,
+    HASHED,
+    WINDOW,
+    add_ngrams,
+    hash_byte,
+    hash_bytes,
+    row_of_bucket,
+    sum_windows,
+)
 from redone_data.text.kernel import inlined, kernel, lean
-from redone_data.text.simd import load8, trailing_zeros
+from redone_data.text.simd import load8
 from redone_data.text.vectors import add_row, fetch_row, padded
 
 Float32 = npt.NDArray[np.float32]
@@ -24,28 +36,8 @@ UInt16 = npt.NDArray[np.uint16]
 
 LABEL = b"__label__"
 END_OF_LINE = np.frombuffer(b"</s>", np.uint8)
-FNV_BASIS, FNV_PRIME, WORD_NGRAM_FACTOR = 2166136261, 16777619, 116049371
+WORD_NGRAM_FACTOR = 116049371
 EMPTY = -1
-LESS, GREATER = 0x3C, 0x3E  # stand around a word when its n-grams are taken
-
-# Five bits a character, the first highest; BLANK ends a word, and stands for what lies beyond it.
-BLANK, APOSTROPHE, HYPHEN, OPEN, CLOSE, OTHER = 0, 27, 28, 29, 30, 31
-WINDOW, BITS = 4, 5
-FIRST = BITS * (WINDOW - 1)
-HASHED = 0xFFFF  # a window whose n-grams are hashed
-
-
-def build_codes() -> Bytes:
-    """The code of each byte. What white space is, is the library's `getWord`."""
-    codes = np.full(256, OTHER, np.uint8)
-    codes[[*b" \t\n\v\f\r\0"]] = BLANK
-    codes[ord("a") : ord("z") + 1] = np.arange(1, 27)
-    codes[[ord("'"), ord("-")]] = APOSTROPHE, HYPHEN
-    return frozen(codes)
-
-
-CODES = build_codes()
-BYTE_OF_CODE = frozen(np.array([0, *b"abcdefghijklmnopqrstuvwxyz'-<>", 0], np.uint8))
 
 
 class Tables(NamedTuple):
@@ -100,7 +92,7 @@ class Tables(NamedTuple):
         ngrams = (self.is_kept, self.kept_before, self.num_buckets, self.num_words, self.min_chars)
         num_sums = 0
         if self.max_chars <= WINDOW:
-            num_sums = _sum_windows(self.rows_RD, *ngrams, self.max_chars, windows, sums_SD, sizes_S)
+            num_sums = sum_windows(self.rows_RD, *ngrams, self.max_chars, windows, sums_SD, sizes_S)
         if num_sums == 0:
             return self
         return self._replace(
@@ -123,32 +115,17 @@ def average_rows(offsets: Int64, data: Bytes, texts: Int64, tables: Tables) -> t
     return hidden_ND, counts
 
 
-# --- Hashes ----------------------------------------------------------------------------------------------------------
+# --- Words -----------------------------------------------------------------------------------------------------------
 
 
 def _slots(words: list[bytes]) -> Int32:
     slots = np.full(1 << max(1, (2 * len(words) - 1).bit_length()), EMPTY, np.int32)
     for index, word in enumerate(words):
-        slot = int(_hash(frozen(np.frombuffer(word, np.uint8)), 0, len(word))) & (len(slots) - 1)
+        slot = int(hash_bytes(frozen(np.frombuffer(word, np.uint8)), 0, len(word))) & (len(slots) - 1)
         while slots[slot] != EMPTY:
             slot = (slot + 1) & (len(slots) - 1)
         slots[slot] = index
     return slots
-
-
-@inlined
-def _hash_byte(value: np.uint32, byte: int) -> np.uint32:
-    """FNV-1a over bytes that are signed, as the library's are."""
-    signed = np.uint32(byte) if byte < 0x80 else np.uint32(byte) | np.uint32(0xFFFFFF00)
-    return np.uint32((value ^ signed) * np.uint32(FNV_PRIME))
-
-
-@lean
-def _hash(data: Bytes, begin: int, end: int) -> np.uint32:
-    value = np.uint32(FNV_BASIS)
-    for position in range(begin, end):
-        value = _hash_byte(value, data[position])
-    return value
 
 
 @inlined
@@ -169,68 +146,6 @@ def _find(
                 return word
         slot = (slot + 1) & mask
     return -1
-
-
-@inlined
-def _ones(bits: np.uint64) -> int:
-    """How many bits are set; LLVM knows these lines. Warren, Hacker's Delight, 2nd edition, section 5-1."""
-    bits -= bits >> np.uint64(1) & np.uint64(0x5555555555555555)
-    bits = (bits & np.uint64(0x3333333333333333)) + (bits >> np.uint64(2) & np.uint64(0x3333333333333333))
-    bits = bits + (bits >> np.uint64(4)) & np.uint64(0x0F0F0F0F0F0F0F0F)
-    return int(np.int64(bits * np.uint64(0x0101010101010101) >> np.uint64(56)))
-
-
-@inlined
-def _row_of_bucket(bucket: int, is_kept: UInt64, kept_before: Int32, num_words: int) -> int:
-    """The row of an n-gram, or -1."""
-    bits = is_kept[bucket >> 6]
-    bit = np.uint64(1) << np.uint64(bucket & 63)
-    return num_words + int(kept_before[bucket >> 6]) + _ones(bits & (bit - np.uint64(1))) if bits & bit else -1
-
-
-# --- Windows ---------------------------------------------------------------------------------------------------------
-
-
-@lean
-def _sum_windows(
-    rows_RD: Float32,
-    is_kept: UInt64,
-    kept_before: Int32,
-    num_buckets: int,
-    num_words: int,
-    min_chars: int,
-    max_chars: int,
-    windows: UInt16,
-    sums_SD: Float32,
-    sizes_S: Int32,
-) -> int:
-    """The sum of the n-grams at the start of each window, and their number plus one; 0 if there are too many."""
-    num_sums = 1
-    for window in range(1, len(windows)):
-        shift = trailing_zeros(np.uint64(window)) // BITS * BITS  # of the last character
-        value = np.uint32(FNV_BASIS)
-        hashed = False
-        for at in range(FIRST, shift - 1, -BITS):
-            code = window >> at & OTHER
-            hashed |= code in (BLANK, OTHER)
-            value = _hash_byte(value, BYTE_OF_CODE[code])
-        if hashed:
-            windows[window] = HASHED
-            continue
-        shorter = int(windows[window & ~(OTHER << shift)])
-        windows[window] = shorter
-        chars = WINDOW - shift // BITS
-        if min_chars <= chars <= max_chars and window != OPEN << FIRST:
-            row = _row_of_bucket(int(value % np.uint32(num_buckets)), is_kept, kept_before, num_words)
-            if row >= 0:
-                if num_sums == len(sums_SD):
-                    return 0
-                add_row(sums_SD, num_sums, sums_SD, shorter)
-                add_row(sums_SD, num_sums, rows_RD, row)
-                sizes_S[num_sums] = sizes_S[shorter] + 1
-                windows[window] = num_sums
-                num_sums += 1
-    return num_sums
 
 
 @lean
@@ -256,7 +171,7 @@ def _sum_words(
     for word in range(num_words):
         begin, end = word_offsets[word], word_offsets[word + 1]
         if not _is_end(word_data, begin, end):
-            target_sizes_R[word] += _add_ngrams(
+            target_sizes_R[word] += add_ngrams(
                 word_data,
                 begin,
                 end,
@@ -273,92 +188,6 @@ def _sum_words(
                 target_RD,
                 word,
             )
-
-
-@lean
-def _add_ngrams(
-    data: Bytes,
-    begin: int,
-    end: int,
-    rows_RD: Float32,
-    sizes_R: Int32,
-    num_words: int,
-    is_kept: UInt64,
-    kept_before: Int32,
-    num_buckets: int,
-    windows: UInt16,
-    first_window: int,
-    min_chars: int,
-    max_chars: int,
-    target_ND: Float32,
-    target: int,
-) -> int:
-    """Add the n-grams of a word, which stands in < and >, to a row of ``target_ND``; how many they are."""
-    count = 0
-    window = CLOSE << FIRST
-    for start in range(end - 1, begin - 2, -1):
-        code = int(CODES[load8(data, start)]) if start >= begin else OPEN
-        window = code << FIRST | window >> BITS
-        found = int(windows[window])
-        if found == HASHED:
-            count += _add_hashed(
-                data,
-                begin,
-                end,
-                start,
-                rows_RD,
-                num_words,
-                is_kept,
-                kept_before,
-                num_buckets,
-                min_chars,
-                max_chars,
-                target_ND,
-                target,
-            )
-        elif found > 0:
-            row = first_window - 1 + found
-            add_row(target_ND, target, rows_RD, row)
-            count += sizes_R[row]
-    return count
-
-
-@lean
-def _add_hashed(
-    data: Bytes,
-    begin: int,
-    end: int,
-    start: int,
-    rows_RD: Float32,
-    num_words: int,
-    is_kept: UInt64,
-    kept_before: Int32,
-    num_buckets: int,
-    min_chars: int,
-    max_chars: int,
-    target_ND: Float32,
-    target: int,
-) -> int:
-    """Add the n-grams that begin at ``start``; ``begin - 1`` is the place of <, and ``end`` that of >."""
-    if start >= begin and data[start] & 0xC0 == 0x80:
-        return 0
-    count = chars = 0
-    value = np.uint32(FNV_BASIS)
-    position = start
-    while chars < max_chars and position <= end:
-        byte = LESS if position < begin else GREATER if position == end else load8(data, position)
-        value = _hash_byte(value, byte)
-        position += 1
-        while position < end and data[position] & 0xC0 == 0x80:
-            value = _hash_byte(value, load8(data, position))
-            position += 1
-        chars += 1
-        if chars >= min_chars and not (chars == 1 and start < begin):
-            row = _row_of_bucket(int(value % np.uint32(num_buckets)), is_kept, kept_before, num_words)
-            if row >= 0:
-                add_row(target_ND, target, rows_RD, row)
-                count += 1
-    return count
 
 
 # --- Texts -----------------------------------------------------------------------------------------------------------
@@ -477,11 +306,11 @@ def _sum_text(
         begin = position
         value = np.uint32(FNV_BASIS)
         while position < stop and CODES[load8(data, position)] != BLANK:
-            value = _hash_byte(value, load8(data, position))
+            value = hash_byte(value, load8(data, position))
             position += 1
         ended = begin == position
         if ended:
-            value = _hash(END_OF_LINE, 0, len(END_OF_LINE))
+            value = hash_bytes(END_OF_LINE, 0, len(END_OF_LINE))
             word = _find(END_OF_LINE, 0, len(END_OF_LINE), value, slots, word_offsets, word_data)
         else:
             word = _find(data, begin, position, value, slots, word_offsets, word_data)
@@ -492,7 +321,7 @@ def _sum_text(
         elif word >= num_words or (not ended and _is_label(data, begin, position)):
             continue
         elif not ended and max_chars > 0:
-            count += _add_ngrams(
+            count += add_ngrams(
                 data,
                 begin,
                 position,
@@ -519,7 +348,7 @@ def _sum_text(
         ngram = hashes[first]
         for last in range(first + 1, min(first + word_ngrams, num_hashes)):
             ngram = ngram * np.uint64(WORD_NGRAM_FACTOR) + hashes[last]
-            row = _row_of_bucket(int(np.int64(ngram % np.uint64(num_buckets))), is_kept, kept_before, num_words)
+            row = row_of_bucket(int(np.int64(ngram % np.uint64(num_buckets))), is_kept, kept_before, num_words)
             fetch_row(rows_RD, max(row, 0))
             pairs[num_pairs] = row
             num_pairs += row >= 0

@@ -1,7 +1,7 @@
 """Rows of a float32 matrix, sixteen numbers at a time: a classifier's sums over rows, without a loop over columns.
 
 numba cannot know that the row that is read and the row that is written lie apart, so its own loops check that each
-time: 4 times as slow for the 16 columns of lid.176. The vector code is LLVM's, for AVX-512, AVX2 or NEON alike.
+time. The vector code is LLVM's, for AVX-512, AVX2 or NEON alike.
 """
 
 from collections.abc import Callable

@@ -10,7 +10,7 @@ from posts import EDGES, SNS, real_posts, texts
 
 from redone_data.errors import RedoneError
 from redone_data.text.fasttext import FastTextModel
-from redone_data.text.fasttext_sums import HASHED
+from redone_data.text.fasttext_ngrams import HASHED
 
 LID = Path(__file__).resolve().parents[3] / "shared" / "data" / "lid" / "lid.176.ftz"
 SHAPES = {
