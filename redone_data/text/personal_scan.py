@@ -11,6 +11,8 @@ import pyarrow as pa
 from redone_data.text.buffers import Bytes, Int64, string_buffers
 from redone_data.text.characters import decode
 from redone_data.text.kernel import kernel
+from redone_data.text.personal_marks import CONTACT_HEADS, marks_at
+from redone_data.text.simd import BLOCK, trailing_zeros
 
 # Bit i of a row's answer is kind i of personal_data.ALL.
 EMAIL, IP, CN_ID, BANK_CARD, PHONE, CONTACT = (1 << kind for kind in range(6))
@@ -34,7 +36,6 @@ TOLD_WORDS = (
 )
 TOLD_HAN = tuple(map(ord, "话线电打真机号码是为"))
 TOLD_GAP, MAX_TOLD_GAP = tuple(map(ord, " \t\n:.,!(#")), 4
-CONTACT_HEADS = ("微信", "威信", "薇信", "维信", "徽信", "卫星号", "扣", "企鹅", "群")
 PLAIN, ASKED, HAN_LEAD = range(3)
 
 
@@ -347,7 +348,17 @@ def _scan_rows(offsets: Int64, data: Bytes) -> Bytes:
         begin, end = offsets[row], offsets[row + 1]
         position = begin
         kinds = 0
+        block, marks = position, marks_at(data, begin, position)
         while position < end:
+            if position >= block + BLOCK:
+                block, marks = position, marks_at(data, begin, position)
+            rest = marks >> np.uint64(position - block)
+            if rest == 0:
+                position = block + BLOCK
+                continue
+            position += trailing_zeros(rest)
+            if position >= end:
+                break
             byte = data[position]
             sort = SORTS[byte]
             if sort == PLAIN:

@@ -28,47 +28,52 @@ def _pointer(context: Any, builder: Any, signature: Any, arguments: Any, first: 
     return builder.bitcast(builder.gep(array.data, [arguments[first + 1]]), VECTOR.as_pointer())
 
 
-def _is(builder: Any, block: Any, value: int) -> Any:
+def equals(builder: Any, block: Any, value: int) -> Any:
     return builder.icmp_unsigned("==", block, ir.Constant(VECTOR, [value] * BLOCK))
 
 
-def _between(builder: Any, block: Any, first: int, last: int) -> Any:
+def between(builder: Any, block: Any, first: int, last: int) -> Any:
     distance = builder.sub(block, ir.Constant(VECTOR, [first] * BLOCK))
     return builder.icmp_unsigned("<=", distance, ir.Constant(VECTOR, [last - first] * BLOCK))
+
+
+def three_blocks(context: Any, builder: Any, signature: Any, arguments: Any) -> tuple[Any, Any, Any]:
+    """The block at a position of an array, and those one and two bytes on: each byte, and what follows it."""
+    start = _pointer(context, builder, signature, arguments)
+    byte = builder.bitcast(start, ir.IntType(8).as_pointer())
+
+    def after(num_bytes: int) -> Any:
+        address = builder.gep(byte, [ir.Constant(ir.IntType(64), num_bytes)])
+        return builder.load(builder.bitcast(address, VECTOR.as_pointer()), align=1)
+
+    return after(0), after(1), after(2)
 
 
 def _blank_mask(typing_context: Any, data: Any, position: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         block = builder.load(_pointer(context, builder, signature, arguments), align=1)
-        return builder.bitcast(_is(builder, block, BLANK), BITS)
+        return builder.bitcast(equals(builder, block, BLANK), BITS)
 
     return types.uint64(data, types.int64), generate
 
 
 def _odd_mask(typing_context: Any, data: Any, position: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        start = _pointer(context, builder, signature, arguments)
-        byte = builder.bitcast(start, ir.IntType(8).as_pointer())
-
-        def after(num_bytes: int) -> Any:
-            address = builder.gep(byte, [ir.Constant(ir.IntType(64), num_bytes)])
-            return builder.load(builder.bitcast(address, VECTOR.as_pointer()), align=1)
-
-        lead, second, third = after(0), after(1), after(2)
+        lead, second, third = three_blocks(context, builder, signature, arguments)
         wide = builder.or_(  # FF01-FF3F, FF40-FF7F
-            builder.and_(_is(builder, second, 0xBC), builder.not_(_is(builder, third, 0x80))),
-            _is(builder, second, 0xBD),
+            builder.and_(equals(builder, second, 0xBC), builder.not_(equals(builder, third, 0x80))),
+            equals(builder, second, 0xBD),
         )
-        ideographic = _between(builder, third, 0x81, 0x9F)
-        general = _between(builder, third, 0x90, 0xA7)
-        in_block = _is(builder, second, 0x80)
+        ideographic = between(builder, third, 0x81, 0x9F)
+        general = between(builder, third, 0x90, 0xA7)
+        in_block = equals(builder, second, 0x80)
         plain = [
-            builder.and_(_between(builder, lead, BLANK, 0x7E), builder.not_(_is(builder, lead, ord("]")))),
-            _between(builder, lead, 0x80, 0xBF),  # what follows a lead
-            _between(builder, lead, 0xE4, 0xE9),  # U+4000-9FFF
-            builder.and_(_is(builder, lead, 0xEF), wide),
-            builder.and_(_is(builder, lead, 0xE3), builder.and_(in_block, ideographic)),
-            builder.and_(_is(builder, lead, 0xE2), builder.and_(in_block, general)),
+            builder.and_(between(builder, lead, BLANK, 0x7E), builder.not_(equals(builder, lead, ord("]")))),
+            between(builder, lead, 0x80, 0xBF),  # what follows a lead
+            between(builder, lead, 0xE4, 0xE9),  # U+4000-9FFF
+            builder.and_(equals(builder, lead, 0xEF), wide),
+            builder.and_(equals(builder, lead, 0xE3), builder.and_(in_block, ideographic)),
+            builder.and_(equals(builder, lead, 0xE2), builder.and_(in_block, general)),
         ]
         any_plain = plain[0]
         for one in plain[1:]:

@@ -13,6 +13,7 @@ from redone_data.curate.read import ReadConfig
 from redone_data.errors import RedoneError
 from redone_data.text.personal_data import ALL, KINDS
 from redone_data.text.personal_scan import kinds_possible
+from redone_data.text.plain_text import BLOCK_READ
 from redone_data.text.redact import mask_once, redact
 
 LABELLED = [(kind, text, text if expected is None else expected) for kind in CASES for text, expected in CASES[kind]]
@@ -142,9 +143,22 @@ def pieces():
 @example("wxid_8")
 def test_no_row_and_no_kind_that_is_passed_over_holds_personal_data(text):
     assert redacted(text)[0] == unfiltered(text)
-    possible = int(kinds_possible(pa.array([text], pa.large_string()))[0])
+    assert_no_kind_is_passed_over([text])
+
+
+@given(text=pieces() | texts(), before=st.integers(0, BLOCK_READ))
+def test_personal_data_are_found_wherever_they_lie_in_a_batch(text, before):
+    # Bytes are passed over in blocks, but not at the end of the data.
+    rows = ["." * before + text, "b" * BLOCK_READ]
+    masked, _ = redact(pa.array(rows))
+    assert masked.to_pylist() == [unfiltered(rows[0]), rows[1]]
+    assert_no_kind_is_passed_over(rows)
+
+
+def assert_no_kind_is_passed_over(rows):
+    possible = int(kinds_possible(pa.array(rows, pa.large_string()))[0])
     for bit, name in enumerate(ALL):
-        if mask_once(text, 1 << bit, 1 << bit)[1]:
+        if mask_once(rows[0], 1 << bit, 1 << bit)[1]:
             assert possible >> bit & 1, name
 
 
@@ -153,6 +167,7 @@ def test_no_labelled_case_depends_on_what_is_passed_over(kind, text, expected):
     for around in ("{}", "。{}。", "a {} b", "12 {} 34", "(+{})"):
         surrounded = around.format(text)
         assert redacted(surrounded)[0] == unfiltered(surrounded)
+        assert redact(pa.array([surrounded, "b" * BLOCK_READ]))[0][0].as_py() == unfiltered(surrounded)
 
 
 @given(
