@@ -5,7 +5,7 @@ bits of a hash, so the similarity of a pair of posts is off by one gram once in 
 hashed into a small table in which the second looks itself up, and most unlike pairs are given up after a third: 1.2 ms
 per MB of corpus.
 
-Why characters: a swapped word changes four of the word 3-grams of a short post and a sixth of its characters, and three
+Why characters: two swapped words change most word 3-grams of a short post and fewer of its characters, and three
 Chinese characters are too few to tell posts apart (docs/curation/duplicates.md has both compared).
 """
 
