@@ -30,7 +30,7 @@ import numpy as np
 import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
-from near_corpus import Planted, build, character_jaccard, read_texts
+from near_corpus import SIMILAR, Planted, build, character_jaccard, plain_jaccard, read_texts
 
 SLICE_SHARE = 0.1
 PAIRS_TO_READ = 200
@@ -316,8 +316,10 @@ def accuracy(kept: Kept, texts: list[str], planted: list[Planted], seed: int) ->
     rng, precision, weight = random.Random(seed), {}, {}
     for language, all_pairs in pairs.items():
         sample = rng.sample(all_pairs, min(4_000, len(all_pairs)))
-        hits = sum(character_jaccard(texts[a], texts[b]) >= 0.5 for a, b in sample)
-        precision[language], weight[language] = hits / max(1, len(sample)), len(all_pairs)
+        for name, likeness in ((language, character_jaccard), (f"{language}, whole text", plain_jaccard)):
+            hits = sum(likeness(texts[a], texts[b]) >= SIMILAR for a, b in sample)
+            precision[name] = hits / max(1, len(sample))
+        weight[language] = len(all_pairs)
     total = max(1, sum(weight.values()))
     precision["all"] = sum(precision[name] * weight[name] for name in weight) / total
     recall = {name: sum(values) / len(values) for name, values in groups.items()}

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from redone_data.corpus import CORPUS_SCHEMA, Corpus, Part
+from redone_data.corpus import Corpus, Part
 from redone_data.curate.bands import BandKeysStep
 from redone_data.curate.candidates import CandidatesStep
 from redone_data.curate.groups import ExactStep
 from redone_data.curate.index import Index
 from redone_data.curate.index_segments import IndexTextsStep
 from redone_data.curate.near import NearConfig
+from redone_data.curate.parts import write_part
 from redone_data.curate.resolve import ResolveStep, duplicates_of_part
 from redone_data.curate.standing import DuplicatesConfig, StandingStep
 from redone_data.curate.verify import DistinctPairsStep, LettersStep, VerifyStep
@@ -48,26 +48,17 @@ class Timings:
         return output
 
 
-def write_part(folder: Path, index: int, offset: int, ids: pa.Array, texts: pa.Array, engagement: pa.Array) -> Part:
+def part_of_posts(folder: Path, index: int, offset: int, ids: pa.Array, texts: pa.Array, engagement: pa.Array) -> Part:
     """A part of a corpus as `read` writes it, the hashes of its texts included."""
+    rows = len(texts)
     key_hi, key_lo = hash128(ids)
     hi, lo = hash128(texts)
-    rows = len(texts)
-    nulls = {"created_at": pa.nulls(rows, pa.timestamp("us", "UTC")), "meta": pa.nulls(rows, pa.large_string())}
-    columns = {
-        "key_hi": key_hi,
-        "key_lo": key_lo,
-        "text_hi": hi,
-        "text_lo": lo,
-        "text": texts,
-        "engagement": engagement,
-    }
-    columns |= {"domain": pa.array([DOMAIN] * rows), "source": pa.array([DOMAIN] * rows), **nulls}
-    columns |= {"native_id": nulls["meta"], "num_bytes": pc.binary_length(texts).cast(pa.int32())}
-    path = folder / f"part-{index:05d}.parquet"
-    table = pa.table({name: columns[name] for name in CORPUS_SCHEMA.names}, schema=CORPUS_SCHEMA)
-    pq.write_table(table, path, compression="zstd", row_group_size=50_000)
-    return Part(index, path, DOMAIN, DOMAIN, rows, offset, int(texts.nbytes), True)
+    columns = {"key_hi": key_hi, "key_lo": key_lo, "text_hi": hi, "text_lo": lo, "text": texts}
+    columns |= {"domain": pa.repeat(DOMAIN, rows), "source": pa.repeat(DOMAIN, rows), "engagement": engagement}
+    columns |= dict.fromkeys(("meta", "native_id"), pa.nulls(rows, pa.large_string()))
+    columns["created_at"] = pa.nulls(rows, pa.timestamp("us", "UTC"))
+    described = write_part(folder, f"part-{index:05d}", columns, named=True)
+    return Part(index, folder / described["file"], DOMAIN, DOMAIN, rows, offset, int(texts.nbytes), True)
 
 
 def hash_texts(corpus: Corpus) -> None:
@@ -85,7 +76,7 @@ def corpus_of(blocks: Iterator[tuple[pa.Array, pa.Array]], folder: Path) -> Corp
     parts, offset = [], 0
     for index, (ids, texts) in enumerate(blocks):
         engagement = pa.array(-np.arange(offset, offset + len(ids), dtype=np.float64))
-        parts.append(write_part(folder, index, offset, ids, texts, engagement))
+        parts.append(part_of_posts(folder, index, offset, ids, texts, engagement))
         offset += len(ids)
     return Corpus(tuple(parts), {folder.name: folder.name})
 

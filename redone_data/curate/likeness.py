@@ -5,7 +5,7 @@ bits of a hash, so the similarity of a pair of posts is off by one gram once in 
 hashed into a small table in which the second looks itself up, and most unlike pairs are given up after a third: 1.2 ms
 per MB of corpus.
 
-Why characters: a swapped word changes four of the word 3-grams of a short post and a sixth of its characters, and three
+Why characters: two swapped words change most word 3-grams of a short post and fewer of its characters, and three
 Chinese characters are too few to tell posts apart (docs/curation/duplicates.md has both compared).
 """
 
@@ -20,12 +20,12 @@ from redone_data.text.buffers import Bytes, Float64, Int64, UInt32, UInt64, froz
 from redone_data.text.characters import decode
 from redone_data.text.folding import folded
 from redone_data.text.kernel import inlined, kernel, lean
-from redone_data.text.simd import load64
+from redone_data.text.simd import load8, load64
 
 CHARACTERS = 5
-# Odd, with no pattern in their bits: the base of a rolling hash, and what spreads it over its high half.
-BASE, SPREAD = 0xD6E8FEB86659FD93, 0x9E3779B97F4A7C15
-LEAVING = pow(BASE, CHARACTERS, 1 << 64)
+# Odd, with no pattern in their bits.
+FIRST, LAST = 0xD6E8FEB86659FD93, 0x9E3779B97F4A7C15
+BITS, THREE, HALF = np.uint64(21), np.uint64((1 << 63) - 1), np.uint64(32)
 
 
 class Letters(NamedTuple):
@@ -104,23 +104,31 @@ def equal_bytes(data: Bytes, a: int, b: int, size: int) -> bool:
 
 
 @lean
-def write_grams(data: Bytes, position: int, end: int, codes: UInt64, grams: UInt32) -> int:
-    """Writes a hash of each run of five characters, or of all if they are fewer, and gives the number of runs."""
-    base, spread, leaving = np.uint64(BASE), np.uint64(SPREAD), np.uint64(LEAVING)
-    count, value = 0, np.uint64(0)
+def write_grams(data: Bytes, position: int, end: int, threes: UInt64, grams: UInt32) -> int:
+    """Writes a hash of each run of five characters, or of all if they are fewer, and gives the number of runs.
+
+    A run is its last three characters and its first three, 21 bits each: multilinear hashing, and no loop-carried
+    product, so that the compiler can use vectors.
+    """
+    first, last = np.uint64(FIRST), np.uint64(LAST)
+    count, three = 0, np.uint64(0)
     while position < end:
-        code, position = decode(data, position, end)
-        codes[count] = np.uint64(code)
-        value = value * base + np.uint64(code)
-        if count >= CHARACTERS:
-            value -= codes[count - CHARACTERS] * leaving
-        if count >= CHARACTERS - 1:
-            grams[count - CHARACTERS + 1] = np.uint32((value * spread) >> np.uint64(32))
+        code = load8(data, position)
+        if code < 0x80:
+            position += 1
+        else:
+            code, position = decode(data, position, end)
+        three = ((three << BITS) | np.uint64(code)) & THREE
+        threes[count] = three
         count += 1
     if 0 < count < CHARACTERS:
-        grams[0] = np.uint32(((value ^ np.uint64(count)) * spread) >> np.uint64(32))
+        value = threes[count - 1] * last + threes[max(0, count - 3)] * first + np.uint64(count) * (first ^ last)
+        grams[0] = np.uint32(value >> HALF)
         return 1
-    return max(0, count - CHARACTERS + 1)
+    runs = max(0, count - CHARACTERS + 1)
+    for run in range(runs):
+        grams[run] = np.uint32((threes[run + 4] * last + threes[run + 2] * first) >> HALF)
+    return runs
 
 
 @inlined
@@ -140,7 +148,7 @@ def slot_of(table: UInt64, bits: int, mark: np.uint64, gram: np.uint32) -> int:
     """
     entry, mask = mark | np.uint64(gram), (1 << bits) - 1
     slot: int = np.int64(gram >> np.uint32(32 - bits))  # type: ignore[assignment]
-    while table[slot] != entry and table[slot] >> np.uint64(32) == mark >> np.uint64(32):
+    while table[slot] != entry and table[slot] >> HALF == mark >> HALF:
         slot = (slot + 1) & mask
     return slot
 
@@ -150,7 +158,7 @@ def _similarities(offsets: Int64, data: Bytes, left: Int64, right: Int64, least:
     longest = 0
     for index in range(len(offsets) - 1):
         longest = max(longest, offsets[index + 1] - offsets[index])
-    codes, grams = np.empty(longest, np.uint64), np.empty(longest, np.uint32)
+    threes, grams = np.empty(longest, np.uint64), np.empty(longest, np.uint32)
     room = 8 * longest + 2
     own, rest, seen_in = np.zeros(room, np.uint64), np.zeros(room, np.uint64), np.zeros(room, np.int64)
     out = np.zeros(len(left), np.float64)
@@ -164,24 +172,24 @@ def _similarities(offsets: Int64, data: Bytes, left: Int64, right: Int64, least:
             continue
         if left[pair] != tabled:
             tabled, num_own = left[pair], 0
-            mark = np.uint64(pair + 1) << np.uint64(32)
-            count = write_grams(data, a, a + size, codes, grams)
+            mark = np.uint64(pair + 1) << HALF
+            count = write_grams(data, a, a + size, threes, grams)
             own_bits = table_bits(count)
             for index in range(count):
                 slot = slot_of(own, own_bits, mark, grams[index])
-                num_own += own[slot] >> np.uint64(32) != mark >> np.uint64(32)
+                num_own += own[slot] >> HALF != mark >> HALF
                 own[slot] = mark | np.uint64(grams[index])
-        count = write_grams(data, b, b_end, codes, grams)
-        rest_mark, rest_bits = np.uint64(pair + 1) << np.uint64(32), table_bits(count)
+        count = write_grams(data, b, b_end, threes, grams)
+        rest_mark, rest_bits = np.uint64(pair + 1) << HALF, table_bits(count)
         shared = num_rest = 0
         for index in range(count):
             slot = slot_of(own, own_bits, mark, grams[index])
-            if own[slot] >> np.uint64(32) == mark >> np.uint64(32):
+            if own[slot] >> HALF == mark >> HALF:
                 shared += seen_in[slot] != pair + 1
                 seen_in[slot] = pair + 1
                 continue
             slot = slot_of(rest, rest_bits, rest_mark, grams[index])
-            num_rest += rest[slot] >> np.uint64(32) != rest_mark >> np.uint64(32)
+            num_rest += rest[slot] >> HALF != rest_mark >> HALF
             rest[slot] = rest_mark | np.uint64(grams[index])
             if shared + count - index - 1 < least * (num_own + num_rest):
                 shared = 0  # cannot reach it any more

@@ -16,7 +16,7 @@ class MetricsStep(SourceAttributes):
     """Metrics and language of the parts of one `read` step."""
 
     name = "metrics"
-    VERSION = 3
+    VERSION = 4
 
     language: LanguageConfig
     model_sha256: str
