@@ -119,9 +119,7 @@ def keyed_hash(ids: pa.Array, seed: int, purpose: str, copies: npt.NDArray[np.in
     return hash_halves(*from_hex(large_strings(ids)), seed, purpose, copies)
 
 
-def hash_halves(
-    hi: Hashes, lo: Hashes, seed: int, purpose: str, copies: npt.NDArray[np.int64] | None = None
-) -> Hashes:
+def hash_halves(hi: Hashes, lo: Hashes, seed: int, purpose: str, copies: npt.NDArray[np.int64] | None = None) -> Hashes:
     """:func:`keyed_hash` of ids that are numbers already."""
     key = np.uint64(stream_seed(seed, "tokens", purpose))
     with np.errstate(over="ignore"):
