@@ -147,6 +147,21 @@ def test_long_pretokens_are_merged_as_short_ones(encoders: list[Encoder], text: 
         assert_same_ids(made, [text, text.replace(" ", "")])
 
 
+@given(st.lists(st.text(st.sampled_from("abZ zé好天气'1"), min_size=1, max_size=24), min_size=1, max_size=30))
+@settings(max_examples=60, deadline=None)
+def test_words_and_parts_of_words_met_before_get_the_same_ids_again(encoders: list[Encoder], texts: list[str]) -> None:
+    for made in encoders:
+        assert_same_ids(made, [*texts, *texts[::-1], *(text + text for text in texts)])
+
+
+@pytest.mark.parametrize("size", range(1, 34))
+def test_words_end_where_they_end_at_any_distance_from_the_end_of_the_texts(encoders: list[Encoder], size: int) -> None:
+    word = ("abcdefghijklmnopqrstuvwxyzABCDEFGH" * 2)[:size]
+    for made in encoders:
+        for end in ["", "é", "\u0301", "好", "1", "'s", "@", "[", "`", "{", " ", "\x7f"]:
+            assert_same_ids(made, [f"{word} {word}{end}", f" {word}{end}{word}", word + end])
+
+
 def test_a_megabyte_without_a_space_costs_no_square(encoders: list[Encoder]) -> None:
     assert_same_ids(encoders[0], ["哈哈" * 50_000, "ab" * 100_000])
 
