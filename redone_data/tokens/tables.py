@@ -2,7 +2,7 @@
 
 Beside the merges themselves they hold what is proved from them at load: which characters of several bytes may start as
 one token, and beside what not (`_character_starts` has the argument); which two characters no token has side by side.
-A tokenizer of which anything is not known here is refused by name. 0.6 s for the 151,387 merges of Qwen 3.
+A tokenizer of which anything is not known here is refused by name.
 """
 
 import json
