@@ -264,8 +264,8 @@ def report(
     rate = megabytes / (pool + shuffle)
     print(
         f"{work.name} tokenizer: ours, Parquet to shuffled .ds: {rate:.1f} MB/s a core (pool {megabytes / pool:.0f}, "
-        f"shuffle {megabytes / shuffle:.0f}) after {load:.1f} s to load; {megabytes / (load + pool + shuffle):.1f} in all; "
-        f"peak memory {found.peak / 2**20:.0f} MB"
+        f"shuffle {megabytes / shuffle:.0f}) after {load:.1f} s to load; "
+        f"{megabytes / (load + pool + shuffle):.1f} in all; peak memory {found.peak / 2**20:.0f} MB"
     )
     peer = measured(datatrove_to_shards, part_keep, tokenizer, eos, work / "datatrove")
     peer_rate = part["bytes"] / 1e6 / peer.result
