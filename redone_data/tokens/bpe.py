@@ -1,284 +1,51 @@
 """Byte-level BPE over Arrow buffers: the ids of ``tokenizers``, with no Python object a document.
 
-Merging is the textbook rule (of all neighbouring pairs, the one learned first, the leftmost of equals). Three things
-make it fast: pretokens are found by kernels (pretokens.py); pretokens of up to 15 bytes are remembered in a table of
-fixed size (4 MB); a character of several bytes starts as its own token, not as bytes, where no merge of its
-bytes with a neighbour's was learned before it (`_character_starts` has the argument), so that a run of 10 Chinese
-characters starts as 10 symbols, not 30.
+Merging is the textbook rule (of all neighbouring pairs, the one learned first, the leftmost of equals). Four things
+make it fast: pretokens are found by a kernel (pretokens.py); pretokens of up to 15 bytes are remembered with their ids
+(8 MB, 16 bytes of key compared at once: 96 % of English); a character of several bytes starts as its own token where
+the merges allow it (tables.py), so that 10 Chinese characters start as 10 symbols, not 30; and these are parted where
+no token spans two of them, so that half of Chinese needs no merge, and what needs several is remembered as well.
 """
 
-import json
-from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from redone_data.text.buffers import Bytes, Int64, frozen
-from redone_data.text.kernel import kernel, lean
-from redone_data.tokens.pretokens import (
-    BLANK,
-    SCHEMES,
-    UNKNOWN,
-    UNSAFE,
-    Scheme,
-    character_classes,
-    decode,
-    look,
-    pretoken_ends,
+from redone_data.text.buffers import Bytes, Int64
+from redone_data.text.kernel import inlined, kernel, lean
+from redone_data.text.simd import load8, load_most
+from redone_data.tokens.pretokens import decode, look, pretoken_ends
+from redone_data.tokens.tables import (
+    BORDERS_OF_ROW,
+    CHARS_END,
+    HASH,
+    ID_BITS,
+    NO_NEIGHBOUR,
+    NO_RANK,
+    NOTHING,
+    OVERFULL,
+    RANK_BITS,
+    RANK_MASK,
+    Flags,
+    Int32,
+    Tables,
+    UInt32,
+    bigram,
+    start_bucket,
 )
 
-UInt32 = npt.NDArray[np.uint32]
-Int32 = npt.NDArray[np.int32]
-Flags = npt.NDArray[np.bool_]
-
-ID_BITS, RANK_BITS = 20, 21
-RANK_MASK = (1 << RANK_BITS) - 1
-NO_RANK = RANK_MASK
-_HASH = 0x1E3779B97F4A7C15
-CACHE_BITS, CACHED_BYTES, CACHED_IDS = 17, 15, 6
+CACHED_BYTES, CACHED_IDS = 15, 6
+SPILL = CACHED_IDS  # places that may be written beyond the last id
+_SETS = 1 << 17
 _ID = (1 << ID_BITS) - 1
 SHORT = 48  # symbols up to which the next merge is found by looking at all of them
-CHARS_END = 0x20000
-NO_NEIGHBOUR = 256
-SAFE, NOT_AFTER_BLANK = 0, 1  # rows of `borders` that need no look
-NUM_BIGRAM_BITS = 1 << 19
-_NEVER_IN_UTF8 = {0xC0, 0xC1, *range(0xF5, 0x100)}
-
-
-class UnsupportedError(Exception):
-    """What of a tokenizer.json is not known here."""
-
-
-class Tables(NamedTuple):
-    """A BPE model, and what its pretokenizer needs. M merges."""
-
-    scheme: Scheme
-    classes: Bytes  # [0x110000]
-    starts: Int32  # [CHARS_END + 256]: a character's token << 8 | its row of `borders`, or -1; then the bytes' tokens
-    borders: Flags  # [rows, 2, 257]: a character of this row is bytes at first after, and before, this byte
-    bigrams: Int64  # bits: two characters by their hash, which some token has side by side
-    pairs: Int64  # open addressing, a power of 2: left id, right id, rank
-    merged_ids: Int32  # [M], by rank
-    needles: Bytes  # texts that stand for an added token, end to end
-    needle_offsets: Int64
-    needle_heads: Flags  # [256]: their first bytes
-    doubt: int  # classes of characters that ask for a second look
-
-    @property
-    def normalizes(self) -> bool:
-        return bool(self.doubt & UNSAFE)
-
-
-class Model(NamedTuple):
-    """What merging needs of :class:`Tables`."""
-
-    starts: Int32
-    borders: Flags
-    bigrams: Int64
-    pairs: Int64
-    merged_ids: Int32
 
 
 def new_cache() -> Int64:
-    """Pretokens met before, a row of 32 bytes each: 15 bytes and their number, then the number of ids and 6 ids."""
-    return np.zeros((1 << CACHE_BITS, 4), np.int64)
-
-
-def read_tables(tokenizer_json: str) -> Tables:
-    """The tables of a tokenizer.json; raises :class:`UnsupportedError` for anything not known to be done as it asks."""
-    content = json.loads(tokenizer_json)
-    model = content["model"]
-    scheme = _scheme(content.get("pre_tokenizer"))
-    normalizer = content.get("normalizer")
-    if normalizer is not None and normalizer.get("type") != "NFC":
-        raise UnsupportedError(f"normalizer {normalizer.get('type')}")
-    if model.get("type") != "BPE":
-        raise UnsupportedError(f"model {model.get('type')}")
-    for name in ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback", "ignore_merges"):
-        if model.get(name):
-            raise UnsupportedError(f"model.{name}")
-    vocab: dict[str, int] = model["vocab"]
-    names = byte_names()
-    byte_ids = np.array([vocab.get(name, -1) for name in names], np.int32)
-    if any(byte_ids[byte] < 0 for byte in range(256) if byte not in _NEVER_IN_UTF8):
-        raise UnsupportedError("a vocabulary without all bytes")
-    merges = [tuple(merge.split(" ")) if isinstance(merge, str) else tuple(merge) for merge in model["merges"]]
-    left, right, merged = (
-        np.array([vocab[part] for part in parts], np.int64)
-        for parts in (
-            [pair[0] for pair in merges],
-            [pair[1] for pair in merges],
-            [pair[0] + pair[1] for pair in merges],
-        )
-    )
-    if len(merges) > RANK_MASK - 1 or (len(merges) and max(vocab.values()) >= (1 << ID_BITS) - 1):
-        raise UnsupportedError("a vocabulary of more than a million tokens")
-    _check_order(left, right, merged)
-    rank_of_pair = dict(zip(zip(left.tolist(), right.tolist(), strict=True), range(len(merges)), strict=True))
-    starts, borders, bigrams = _character_starts(merges, merged, rank_of_pair, byte_ids, names)
-    # A special token in text is text (encode_special_tokens); other added tokens are found wherever they stand.
-    needles = [token["content"].encode() for token in content.get("added_tokens", []) if not token["special"]]
-    heads = np.zeros(256, np.bool_)
-    heads[[needle[0] for needle in needles]] = True
-    return Tables(
-        scheme,
-        character_classes(scheme),
-        frozen(starts),
-        frozen(borders),
-        frozen(bigrams),
-        frozen(_pair_table(left, right)),
-        frozen(merged.astype(np.int32)),
-        frozen(np.frombuffer(b"".join(needles), np.uint8)),
-        frozen(np.cumsum([0, *map(len, needles)], dtype=np.int64)),
-        frozen(heads),
-        UNKNOWN | (UNSAFE if normalizer else 0),
-    )
-
-
-def _scheme(pre_tokenizer: Any) -> Scheme:
-    steps = (pre_tokenizer or {}).get("pretokenizers", [])
-    if [step["type"] for step in steps] != ["Split", "ByteLevel"]:
-        raise UnsupportedError("a pre_tokenizer other than Split and ByteLevel")
-    split, byte_level = steps
-    pattern = split["pattern"].get("Regex")
-    if pattern not in SCHEMES:
-        raise UnsupportedError(f"the pre_tokenizer pattern {pattern!r}")
-    if split["behavior"] != "Isolated" or split["invert"] or byte_level["add_prefix_space"] or byte_level["use_regex"]:
-        raise UnsupportedError("the options of its pre_tokenizer")
-    return SCHEMES[pattern]
-
-
-def byte_names() -> list[str]:
-    """How GPT-2 spells each byte in a vocabulary: printable ones as themselves, the others from U+0100 on."""
-    printable = {*range(33, 127), *range(161, 173), *range(174, 256)}
-    others = iter(range(256, 512))
-    return [chr(byte if byte in printable else next(others)) for byte in range(256)]
-
-
-def _check_order(left: Int64, right: Int64, merged: Int64) -> None:
-    """Tokens are made by one merge each, after their parts: then merges are applied in order of rank."""
-    made = np.full(int(max(left.max(), right.max(), merged.max(), 0)) + 1 if len(merged) else 1, -1, np.int64)
-    made[merged] = np.arange(len(merged))
-    ranks = np.arange(len(merged))
-    if (made[merged] != ranks).any() or (made[left] >= ranks).any() or (made[right] >= ranks).any():
-        raise UnsupportedError("merges out of order")
-
-
-def _character_starts(
-    merges: list[Any], merged: Int64, rank_of_pair: dict[tuple[int, int], int], byte_ids: Int32, names: list[str]
-) -> tuple[Int32, Flags, Int64]:
-    """(starts, borders, bigrams) of :class:`Tables`: the characters that may start as one token, and beside what not.
-
-    Merges are applied in order of rank (`_check_order`). Let q be the rank at which the bytes of a character, alone,
-    become one token. A neighbour can take part of them before only by a merge across the border of two characters,
-    of a rank below q; such tokens are few, and each names the byte on the other side of the border. Where that byte is
-    another, the character is whole by rank q whatever surrounds it, and no merge of the whole has a rank below q.
-    """
-    spelled = str.maketrans({name: chr(byte) for byte, name in enumerate(names)})
-    trailing: dict[bytes, dict[int, int]] = {}  # the first bytes of a character -> byte before them -> first rank
-    leading: dict[bytes, dict[int, int]] = {}  # the last bytes of a character -> byte after them -> first rank
-    characters: list[tuple[bytes, int]] = []
-    beside: set[tuple[str, str]] = set()
-    for rank, (first, second) in enumerate(merges):
-        content = (first + second).translate(spelled).encode("latin-1")
-        begin = next((at for at, byte in enumerate(content) if byte & 0xC0 != 0x80), len(content))
-        end = next((at for at in range(len(content) - 1, -1, -1) if content[at] & 0xC0 != 0x80), len(content))
-        if end < len(content) and len(content) - end == _width(content[end]):
-            end = len(content)
-        if 0 < begin < len(content):
-            leading.setdefault(content[:begin], {}).setdefault(content[begin], rank)
-        if 0 < end < len(content):
-            trailing.setdefault(content[end:], {}).setdefault(content[end - 1], rank)
-        if not content.isascii():
-            text = content[begin:end].decode(errors="ignore")
-            beside.update(pairwise(text))
-            if len(text) == 1 and len(text.encode()) == len(content):
-                characters.append((content, int(merged[rank])))
-    bigrams = np.zeros(NUM_BIGRAM_BITS // 64, np.int64)
-    codes = np.array([[ord(first), ord(second)] for first, second in beside], np.int64).reshape(-1, 2)
-    _fill_bigrams(codes, bigrams)
-    starts = np.full(CHARS_END + 256, -1, np.int32)
-    starts[CHARS_END:] = byte_ids
-    rows = {(frozenset[int](), frozenset[int]()): SAFE, (frozenset({BLANK}), frozenset[int]()): NOT_AFTER_BLANK}
-    for content, token in characters:
-        code = ord(content.decode())
-        found, last_rank = _alone([int(byte_ids[byte]) for byte in content], rank_of_pair, merged)
-        if found != [token] or code >= CHARS_END:
-            continue
-        cuts = range(1, len(content))
-        not_after, not_before = (
-            frozenset(byte for part in parts for byte, rank in merges_of.get(part, {}).items() if rank < last_rank)
-            for parts, merges_of in (
-                ((content[:cut] for cut in cuts), trailing),
-                ((content[cut:] for cut in cuts), leading),
-            )
-        )
-        row = rows.setdefault((not_after, not_before), len(rows))
-        if row < 256:
-            starts[code] = token << 8 | row
-    borders = np.zeros((256, 2, 257), np.bool_)
-    for (not_after, not_before), row in rows.items():
-        if row < 256:
-            borders[row, 0, list(not_after)] = True
-            borders[row, 1, list(not_before)] = True
-    return starts, borders, bigrams
-
-
-def _width(lead: int) -> int:
-    """Bytes of a character, of its first one."""
-    return 1 if lead < 0x80 else 2 if lead < 0xE0 else 3 if lead < 0xF0 else 4
-
-
-def _alone(ids: list[int], rank_of_pair: dict[tuple[int, int], int], merged: Int64) -> tuple[list[int], int]:
-    """(the ids of some bytes on their own, the highest rank that was applied): BPE in its plainest form."""
-    last = -1
-    while len(ids) > 1:
-        rank, at = min((rank_of_pair.get(pair, NO_RANK), at) for at, pair in enumerate(pairwise(ids)))
-        if rank == NO_RANK:
-            break
-        last = max(last, rank)
-        ids[at : at + 2] = [int(merged[rank])]
-    return ids, last
-
-
-def _pair_table(left: Int64, right: Int64) -> Int64:
-    table = np.full(1 << max(4, int(len(left) * 1.2).bit_length()), -1, np.int64)
-    _fill_pairs(left, right, table)
-    return table
-
-
-@kernel
-def _fill_pairs(left: Int64, right: Int64, table: Int64) -> None:
-    mask = len(table) - 1
-    for rank in range(len(left)):
-        key = left[rank] << ID_BITS | right[rank]
-        slot = ((key * _HASH) >> 32) & mask
-        while table[slot] >= 0:
-            slot = (slot + 1) & mask
-        table[slot] = key << RANK_BITS | rank
-
-
-@kernel
-def _fill_bigrams(codes: Int64, bigrams: Int64) -> None:
-    for number in range(len(codes)):
-        bit = _bigram(codes[number, 0], codes[number, 1])
-        bigrams[bit >> 6] |= np.int64(1) << (bit & 63)
-
-
-@lean
-def _rank(pairs: Int64, left: int, right: int) -> int:
-    mask = len(pairs) - 1
-    key = np.int64(left) << ID_BITS | np.int64(right)
-    slot = ((key * _HASH) >> 32) & mask
-    while True:
-        entry = pairs[slot]
-        if entry >> RANK_BITS == key:
-            found: int = entry & RANK_MASK
-            return found
-        if entry < 0:
-            return NO_RANK
-        slot = (slot + 1) & mask
+    """Byte strings met before, two to a cache line: 15 bytes and how many, the number of ids and up to 6 ids."""
+    places = np.zeros(_SETS * 8 + 8, np.int64)
+    first = -places.ctypes.data % 64 // 8
+    return places[first : first + _SETS * 8]
 
 
 @kernel
@@ -330,12 +97,14 @@ def encode_rows(
 ) -> int:
     """Write the ids of each row and ``end_id`` after it; ``given_rows`` have theirs in ``given``. Ids written in all.
 
-    out: of at least one place a byte, one a row, and those given. num_tokens: int64[rows], end token included.
+    out: of at least one place a byte, one a row, those given, and SPILL. num_tokens: int64[rows], end token included.
     """
-    model = Model(tables.starts, tables.borders, tables.bigrams, tables.pairs, tables.merged_ids)
-    longest = np.max(np.diff(offsets))
-    ends, heap = np.empty(longest, np.int64), np.empty(3 * longest, np.int64)
-    symbols, ranks = np.empty(max(longest, SHORT), np.int64), np.empty(max(longest, SHORT), np.int64)
+    longest = max(np.max(np.diff(offsets)), SHORT)
+    ends, heap, scratch = (
+        np.empty(longest, np.int64),
+        np.empty(3 * longest, np.int64),
+        np.empty((4, longest + 1), np.int64),
+    )
     to, number = 0, 0
     for row in range(len(offsets) - 1):
         first = to
@@ -347,7 +116,26 @@ def encode_rows(
         else:
             start, end = offsets[row], offsets[row + 1]
             count = pretoken_ends(data, start, end, tables.classes, tables.scheme, ends)
-            to = _encode_pretokens(data, start, ends, count, model, cache, symbols, ranks, heap, out, to)
+            to = _encode_pretokens(
+                data,
+                start,
+                ends,
+                count,
+                tables.starts,
+                tables.borders,
+                tables.bigrams,
+                tables.start_pairs,
+                tables.pairs,
+                tables.merged_ids,
+                cache,
+                scratch[0],
+                scratch[1],
+                scratch[2],
+                scratch[3],
+                heap,
+                out,
+                to,
+            )
         out[to] = end_id
         to += 1
         num_tokens[row] = to - first
@@ -360,126 +148,224 @@ def _encode_pretokens(
     position: int,
     ends: Int64,
     num_pretokens: int,
-    model: Model,
+    starts: Int32,
+    borders: Flags,
+    bigrams: Int64,
+    start_pairs: Int64,
+    pairs: Int64,
+    merged_ids: Int32,
     cache: Int64,
     symbols: Int64,
+    places: Int64,
+    parts: Int64,
     ranks: Int64,
     heap: Int64,
     out: UInt32,
     to: int,
 ) -> int:
+    """Write the ids of all pretokens; the place after them."""
     for pretoken in range(num_pretokens):
         stop = ends[pretoken]
-        size = stop - position
         low: Any = np.int64(0)
         high: Any = np.int64(0)
-        slot: Any = np.int64(0)
-        count: Any = np.int64(0)
-        if size <= CACHED_BYTES:
-            for at in range(min(size, 8)):
-                low = low << 8 | np.int64(data[position + at])
-            for at in range(8, size):
-                high = high << 8 | np.int64(data[position + at])
-            high = high << 8 | size
-            slot = (((low ^ (high * _HASH)) * _HASH) >> 40) & ((1 << CACHE_BITS) - 1)
-            if cache[slot, 0] == low and cache[slot, 1] == high:
-                packed = cache[slot, 2]
-                count = packed >> 60
-                out[to] = packed & _ID
-                if count > 1:
-                    out[to + 1] = packed >> ID_BITS & _ID
-                    if count > 2:
-                        out[to + 2] = packed >> 2 * ID_BITS & _ID
-                        packed = cache[slot, 3]
-                        for at in range(3, count):
-                            out[to + at] = packed & _ID
-                            packed >>= ID_BITS
-        if count == 0:
-            count = _encode_pretoken(data, position, stop, model, symbols, ranks, heap, out, to)
-            if size <= CACHED_BYTES and count <= CACHED_IDS:
-                cache[slot, 0], cache[slot, 1], cache[slot, 2], cache[slot, 3] = low, high, count << 60, 0
-                for at in range(count):
-                    cache[slot, 2 + at // 3] |= np.int64(out[to + at]) << at % 3 * ID_BITS
-        to += count
+        entry: Any = np.int64(0)
+        short = stop - position <= CACHED_BYTES
+        if short:
+            low, high = _key(data, position, stop)
+            entry = _entry(low, high)
+            at = _found(cache, entry, low, high)
+            if at >= 0:
+                to = _write_cached(cache, at, out, to)
+                position = stop
+                continue
+        first = to
+        num_parts = _symbols(data, position, stop, starts, borders, bigrams, symbols, places, parts)
+        begin: Any = np.int64(0)
+        for part in range(num_parts):
+            end: Any = parts[part]
+            count = end - begin
+            if count <= 2:
+                # Whether there are two, and whether they merge, cannot be predicted: no branch.
+                one, other = symbols[begin], symbols[end - 1] if count == 2 else np.int64(NOTHING)
+                merged = _merged_start(start_pairs, pairs, merged_ids, one, other)
+                out[to] = merged if merged >= 0 else one
+                out[to + 1] = other
+                to += count - (merged >= 0)
+            elif num_parts > 1 and places[end] - places[begin] <= CACHED_BYTES:
+                # A part has the same ids wherever it stands, as a whole pretoken too.
+                its_low, its_high = _key(data, places[begin], places[end])
+                its_entry = _entry(its_low, its_high)
+                at = _found(cache, its_entry, its_low, its_high)
+                if at >= 0:
+                    to = _write_cached(cache, at, out, to)
+                else:
+                    after = _write_merged(symbols, ranks, heap, begin, count, pairs, merged_ids, out, to)
+                    _remember(cache, its_entry, its_low, its_high, out, to, after - to)
+                    to = after
+            else:
+                to = _write_merged(symbols, ranks, heap, begin, count, pairs, merged_ids, out, to)
+            begin = end
+        if short:
+            _remember(cache, entry, low, high, out, first, to - first)
         position = stop
     return to
 
 
+@inlined
+def _key(data: Bytes, start: int, stop: int) -> tuple[Any, Any]:
+    """Up to 15 bytes and their number, as two integers."""
+    low = np.int64(load_most(data, start, stop))
+    high = np.int64(load_most(data, start + 8, stop)) if stop - start > 8 else np.int64(0)
+    return low, high | (stop - start) << 56
+
+
+@inlined
+def _entry(low: Any, high: Any) -> Any:
+    return (((low ^ (high * HASH)) * HASH) >> 40 & (_SETS - 1)) << 3
+
+
+@inlined
+def _found(cache: Int64, entry: Any, low: Any, high: Any) -> Any:
+    """Where the key lies in the cache, or -1."""
+    # Which of the two it is cannot be predicted, so that is no branch.
+    at = entry + ((cache[entry + 4] == low) & (cache[entry + 5] == high)) * 4
+    return at if cache[at] == low and cache[at + 1] == high else np.int64(-1)
+
+
+@inlined
+def _write_cached(cache: Int64, at: Any, out: UInt32, to: int) -> Any:
+    packed = cache[at + 2]
+    out[to] = packed & _ID
+    out[to + 1] = packed >> ID_BITS & _ID
+    out[to + 2] = packed >> 2 * ID_BITS & _ID
+    count = packed >> 60
+    if count > 3:
+        rest = cache[at + 3]
+        out[to + 3] = rest & _ID
+        out[to + 4] = rest >> ID_BITS & _ID
+        out[to + 5] = rest >> 2 * ID_BITS & _ID
+    return to + count
+
+
 @lean
-def _encode_pretoken(
+def _remember(cache: Int64, entry: int, low: int, high: int, out: UInt32, first: int, count: int) -> None:
+    """Put a key and its ids in the cache; of the two that share its place the older one goes."""
+    if count > CACHED_IDS:
+        return
+    packed, rest = np.int64(count) << 60, np.int64(0)
+    for at in range(min(count, 3)):
+        packed |= np.int64(out[first + at]) << at * ID_BITS
+    for at in range(3, count):
+        rest |= np.int64(out[first + at]) << (at - 3) * ID_BITS
+    for at in range(4):
+        cache[entry + 4 + at] = cache[entry + at]
+    cache[entry], cache[entry + 1], cache[entry + 2], cache[entry + 3] = low, high, packed, rest
+
+
+@lean
+def _symbols(
     data: Bytes,
     start: int,
     stop: int,
-    model: Model,
+    starts: Int32,
+    borders: Flags,
+    bigrams: Int64,
     symbols: Int64,
-    ranks: Int64,
-    heap: Int64,
-    out: UInt32,
-    to: int,
+    places: Int64,
+    parts: Int64,
 ) -> int:
-    """Write the ids of one pretoken; how many.
+    """Fill in what a pretoken starts as, where each symbol lies, and where each part ends; how many parts.
 
     Two characters that start as tokens, and stand side by side in no token, part the pretoken: each part is merged
     alone, and most parts of a Chinese sentence are a token or two.
     """
-    begin = to
-    count = 0
-    position = start
+    count: Any = np.int64(0)
+    num_parts: Any = np.int64(0)
+    position: Any = start
     before: Any = np.int64(-1)  # the character before, where it started as a token
     while position < stop:
-        byte = np.int64(data[position])
-        code: Any = byte
-        symbol: Any = np.int64(-1)
-        after = position + 1
-        if byte >= 0x80:
-            code, after = decode(data, position)
-            entry = np.int64(model.starts[code]) if code < CHARS_END else np.int64(-1)
-            if entry >= 0:
-                row = entry & 0xFF
-                left = np.int64(data[position - 1]) if position > start else NO_NEIGHBOUR
-                if row == SAFE or (row == NOT_AFTER_BLANK and left != BLANK):
-                    symbol = entry >> 8
-                elif row > NOT_AFTER_BLANK:
-                    right = np.int64(data[after]) if after < stop else NO_NEIGHBOUR
-                    if not (model.borders[row, 0, left] or model.borders[row, 1, right]):
-                        symbol = entry >> 8
-        if symbol >= 0:
-            if before >= 0:
-                bit = _bigram(before, code)
-                if not model.bigrams[bit >> 6] >> (bit & 63) & 1:
-                    to = _write_merged(symbols, ranks, heap, count, model, out, to)
-                    count = 0
-            symbols[count], before = symbol, code
+        byte = load8(data, position)
+        if byte < 0x80:
+            symbols[count], places[count] = starts[CHARS_END + byte], position
             count += 1
+            before = np.int64(-1)
+            position += 1
+            continue
+        code, after = decode(data, position)
+        entry = np.int64(starts[code]) if code < CHARS_END else np.int64(-1)
+        left = load8(data, position - 1) if position > start else np.int64(NO_NEIGHBOUR)
+        right = load8(data, after) if after < stop else np.int64(NO_NEIGHBOUR)
+        row = (entry & 0xFF) * BORDERS_OF_ROW
+        if entry >= 0 and not (borders[row + left] | borders[row + NO_NEIGHBOUR + 1 + right]):
+            bit = bigram(before, code)
+            # Without a branch: one that nobody could predict.
+            parts[num_parts] = count
+            num_parts += (before >= 0) & ((bigrams[bit >> 6] >> (bit & 63) & 1) == 0)
+            symbols[count], places[count] = entry >> 8, position
+            count += 1
+            before = code
             position = after
         else:
             before = np.int64(-1)
             while position < after:
-                symbols[count] = model.starts[CHARS_END + np.int64(data[position])]
+                symbols[count], places[count] = starts[CHARS_END + load8(data, position)], position
                 count += 1
                 position += 1
-    return _write_merged(symbols, ranks, heap, count, model, out, to) - begin
+    parts[num_parts] = count
+    places[count] = stop
+    found: int = num_parts + 1
+    return found
+
+
+@inlined
+def _merged_start(start_pairs: Int64, pairs: Int64, merged_ids: Int32, left: Any, right: Any) -> Any:
+    """What two symbols merge to that are characters or bytes, or -1."""
+    key = left << ID_BITS | right
+    bucket = start_bucket(key)
+    first, second = start_pairs[bucket], start_pairs[bucket + 1]
+    if second == OVERFULL:
+        rank = _rank(pairs, left, right)
+        return np.int64(merged_ids[rank]) if rank != NO_RANK else np.int64(-1)
+    entry = first if first >> ID_BITS == key else second
+    return entry & _ID if entry >> ID_BITS == key else np.int64(-1)
 
 
 @lean
-def _bigram(first: Any, second: Any) -> Any:
-    return ((first << 20 | second) * _HASH >> 40) & (NUM_BIGRAM_BITS - 1)
-
-
-@lean
-def _write_merged(symbols: Int64, ranks: Int64, heap: Int64, count: int, model: Model, out: UInt32, to: int) -> int:
-    """Merge the first ``count`` of ``symbols``, and write what is left; the place after it."""
-    if count == 2:
-        rank = _rank(model.pairs, symbols[0], symbols[1])
-        if rank != NO_RANK:
-            symbols[0], count = np.int64(model.merged_ids[rank]), 1
-    elif count > SHORT:
-        count = _merge_long(symbols, ranks, heap, count, model.pairs, model.merged_ids)
-    elif count > 2:
-        count = _merge_short(symbols, ranks, count, model.pairs, model.merged_ids)
+def _write_merged(
+    symbols: Int64,
+    ranks: Int64,
+    heap: Int64,
+    begin: int,
+    count: int,
+    pairs: Int64,
+    merged_ids: Int32,
+    out: UInt32,
+    to: int,
+) -> int:
+    """Merge ``count`` symbols from ``begin`` on, and write what is left; the place after it."""
+    own = symbols[begin : begin + count]
+    if count > SHORT:
+        count = _merge_long(own, ranks, heap, count, pairs, merged_ids)
+    else:
+        count = _merge_short(own, ranks, count, pairs, merged_ids)
     for at in range(count):
-        out[to + at] = symbols[at]
+        out[to + at] = own[at]
     return to + count
+
+
+@lean
+def _rank(pairs: Int64, left: int, right: int) -> int:
+    mask = len(pairs) - 1
+    key = np.int64(left) << ID_BITS | np.int64(right)
+    slot = ((key * HASH) >> 32) & mask
+    while True:
+        entry = pairs[slot]
+        if entry >> RANK_BITS == key:
+            found: int = entry & RANK_MASK
+            return found
+        if entry < 0:
+            return NO_RANK
+        slot = (slot + 1) & mask
 
 
 @lean

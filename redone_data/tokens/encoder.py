@@ -18,9 +18,10 @@ import pyarrow.compute as pc
 from tokenizers import Tokenizer
 
 from redone_data.text.buffers import Int64, frozen, large_strings, string_buffers
-from redone_data.tokens.bpe import Tables, UInt32, UnsupportedError, doubtful_rows, encode_rows, new_cache, read_tables
+from redone_data.tokens.bpe import SPILL, doubtful_rows, encode_rows, new_cache
 from redone_data.tokens.pretokens import UNKNOWN
 from redone_data.tokens.spans import offsets_of
+from redone_data.tokens.tables import Tables, UInt32, UnsupportedError, read_tables
 from redone_data.tokens.tokenizer import read_tokenizer
 
 KERNEL, TOKENIZERS = "kernel", "tokenizers"
@@ -128,7 +129,7 @@ class Encoder:
             given_rows[doubtful] = pc.not_equal(some, composed).to_numpy(zero_copy_only=False)
             given_rows[doubtful] |= doubtful_rows(*string_buffers(some), self._tables._replace(doubt=UNKNOWN))
         given, lengths = self._by_tokenizers(texts.filter(pa.array(given_rows)))
-        out = np.empty(int(offsets[-1] - offsets[0]) + len(texts) + len(given), np.uint32)
+        out = np.empty(int(offsets[-1] - offsets[0]) + len(texts) + len(given) + SPILL, np.uint32)
         num_tokens = np.empty(len(texts), np.int64)
         size = encode_rows(
             offsets,

@@ -15,7 +15,8 @@ from tokenizers import Regex, pre_tokenizers
 
 from redone_data.text.buffers import Bytes, Int64, frozen
 from redone_data.text.characters import NFC_FLAG, class_byte
-from redone_data.text.kernel import lean
+from redone_data.text.kernel import inlined, lean
+from redone_data.text.simd import HIGH_BITS, LOW_BITS, load8, load_most, trailing_zeros
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
@@ -30,6 +31,9 @@ ALIKE = [
     *[(0x2A700, 0x2B734), (0x2B740, 0x2B81D), (0x2B820, 0x2CEA1), (0x2CEB0, 0x2EBE0), (0x30000, 0x3134A)],
     *[(0xF0000, 0xFFFFD), (0x100000, 0x10FFFD)],
 ]
+CASES = np.uint64(0x2020202020202020)
+# Added to a byte below 0x80, each sets its high bit from that character on.
+BELOW_A, BEYOND_Z = np.uint64(0x1F1F1F1F1F1F1F1F), np.uint64(0x0505050505050505)
 QUOTE, BLANK, LINE_FEED, RETURN = 0x27, 0x20, 0x0A, 0x0D
 
 
@@ -117,12 +121,38 @@ def look(data: Bytes, position: int, classes: Bytes) -> tuple[int, int]:
     return kind, after
 
 
+@inlined
+def is_letter(byte: int) -> bool:
+    return 97 <= byte | 0x20 <= 122
+
+
+@inlined
+def letters_end(data: Bytes, position: Any, end: int) -> Any:
+    """Where the ASCII letters from ``position`` on end, eight at a time."""
+    while True:
+        eight = load_most(data, position, end)
+        lower = (eight | CASES) & LOW_BITS
+        letters = (lower + BELOW_A) & ~(lower + BEYOND_Z) & ~eight & HIGH_BITS
+        size = trailing_zeros(letters ^ HIGH_BITS) >> 3
+        position += size
+        if size < 8:
+            return position
+
+
 @lean
 def pretoken_ends(data: Bytes, start: int, end: int, classes: Bytes, scheme: Scheme, ends: Int64) -> int:
     """Fill in where each pretoken of ``data[start:end]`` ends; how many."""
     count = 0
     position = start
     while position < end:
+        first_byte = load8(data, position)
+        if first_byte == BLANK or is_letter(first_byte):
+            # Most of English: ASCII letters, and the blank before them.
+            after = letters_end(data, position + 1, end)
+            if (after > position + 1 or first_byte != BLANK) and (after == end or load8(data, after) < 0x80):
+                ends[count] = position = after
+                count += 1
+                continue
         kind, after = look(data, position, classes)
         following: Any = np.int64(0)
         past = after

@@ -16,7 +16,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 
 from redone_data.engine import Engine, Output
 from redone_data.text.buffers import frozen
-from redone_data.tokens import bpe, encoder
+from redone_data.tokens import encoder, tables
 from redone_data.tokens.encoder import PROBES, Encoder, encoder_of
 from redone_data.tokens.pool import PoolStep
 from redone_data.tokens.pretokens import SCHEMES, pretoken_ends
@@ -147,13 +147,28 @@ def test_long_pretokens_are_merged_as_short_ones(encoders: list[Encoder], text: 
         assert_same_ids(made, [text, text.replace(" ", "")])
 
 
+@given(st.lists(st.text(st.sampled_from("abZ zé好天气'1"), min_size=1, max_size=24), min_size=1, max_size=30))
+@settings(max_examples=60, deadline=None)
+def test_words_and_parts_of_words_met_before_get_the_same_ids_again(encoders: list[Encoder], texts: list[str]) -> None:
+    for made in encoders:
+        assert_same_ids(made, [*texts, *texts[::-1], *(text + text for text in texts)])
+
+
+@pytest.mark.parametrize("size", range(1, 34))
+def test_words_end_where_they_end_at_any_distance_from_the_end_of_the_texts(encoders: list[Encoder], size: int) -> None:
+    word = ("abcdefghijklmnopqrstuvwxyzABCDEFGH" * 2)[:size]
+    for made in encoders:
+        for end in ["", "é", "\u0301", "好", "1", "'s", "@", "[", "`", "{", " ", "\x7f"]:
+            assert_same_ids(made, [f"{word} {word}{end}", f" {word}{end}{word}", word + end])
+
+
 def test_a_megabyte_without_a_space_costs_no_square(encoders: list[Encoder]) -> None:
     assert_same_ids(encoders[0], ["哈哈" * 50_000, "ab" * 100_000])
 
 
 @pytest.mark.parametrize("number", range(len(PATTERNS)))
 def test_every_assigned_character_is_split_as_by_the_regex(encoders: list[Encoder], number: int) -> None:
-    tables = bpe.read_tables(encoders[number].tokenizer.to_str())
+    known = tables.read_tables(encoders[number].tokenizer.to_str())
     pattern = pre_tokenizers.Split(Regex(PATTERNS[number]), "isolated")
     assigned = [
         code
@@ -170,7 +185,7 @@ def test_every_assigned_character_is_split_as_by_the_regex(encoders: list[Encode
         text = "".join(f" {chr(code)}a{chr(code)}好1{chr(code)}" for code in assigned[first : first + 4000])
         data = np.frombuffer(text.encode(), np.uint8)
         ends = np.empty(len(data), np.int64)
-        found = ends[: pretoken_ends(data, 0, len(data), tables.classes, tables.scheme, ends)]
+        found = ends[: pretoken_ends(data, 0, len(data), known.classes, known.scheme, ends)]
         sizes = [len(piece.encode()) for piece, _ in pattern.pre_tokenize_str(text)]
         assert found.tolist() == np.cumsum(sizes).tolist()
 
@@ -191,21 +206,21 @@ def test_a_pool_has_the_same_bytes_whichever_way_it_is_encoded(
 
 def test_a_kernel_that_errs_is_found_at_start_and_not_used(made: Made) -> None:
     path = made.tokenizer.folder / "tokenizer.json"
-    tables = bpe.read_tables(path.read_text())
-    wrong = tables.merged_ids.copy()
+    known = tables.read_tables(path.read_text())
+    wrong = known.merged_ids.copy()
     wrong[[5, 6]] = wrong[[6, 5]]
-    fallen = Encoder(read_tokenizer(path), tables._replace(merged_ids=frozen(wrong)))
+    fallen = Encoder(read_tokenizer(path), known._replace(merged_ids=frozen(wrong)))
     assert (fallen.backend, fallen.reason) == ("tokenizers", "the kernel's ids of the start-up texts differ")
     assert_same_ids(fallen, list(DOCUMENTS["wiki"][:5]))
 
 
 def test_a_kernel_that_errs_on_the_corpus_alone_is_not_used_for_it(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     path = made.tokenizer.folder / "tokenizer.json"
-    tables = bpe.read_tables(path.read_text())
-    wrong = tables.merged_ids.copy()
+    known = tables.read_tables(path.read_text())
+    wrong = known.merged_ids.copy()
     wrong[[5, 6]] = wrong[[6, 5]]
     monkeypatch.setattr(encoder, "PROBES", ("",))
-    passed = Encoder(read_tokenizer(path), tables._replace(merged_ids=frozen(wrong)))
+    passed = Encoder(read_tokenizer(path), known._replace(merged_ids=frozen(wrong)))
     assert passed.backend == "kernel"
     texts = pa.array([text for documents in DOCUMENTS.values() for text in documents], pa.large_string())
     assert passed.checked_on(texts).reason == "the kernel's ids of the first documents differ"
@@ -234,8 +249,8 @@ def test_what_the_kernel_does_not_know_it_refuses_by_name(made: Made, change: di
             content["model"].update(value)
         else:
             content[key] = value
-    with pytest.raises(bpe.UnsupportedError, match=reason):
-        bpe.read_tables(json.dumps(content))
+    with pytest.raises(tables.UnsupportedError, match=reason):
+        tables.read_tables(json.dumps(content))
 
 
 @pytest.fixture(scope="module")
