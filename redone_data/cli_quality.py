@@ -113,9 +113,15 @@ def label(
     sample: Annotated[int, typer.Option("--sample", help="So many posts, chosen by the hash of their text.")] = 1000,
     text_field: TextOption = "text",
     format: FormatOption = None,
+    generate: Annotated[
+        str | None,
+        typer.Option(
+            "--generate", metavar="MODEL_DIR", help="A local model, by redone-train, in place of an endpoint."
+        ),
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Start; else the cost is shown and nothing sent.")] = False,
 ) -> None:
-    """Label a sample with a language model (any OpenAI-compatible endpoint), for quality train --labelled.
+    """Label a sample with a language model (an OpenAI-compatible endpoint or a local one), for quality train.
 
     Every answer is kept beside the output: the same command goes on where it was, and asks for no text twice.
     """
@@ -124,7 +130,10 @@ def label(
     from redone_data.curate.sources import SourceConfig
     from redone_data.manifest import atomic
 
-    judging = read_config(JudgeConfig, load_yaml(config), where=str(config))
+    asked = load_yaml(config)
+    if generate is not None:
+        asked = {**asked, "base_url": None, "model": None, "generate": generate}
+    judging = read_config(JudgeConfig, asked, where=str(config))
     values = {"paths": files, "format": format, "fields": {"text": text_field}}
     texts = sample_posts(read_config(SourceConfig, values, where="redone-data quality label"), Path(), sample)
     cache = out.with_name(f"{out.name}.answers")

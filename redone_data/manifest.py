@@ -39,6 +39,12 @@ def file_digest(path: Path) -> str:
     return checksum.hexdigest()
 
 
+def folder_stamp(folder: Path) -> str:
+    """A hash that changes when a file of the folder does, by names, sizes and times: gigabytes need not be read."""
+    files = [(str(path.relative_to(folder)), path.stat()) for path in sorted(folder.rglob("*")) if path.is_file()]
+    return digest([[name, status.st_size, status.st_mtime_ns] for name, status in files])
+
+
 @contextlib.contextmanager
 def atomic(path: Path) -> Iterator[Path]:
     """A path to write to; renamed to `path` when the block ends well, removed when it does not."""

@@ -18,7 +18,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 
 @app.callback()
 def redone_train() -> None:
-    """Train what redone-data prepares: swarms of proxy models."""
+    """Train what redone-data prepares (swarms of proxy models), and ask what was trained."""
 
 
 @app.command()
@@ -39,6 +39,39 @@ def swarm(
     Stopped or killed at any moment, the same command goes on where it stopped and gives the same numbers.
     """
     train_swarm(directory, processes, threads=threads, checkpoint_seconds=checkpoint_seconds)
+
+
+@app.command()
+def generate(
+    model: Annotated[Path, typer.Argument(metavar="MODEL_DIR", help="The folder of a Hugging Face causal model.")],
+    prompts: Annotated[
+        Path, typer.Argument(metavar="PROMPTS.jsonl", help="A line each: prompt (a text or chat messages), id.")
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="ANSWERS.jsonl", help="A line a prompt: id, answers.")],
+    num_answers: Annotated[int, typer.Option("--num-answers", help="Answers to each prompt.")] = 1,
+    max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", help="Of an answer, at most.")] = 256,
+    temperature: Annotated[float, typer.Option("--temperature", help="0: the likeliest token each time.")] = 0.0,
+    top_p: Annotated[float, typer.Option("--top-p", help="Sample from the likeliest tokens of this share.")] = 1.0,
+    seed: Annotated[int, typer.Option("--seed", help="Of sampling.")] = 1,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Prompts at a time.")] = 16,
+    device: Annotated[
+        str, typer.Option("--device", help="cpu, cuda, cuda:1, ...", show_default="cuda if any")
+    ] = "auto",
+    thinking: Annotated[
+        bool, typer.Option("--thinking", help="Let a chat template that can open with thoughts.")
+    ] = False,
+) -> None:
+    """Answer prompts with a local model.
+
+    Stopped or killed at any moment, the same command goes on where it stopped; answered prompts are not asked again.
+    """
+    from redone_train.generate import Sampling
+    from redone_train.generate import generate as answer
+
+    sampling = Sampling(num_answers, max_new_tokens, temperature, top_p, seed, thinking)
+    done = answer(model, prompts, out, sampling, batch_size=batch_size, device=device)
+    too_long = f", {done.too_long} too long for the model's context" if done.too_long else ""
+    typer.echo(f"{done.prompts} prompts, {done.asked} of them asked now{too_long}: {out}", err=True)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""An LLM as judge: labels for a sample, from any OpenAI-compatible endpoint, to train a fast classifier on.
+"""An LLM as judge: labels for a sample, from an OpenAI-compatible endpoint or a local model, to train a classifier on.
 
 An LLM judges some posts a second; a classifier distilled from a few thousand answers judges a hundred thousand
 (curate/quality_train.py: train, then `agreement` on held-out answers). Every answer is kept in a file by the hash of
@@ -9,9 +9,12 @@ The endpoint gets the texts: send personal data only where it may go. The key is
 never written.
 """
 
+import functools
 import hashlib
 import json
 import os
+import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -26,7 +29,8 @@ import pyarrow as pa
 from redone_data.curate.formats import read_file
 from redone_data.curate.sources import DigestCache, SourceConfig, resolve_inputs
 from redone_data.errors import RedoneError
-from redone_data.manifest import canonical
+from redone_data.manifest import atomic, canonical, folder_stamp
+from redone_data.processes import die_with_parent
 from redone_data.text.hashing import hash128
 from redone_data.text.normalize import normalize
 from redone_data.text.redact import redact
@@ -42,10 +46,13 @@ Progress = Callable[[int, int], None]
 class JudgeConfig:
     """Whom to ask, and what."""
 
-    base_url: str = field(metadata={"help": "the endpoint up to and with /v1"})
-    model: str = field(metadata={"help": "the model's name there"})
     prompt: str = field(metadata={"help": "what is asked, with {text} where the post goes"})
     answers: dict[str, str] = field(metadata={"help": "each answer that is allowed -> good or bad"})
+    base_url: str | None = field(default=None, metadata={"help": "the endpoint up to and with /v1"})
+    model: str | None = field(default=None, metadata={"help": "the model's name there"})
+    generate: str | None = field(
+        default=None, metadata={"help": "in place of an endpoint: folder of a model that redone-train generate asks"}
+    )
     api_key_env: str | None = field(default=None, metadata={"help": "environment variable that holds the key"})
     max_characters: int = field(default=2000, metadata={"help": "of a post; the rest is not sent"})
     max_tokens: int = field(default=8, metadata={"help": "of an answer"})
@@ -57,7 +64,9 @@ class JudgeConfig:
     price_out: float | None = field(default=None, metadata={"help": "of a million tokens received"})
 
     def __post_init__(self) -> None:
-        if not self.base_url.startswith(("http://", "https://")):
+        if (self.generate is None) != (self.base_url is not None and self.model is not None):
+            raise RedoneError("give either base_url and model (an endpoint) or generate (the folder of a local model)")
+        if self.base_url is not None and not self.base_url.startswith(("http://", "https://")):
             raise RedoneError(f"base_url: {self.base_url!r}; it begins with http:// or https://")
         if PLACE not in self.prompt:
             raise RedoneError("prompt: {text} is missing; put it where the post shall stand")
@@ -77,11 +86,17 @@ class JudgeConfig:
 
     def key_of(self, text: str) -> str:
         """Names an answer: the hash of where it was asked and what."""
-        return hashlib.sha256(canonical([self.base_url, self.request(text)]).encode()).hexdigest()
+        asked = self.base_url if self.generate is None else _model_stamp(self.generate)
+        return hashlib.sha256(canonical([asked, self.request(text)]).encode()).hexdigest()
 
     def label(self, answer: str) -> str | None:
         """good or bad; None for an answer that is not one of those allowed."""
         return {_folded(name): label for name, label in self.answers.items()}.get(_folded(answer))
+
+
+@functools.lru_cache(maxsize=4)
+def _model_stamp(folder: str) -> str:
+    return folder_stamp(Path(folder))
 
 
 def _folded(answer: str) -> str:
@@ -158,11 +173,14 @@ def judge(
     """
     known = read_cache(cache)
     missing = {key: text for text in texts if (key := config.key_of(text)) not in known}
-    if missing and not confirmed:
+    if missing and not confirmed and config.generate is None:
         raise RedoneError(f"this would take {estimate(texts, config, cache)}; add --yes to start")
     api_key = _api_key(config) if missing else None
     fault: BaseException | None = None
     cache.parent.mkdir(parents=True, exist_ok=True)
+    if missing and config.generate is not None:
+        _generate(config, missing, cache)
+        known, missing = read_cache(cache), {}
     with cache.open("a", encoding="utf-8") as file, ThreadPoolExecutor(config.concurrency) as pool:
         waiting = {pool.submit(_ask, config, text, api_key): name for name, text in missing.items()}
         for done, call in enumerate(as_completed(waiting), 1):
@@ -175,7 +193,8 @@ def judge(
                 continue
             name = waiting[call]
             known[name] = call.result()
-            file.write(canonical({"key": name, "answer": known[name]}) + "\n")
+            # The line break first: a run that was killed may have left a line without its end.
+            file.write("\n" + canonical({"key": name, "answer": known[name]}) + "\n")
             file.flush()
             progress(done, len(waiting))
     if fault is not None:
@@ -204,6 +223,32 @@ def agreement(labels: Sequence[str | None], scores: Sequence[float], threshold: 
     return sum(pairs) / len(pairs)
 
 
+def _generate(config: JudgeConfig, missing: Mapping[str, str], cache: Path) -> None:
+    """Ask a local model by the command redone-train, whose own progress is shown; its answers join the cache.
+
+    The command keeps its finished batches: cut short, the same call goes on where it was.
+    """
+    prompts, answers = (cache.with_name(f"{cache.name}.{kind}") for kind in ("prompts", "generated"))
+    with atomic(prompts) as aside:
+        lines = ({"id": key, "prompt": config.request(text)["messages"]} for key, text in sorted(missing.items()))
+        aside.write_text("".join(canonical(line) + "\n" for line in lines), encoding="utf-8")
+    arguments = [*(sys.executable, "-m", "redone_train", "generate", str(config.generate), str(prompts))]
+    arguments += ["--out", str(answers), "--max-new-tokens", str(config.max_tokens)]
+    arguments += ["--batch-size", str(config.concurrency)]
+    done = subprocess.run(arguments, stdin=subprocess.DEVNULL, check=False, preexec_fn=die_with_parent)
+    if done.returncode:
+        raise RedoneError(
+            "redone-train generate did not finish (its message is above); answers so far are kept: start again"
+        )
+    with cache.open("a", encoding="utf-8") as file:
+        for line in map(json.loads, answers.read_text(encoding="utf-8").splitlines()):
+            # A post that does not fit the model has no answer: counted as one that cannot be read.
+            answer = line["answers"][0] if line["answers"] else ""
+            file.write("\n" + canonical({"key": line["id"], "answer": answer}) + "\n")
+    for path in (prompts, answers):
+        path.unlink()
+
+
 def _api_key(config: JudgeConfig) -> str | None:
     if config.api_key_env is None:
         return None
@@ -220,7 +265,7 @@ def _ask(config: JudgeConfig, text: str, key: str | None) -> str:
         "Content-Type": "application/json",
         **({"Authorization": f"Bearer {key}"} if key else {}),
     }
-    url = config.base_url.rstrip("/") + "/chat/completions"
+    url = str(config.base_url).rstrip("/") + "/chat/completions"
     body = json.dumps(config.request(text)).encode()
     for attempt in range(config.retries + 1):
         try:

@@ -2,12 +2,15 @@
 
 import csv
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # for tiny_model.py, which importlib mode does not find
 
 VOCAB = 64
 EOS = 0

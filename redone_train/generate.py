@@ -1,0 +1,235 @@
+"""Answers of a local model to a file of prompts: judge's labels, candidates for preference pairs, tasks to be scored.
+
+In: JSON lines of ``prompt`` (a text, or a list of chat messages), optionally ``id``. Out: a line a prompt, in their
+order, with its `answers`; a prompt that does not fit has none and an `error`. Batches hold prompts of like length,
+padded at the left, under the tokenizer's chat template if it has one.
+
+Finished batches lie in OUT.partial: stopped or killed at any moment, the same command goes on where it stopped. Each
+batch is sampled under a seed of its own, so it ends with the answers that an uninterrupted run gives; what an earlier
+OUT answers already is not asked again.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from redone_data.errors import RedoneError
+from redone_data.manifest import atomic, canonical, folder_stamp
+from redone_data.rng import stream_seed
+
+PARTIAL = ".partial"
+Messages = list[dict[str, str]]
+NEEDED = "redone-train generate needs the package transformers; pip install 'redone[train]'"
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How answers are drawn. temperature 0 is greedy: the likeliest token each time."""
+
+    num_answers: int = 1
+    max_new_tokens: int = 256
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 1
+    thinking: bool = False
+
+    def __post_init__(self) -> None:
+        if self.num_answers < 1 or self.max_new_tokens < 1:
+            raise RedoneError("--num-answers and --max-new-tokens: at least 1 is needed")
+        if self.temperature < 0 or not 0 < self.top_p <= 1:
+            raise RedoneError("--temperature must not be below 0, and --top-p lies above 0 and up to 1")
+        if self.num_answers > 1 and self.temperature == 0:
+            raise RedoneError(
+                f"--num-answers {self.num_answers}: greedy answers are all the same; set --temperature 0.7"
+            )
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One line of the prompts; `key` names its answer: the hash of the model, the sampling and the messages."""
+
+    id: Any
+    messages: Messages
+    key: str
+
+
+@dataclass(frozen=True)
+class Generated:
+    """What a call did: prompts in the file, asked now, and those that did not fit."""
+
+    prompts: int
+    asked: int
+    too_long: int
+
+
+def generate(
+    model_folder: Path, prompts_file: Path, out: Path, sampling: Sampling, *, batch_size: int = 16, device: str = "auto"
+) -> Generated:
+    """Write the answers of the model to `out`. Raises RedoneError for a bad prompt, naming its line, or a bad model."""
+    if not (model_folder / "config.json").is_file():
+        raise RedoneError(f"{model_folder}: no config.json; give the folder of a Hugging Face model")
+    prompts = read_prompts(prompts_file, canonical([folder_stamp(model_folder), asdict(sampling)]))
+    answered = _read_lines(out)
+    pending = {prompt.key: prompt for prompt in prompts if prompt.key not in answered}
+    partial = out.with_name(out.name + PARTIAL)
+    if pending:
+        known = _read_lines(partial)
+        model = _Model(model_folder, device)
+        texts = {key: model.text_of(prompt.messages, thinking=sampling.thinking) for key, prompt in pending.items()}
+        lengths = {key: model.num_tokens(text) for key, text in texts.items()}
+        room = model.context - sampling.max_new_tokens
+        fits = [key for key in pending if lengths[key] <= room]
+        order = sorted(fits, key=lambda key: (lengths[key], key))
+        batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("a", encoding="utf-8") as file, _progress(len(fits)) as advance:
+            file.write("\n")  # a kill may have left a line without its end
+            for batch in batches:
+                if not all(key in known for key in batch):
+                    found = model.answers([texts[key] for key in batch], sampling, stream_seed(sampling.seed, *batch))
+                    known |= {key: {"key": key, "answers": these} for key, these in zip(batch, found, strict=True)}
+                    file.writelines(f"{canonical(known[key])}\n" for key in batch)
+                    file.flush()
+                advance(len(batch))
+        for key in pending:
+            if lengths[key] > room:
+                error = f"{lengths[key]} tokens; the model's context of {model.context} leaves {room} for a prompt"
+                known[key] = {"key": key, "answers": [], "error": error}
+        answered |= known
+    with atomic(out) as aside, aside.open("w", encoding="utf-8") as file:
+        for prompt in prompts:
+            line = {"id": prompt.id, **answered[prompt.key]}
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+    partial.unlink(missing_ok=True)
+    return Generated(len(prompts), len(pending), sum("error" in answered[prompt.key] for prompt in prompts))
+
+
+def read_prompts(path: Path, asked_of: str) -> list[Prompt]:
+    """The prompts of a file; `asked_of` goes into their keys."""
+    found = []
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RedoneError(f"{path}: cannot be read as text: {error}") from None
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except ValueError:
+            raise RedoneError(f"{path} line {number}: not valid JSON") from None
+        prompt = record.get("prompt") if isinstance(record, dict) else None
+        messages: Any = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+        if not _are_messages(messages):
+            raise RedoneError(
+                f"{path} line {number}: prompt must be a text or a list of {{role, content}}, both texts; "
+                'write {"prompt": "..."} on each line'
+            )
+        key = hashlib.sha256(f"{asked_of}\n{canonical(messages)}".encode()).hexdigest()
+        found.append(Prompt(record.get("id", number), messages, key))
+    if not found:
+        raise RedoneError(f"{path}: no prompts are in it")
+    return found
+
+
+def _are_messages(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(
+            isinstance(one, dict) and isinstance(one.get("role"), str) and isinstance(one.get("content"), str)
+            for one in value
+        )
+    )
+
+
+def _read_lines(path: Path) -> dict[str, dict[str, Any]]:
+    """Key -> answered line. A last line that a killed run left unfinished is passed over."""
+    found = {}
+    if path.is_file():
+        for line in path.read_text(encoding="utf-8").split("\n"):
+            try:
+                record = json.loads(line)
+                found[record["key"]] = {name: record[name] for name in ("key", "answers", "error") if name in record}
+            except (ValueError, KeyError, TypeError):
+                continue
+    return {key: record for key, record in found.items() if "answers" in record}
+
+
+class _Model:
+    """A causal language model of a folder, with its tokenizer."""
+
+    def __init__(self, folder: Path, device: str) -> None:
+        try:
+            from transformers import AutoModelForCausalLM, AutoTokenizer
+        except ImportError:
+            raise RedoneError(NEEDED) from None
+        self.device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+        try:
+            self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            model: Any = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype="auto")
+        except (OSError, ValueError) as error:
+            raise RedoneError(f"{folder}: cannot be loaded as a language model: {str(error).splitlines()[0]}") from None
+        self.model = model.to(self.device).eval()
+        self.tokenizer.padding_side = "left"
+        if self.tokenizer.pad_token_id is None:
+            self.tokenizer.pad_token = self.tokenizer.eos_token or self.tokenizer.convert_ids_to_tokens(0)
+        self.context = int(getattr(model.config.get_text_config(), "max_position_embeddings", 0) or 1 << 30)
+
+    def text_of(self, messages: Messages, *, thinking: bool) -> str:
+        """What the model reads: the chat template's text; without one the contents, a line break between them."""
+        if self.tokenizer.chat_template is None:
+            return "\n".join(message["content"] for message in messages)
+        text: str = self.tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=True, enable_thinking=thinking
+        )
+        return text
+
+    def _encode(self, texts: Sequence[str], **options: Any) -> Any:
+        # A chat template writes the special tokens itself.
+        return self.tokenizer(list(texts), add_special_tokens=self.tokenizer.chat_template is None, **options)
+
+    def num_tokens(self, text: str) -> int:
+        return len(self._encode([text])["input_ids"][0])
+
+    @torch.inference_mode()
+    def answers(self, texts: Sequence[str], sampling: Sampling, seed: int) -> list[list[str]]:
+        """`num_answers` texts for each prompt."""
+        import transformers
+
+        config_of: Any = transformers.GenerationConfig
+        inputs = self._encode(texts, return_tensors="pt", padding=True).to(self.device)
+        inputs = {name: inputs[name] for name in ("input_ids", "attention_mask")}
+        drawn = (
+            {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0} if sampling.temperature else {}
+        )
+        ends = self.model.generation_config.eos_token_id
+        config = config_of(
+            do_sample=sampling.temperature > 0,
+            num_return_sequences=sampling.num_answers,
+            max_new_tokens=sampling.max_new_tokens,
+            pad_token_id=self.tokenizer.pad_token_id,
+            eos_token_id=self.tokenizer.eos_token_id if ends is None else ends,
+            **drawn,
+        )
+        torch.manual_seed(seed % (1 << 63))
+        tokens = self.model.generate(**inputs, generation_config=config)[:, inputs["input_ids"].shape[1] :]
+        found = [text.strip() for text in self.tokenizer.batch_decode(tokens, skip_special_tokens=True)]
+        step = sampling.num_answers
+        return [found[start : start + step] for start in range(0, len(found), step)]
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Any]:
+    columns = (TextColumn("prompts"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        task = bars.add_task("", total=total)
+        yield lambda done: bars.advance(task, done)
