@@ -1,19 +1,22 @@
-"""MinHash signatures alone: ours from Arrow text beside datasketch, rensa with Python shingles, rensa with our shingles.
+"""MinHash signatures alone: ours from Arrow text beside datasketch and rensa, each on one core.
 
-Word 3-grams, 125 permutations, every system one core, each in a fresh process that first signs a few texts: imports and
-compilation do not count, making shingles does. Ours takes all of CORPUS.parquet (columns `text` and `lang`, as
+Word 3-grams, 125 permutations. Every system runs in a fresh process that first signs a few texts: imports and
+compilation do not count, making shingles does. Ours takes all of CORPUS.parquet (columns `text` and `language`, as
 near_corpus.py writes it) in the batches of a curation step; the peers take its first --slice MB. datasketch signs our
-shingles, so that its row shows its signing alone and that its signatures equal ours.
+shingles, and its signatures must equal ours.
 
     python benchmarks/signatures.py CORPUS.parquet [--slice 2] [--repeats 5]
 """
 
 import argparse
+import itertools
+import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 from measuring import machine, measured
@@ -21,14 +24,15 @@ from measuring import machine, measured
 NGRAM, NUM_PERM, SEED = 3, 125, 1
 BATCH_ROWS = 5_000  # as curate/bands.py does
 WARM_ROWS = 100
+WORDS = re.compile(r"[\u3400-\u9fff]|[^\W\u3400-\u9fff]+")
 LANGUAGES = ("mixed", "en", "zh")
 
 
 def read_texts(corpus: Path, lang: str, megabytes: float | None = None) -> pa.Array:
     """The texts of a language, or of all, up to so many MB."""
-    table = pl.read_parquet(corpus, columns=["text", "lang"])
+    table = pl.read_parquet(corpus, columns=["text", "language"])
     if lang != "mixed":
-        table = table.filter(pl.col("lang") == lang)
+        table = table.filter(pl.col("language") == lang)
     if megabytes is not None:
         table = table.filter(pl.col("text").str.len_bytes().cum_sum() <= megabytes * 1e6)
     return pa.concat_arrays([table["text"].to_arrow().cast(pa.large_string())])
@@ -64,13 +68,14 @@ def datasketch(corpus: Path, lang: str, megabytes: float) -> tuple[int, float]:
     from datasketch import MinHash
 
     from redone_data.text.datasketch import shingle_hash
-    from redone_data.text.minhash import text_signatures
+    from redone_data.text.minhash import shingles, text_signatures
 
     def sign(texts: pa.Array) -> list[Any]:
-        sketches = []
-        for shingles in our_shingles(texts):
+        found = shingles(texts, NGRAM)
+        hashes, sketches = found.hashes.tolist(), []
+        for first, last in itertools.pairwise(found.offsets.tolist()):
             sketch = MinHash(NUM_PERM, SEED, hashfunc=shingle_hash, scheme="affine32")
-            sketch.update_batch(shingles)
+            sketch.update_batch(hashes[first:last])
             sketches.append(sketch.hashvalues)
         return sketches
 
@@ -84,14 +89,13 @@ def datasketch(corpus: Path, lang: str, megabytes: float) -> tuple[int, float]:
 def rensa_python(corpus: Path, lang: str, megabytes: float) -> tuple[int, float]:
     from rensa import RMinHash
 
-    def sign(texts: pa.Array) -> list[Any]:
-        sketches = []
+    def sign(texts: pa.Array) -> Any:
+        sets = []
         for text in texts.to_pylist():
-            words = text.lower().split() if lang != "zh" else list(text)
-            sketch = RMinHash(num_perm=NUM_PERM, seed=SEED)
-            sketch.update([" ".join(words[at : at + NGRAM]) for at in range(max(1, len(words) - NGRAM + 1))])
-            sketches.append(sketch.digest())
-        return sketches
+            words = WORDS.findall(text.lower())
+            size = min(NGRAM, len(words))
+            sets.append([" ".join(words[at : at + size]) for at in range(len(words) - size + 1)])
+        return RMinHash.digest_matrix_from_token_sets(sets, NUM_PERM, SEED)
 
     return best_time(sign, read_texts(corpus, lang, megabytes), 1)
 
@@ -99,24 +103,19 @@ def rensa_python(corpus: Path, lang: str, megabytes: float) -> tuple[int, float]
 def rensa_ours(corpus: Path, lang: str, megabytes: float) -> tuple[int, float]:
     from rensa import RMinHash
 
-    def sign(texts: pa.Array) -> list[Any]:
-        return RMinHash.digest_matrix_from_token_hash_sets(list(our_shingles(texts)), num_perm=NUM_PERM, seed=SEED)
+    from redone_data.text.minhash import shingles
+
+    def sign(texts: pa.Array) -> Any:
+        found = shingles(texts, NGRAM)
+        offsets = found.offsets.astype(np.uint64)
+        return RMinHash.digest_matrix_from_flat_token_hashes(found.hashes, offsets, NUM_PERM, SEED)
 
     return best_time(sign, read_texts(corpus, lang, megabytes), 1)
 
 
-def our_shingles(texts: pa.Array) -> Iterable[list[int]]:
-    """The shingle hashes of each text, as Python integers."""
-    from redone_data.text.minhash import shingles
-
-    found = shingles(texts, NGRAM)
-    hashes, offsets = found.hashes.tolist(), found.offsets.tolist()
-    return (hashes[a:b] for a, b in zip(offsets[:-1], offsets[1:], strict=True))
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("corpus", type=Path, help="Parquet with columns text and lang")
+    parser.add_argument("corpus", type=Path, help="Parquet with columns text and language")
     parser.add_argument("--slice", type=float, default=2.0, help="MB of text for the peers (default: 2)")
     parser.add_argument("--repeats", type=int, default=5, help="runs of ours, of which the best counts (default: 5)")
     arguments = parser.parse_args()

@@ -97,7 +97,7 @@ class Units(NamedTuple):
 
 @kernel
 def room_for_units(longest: int) -> Units:
-    """Room for any text of up to ``longest`` bytes: no text has more units than bytes, and they are written in fours."""
+    """Room for any text of up to ``longest`` bytes: no more units than bytes, written in fours."""
     return Units(
         np.empty(longest + 3, np.int64),
         np.empty(longest + 3, np.int64),
@@ -142,7 +142,9 @@ def split_text(
         high = range_mask(data, base, 0x80, 0xFF) & inside
         han = np.uint64(0)
         if high | plain_before:
-            whole = range_mask(data, base + 1, 0x80, 0xBF) & range_mask(data, base + 2, 0x80, 0xBF) & below(end - base - 2)
+            whole = (
+                range_mask(data, base + 1, 0x80, 0xBF) & range_mask(data, base + 2, 0x80, 0xBF) & below(end - base - 2)
+            )
             han = han_mask(data, base) & whole
             plain = han | skipped_mask(data, base) & whole
             odd |= high & ~(plain | plain << one | plain << two | plain_before)

@@ -80,7 +80,9 @@ def test_every_character_between_letters_and_before_an_emoji_sign_splits_as_in_p
     assert units(framed(rows)) == list(map(expected, framed(rows)))
 
 
-@given(parts=st.lists(st.one_of(texts(), st.sampled_from(["plain words, it's ", "汉字，写的。", "“引”…"])), max_size=12))
+@given(
+    parts=st.lists(st.one_of(texts(), st.sampled_from(["plain words, it's ", "汉字，写的。", "“引”…"])), max_size=12)
+)
 @settings(max_examples=300)
 def test_rare_characters_amid_frequent_ones_split_as_in_plain_python(parts):
     text = "".join(parts)
