@@ -2,9 +2,10 @@
 
 Short posts decide the settings: word 3-grams, 25 bands x 5 rows, then pairs verified by exact Jaccard; a post of fewer
 than 3 words still has one shingle. Links and mentions are skipped, ``#`` is stripped, case and full-width forms folded.
-From Arrow text to band keys in one pass at some 300 MB/s a core, neither sorting shingles nor dropping repeats: a
-minimum does not care. MinHash: Broder 1997, doi:10.1109/SEQUEN.1997.666900. Banding: Leskovec, Rajaraman, Ullman,
-Mining of Massive Datasets, section 3.4. Permutations are those of datasketch 2.0, ``affine32``, bit for bit.
+From Arrow text to signatures in one pass at 425 MB/s a core (benchmarks/signatures.py), neither sorting shingles nor
+dropping repeats: a minimum does not care. MinHash: Broder 1997, doi:10.1109/SEQUEN.1997.666900. Banding: Leskovec,
+Rajaraman, Ullman, Mining of Massive Datasets, section 3.4. Permutations:
+datasketch 2.0, ``affine32``, bit for bit.
 
 Rows without shingles (empty text, or white space alone) have the signature ``EMPTY_MINIMUM`` throughout and the band
 key ``EMPTY_BAND_KEY``, which no other row can have: skip that key when grouping, and they collide with nothing. Their

@@ -175,7 +175,7 @@ def split_text(
             count -= 1
             base = starts[count]
         else:
-            base += np.int64(plain_before & one) + np.int64(plain_before >> one)
+            base += count_ones(plain_before)
         _, count = split_slowly(
             data, begin, position, max(base, position), end, starts, ends, kinds, masks, hashtags, count, end
         )
