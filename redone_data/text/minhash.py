@@ -2,9 +2,10 @@
 
 Short posts decide the settings: word 3-grams, 25 bands x 5 rows, then pairs verified by exact Jaccard; a post of fewer
 than 3 words still has one shingle. Links and mentions are skipped, ``#`` is stripped, case and full-width forms folded.
-From Arrow text to band keys in one pass at some 300 MB/s a core, neither sorting shingles nor dropping repeats: a
-minimum does not care. MinHash: Broder 1997, doi:10.1109/SEQUEN.1997.666900. Banding: Leskovec, Rajaraman, Ullman,
-Mining of Massive Datasets, section 3.4. Permutations are those of datasketch 2.0, ``affine32``, bit for bit.
+From Arrow text to signatures in one pass at 425 MB/s a core (benchmarks/signatures.py), neither sorting shingles nor
+dropping repeats: a minimum does not care. MinHash: Broder 1997, doi:10.1109/SEQUEN.1997.666900. Banding: Leskovec,
+Rajaraman, Ullman, Mining of Massive Datasets, section 3.4. Permutations:
+datasketch 2.0, ``affine32``, bit for bit.
 
 Rows without shingles (empty text, or white space alone) have the signature ``EMPTY_MINIMUM`` throughout and the band
 key ``EMPTY_BAND_KEY``, which no other row can have: skip that key when grouping, and they collide with nothing. Their
@@ -302,7 +303,7 @@ def is_blank(data: Bytes, position: int, end: int) -> bool:
     return True
 
 
-@lean
+@inlined
 def hash_words(
     data: Bytes, begin: int, end: int, starts: Int64, ends: Int64, kinds: Bytes, masks: UInt64, words: UInt64
 ) -> int:
@@ -314,11 +315,26 @@ def hash_words(
         if kind in (WORD, CJK):
             words[count] = word_hash(data, starts[unit], ends[unit], kind)
             count += 1
-    if count == 0 and units > 0:
-        count = split_text(data, begin, end, starts, ends, kinds, masks, WHOLE_HASHTAGS)
-        for unit in range(count):
-            words[unit] = long_hash(data, starts[unit], ends[unit])
-    elif count == 0 and not is_blank(data, begin, end):
+    return count if count > 0 else hash_wordless(data, begin, end, starts, ends, kinds, masks, words, units)
+
+
+@lean
+def hash_wordless(
+    data: Bytes,
+    begin: int,
+    end: int,
+    starts: Int64,
+    ends: Int64,
+    kinds: Bytes,
+    masks: UInt64,
+    words: UInt64,
+    units: int,
+) -> int:
+    """:func:`hash_words` of a text without words: its units stand in, if it has ``units``, or else its bytes."""
+    count = split_text(data, begin, end, starts, ends, kinds, masks, WHOLE_HASHTAGS) if units > 0 else 0
+    for unit in range(count):
+        words[unit] = long_hash(data, starts[unit], ends[unit])
+    if count == 0 and not is_blank(data, begin, end):
         words[0] = long_hash(data, begin, end)
         count = 1
     return count
@@ -363,14 +379,17 @@ def write_keys(minima: UInt32, factors: UInt64, terms: UInt64, keys: UInt64) -> 
     empty = True
     for index in range(len(factors)):
         empty &= minima[index] == EMPTY_MINIMUM
+    if empty:
+        keys[:] = EMPTY_BAND_KEY
+        return
+    # All bands for each of their minima: neighbours in memory, so that the compiler can use vectors.
     for band in range(bands):
         keys[band] = terms[band]
-    # All bands for each of their minima: neighbours in memory, so that the compiler can use vectors.
     for row in range(len(factors) // bands):
         for band in range(bands):
             keys[band] += factors[row * bands + band] * np.uint64(minima[row * bands + band])
     for band in range(bands):
-        keys[band] = EMPTY_BAND_KEY if empty else max(mix64(keys[band]), np.uint64(1))
+        keys[band] = max(mix64(keys[band]), np.uint64(1))
 
 
 @lean

@@ -69,11 +69,19 @@ def _trailing_zeros(typing_context: Any, value: Any) -> Any:
     return types.int64(types.uint64), generate
 
 
+def _count_ones(typing_context: Any, value: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.ctpop(arguments[0])
+
+    return types.int64(types.uint64), generate
+
+
 # Each reads ``data`` from ``position`` on without a check: its caller knows that so many bytes are there.
 load8 = cast("Callable[[Bytes, int], int]", intrinsic(_load8))
 load64 = cast("Callable[[Bytes, int], np.uint64]", intrinsic(_load64))
 range_mask = cast("Callable[[Bytes, int, int, int], np.uint64]", intrinsic(_range_mask))
 trailing_zeros = cast("Callable[[np.uint64], int]", intrinsic(_trailing_zeros))
+count_ones = cast("Callable[[np.uint64], int]", intrinsic(_count_ones))
 
 
 @inlined

@@ -40,6 +40,7 @@ from redone_data.text.kernel import inlined, kernel, lean
 from redone_data.text.simd import (
     BLOCK,
     below,
+    count_ones,
     is_alphanumeric,
     load8,
     mark_alphanumeric,
@@ -96,16 +97,16 @@ class Units(NamedTuple):
 
 @kernel
 def room_for_units(longest: int) -> Units:
-    """Room for any text of up to ``longest`` bytes: no text has more units than bytes."""
+    """Room for any text of up to ``longest`` bytes: no more units than bytes, written in fours."""
     return Units(
-        np.empty(longest, np.int64),
-        np.empty(longest, np.int64),
-        np.empty(longest, np.uint8),
+        np.empty(longest + 3, np.int64),
+        np.empty(longest + 3, np.int64),
+        np.empty(longest + 3, np.uint8),
         np.empty((longest >> 6) + 1, np.uint64),
     )
 
 
-@lean
+@inlined
 def split_text(
     data: Bytes, begin: int, end: int, starts: Int64, ends: Int64, kinds: Bytes, masks: UInt64, hashtags: int
 ) -> int:
@@ -135,12 +136,15 @@ def split_text(
         before, words_before = solid >> np.uint64(63), word >> np.uint64(63)
         h = range_mask(data, base, LOWER_H, LOWER_H) | range_mask(data, base, LOWER_H - 32, LOWER_H - 32)
         t = range_mask(data, base + 1, LOWER_T, LOWER_T) | range_mask(data, base + 1, LOWER_T - 32, LOWER_T - 32)
-        odd = start & h & t | range_mask(data, base, HASH, HASH) & inside | range_mask(data, base, AT, AT) & inside
+        odd = start & h & t | range_mask(data, base, AT, AT) & inside
+        if hashtags == WHOLE_HASHTAGS:
+            odd |= range_mask(data, base, HASH, HASH) & inside
         high = range_mask(data, base, 0x80, 0xFF) & inside
         han = np.uint64(0)
         if high | plain_before:
-            whole = range_mask(data, base + 1, 0x80, 0xBF) & range_mask(data, base + 2, 0x80, 0xBF)
-            whole &= below(end - base - 2)
+            whole = (
+                range_mask(data, base + 1, 0x80, 0xBF) & range_mask(data, base + 2, 0x80, 0xBF) & below(end - base - 2)
+            )
             han = han_mask(data, base) & whole
             plain = han | skipped_mask(data, base) & whole
             odd |= high & ~(plain | plain << one | plain << two | plain_before)
@@ -154,16 +158,8 @@ def split_text(
             stop &= ~below(position - base + 1)
         while odd:
             place = trailing_zeros(odd)
-            here, there = start & below(place), stop & below(place + 1)
-            while here:
-                bit = trailing_zeros(here)
-                starts[count], kinds[count] = base + bit, WORD + np.int64((han >> np.uint64(bit)) & one)
-                count += 1
-                here &= here - one
-            while there:
-                ends[ended] = base + trailing_zeros(there)
-                ended += 1
-                there &= there - one
+            count = write_units(start & below(place), han, base, count, starts, kinds)
+            ended = write_places(stop & below(place + 1), base, ended, ends)
             position, count = split_slowly(
                 data, begin, position, base + place, end, starts, ends, kinds, masks, hashtags, count, base + place + 1
             )
@@ -171,26 +167,44 @@ def split_text(
             start &= ~below(position - base)
             odd &= ~below(position - base)
             stop &= ~below(position - base + 1)
-        while start:
-            bit = trailing_zeros(start)
-            starts[count], kinds[count] = base + bit, WORD + np.int64((han >> np.uint64(bit)) & one)
-            count += 1
-            start &= start - one
-        while stop:
-            ends[ended] = base + trailing_zeros(stop)
-            ended += 1
-            stop &= stop - one
+        count = write_units(start, han, base, count, starts, kinds)
+        ended = write_places(stop, base, ended, ends)
         base += BLOCK
     if base <= end and position < end:
         if ended < count:
             count -= 1
             base = starts[count]
         else:
-            base += np.int64(plain_before & one) + np.int64(plain_before >> one)
+            base += count_ones(plain_before)
         _, count = split_slowly(
             data, begin, position, max(base, position), end, starts, ends, kinds, masks, hashtags, count, end
         )
     return count
+
+
+@inlined
+def write_units(mask: np.uint64, han: np.uint64, base: int, count: int, starts: Int64, kinds: Bytes) -> int:
+    """Writes where units start, four at a time, and gives their number with these."""
+    total = count + count_ones(mask)
+    while mask:
+        for place in range(count, count + 4):
+            bit = trailing_zeros(mask)
+            starts[place], kinds[place] = base + bit, WORD + np.int64(han >> np.uint64(bit & 63) & np.uint64(1))
+            mask &= mask - np.uint64(1)
+        count += 4
+    return total
+
+
+@inlined
+def write_places(mask: np.uint64, base: int, count: int, places: Int64) -> int:
+    """Writes where the bits are, four at a time, and gives the number of places with these."""
+    total = count + count_ones(mask)
+    while mask:
+        for place in range(count, count + 4):
+            places[place] = base + trailing_zeros(mask)
+            mask &= mask - np.uint64(1)
+        count += 4
+    return total
 
 
 @inlined
@@ -245,7 +259,7 @@ def split_slowly(
         apostrophe = position > resume and load8(data, position - 1) == APOSTROPHE
         if last >= 0 and starts[last] >= resume and kinds[last] == WORD and ends[last] >= position - apostrophe:
             position, count = starts[last], last
-        elif position > resume and load8(data, position - 1) == ASTERISK:
+        elif position > resume and load8(data, position - 1) in (ASTERISK, HASH):
             position -= 1
         elif position >= resume + 3 and load8(data, position - 1) >= 0x80 and (last < 0 or ends[last] < position):
             position -= 3

@@ -43,6 +43,7 @@ EDGES = [
         "\u202eabc",
     ],
     *["#a#b#c", "http://", "\ud7ff\ue000\U0010ffff", "क्‍ष", "....", "......", "a\n\na\nb", "\n\n"],
+    *["#!!# ", "*\ufe0f\u20e3", "#\ufe0f\u20e3a", "。\ufe0f", "it'é", "#tag's @bob's"],
 ]
 
 

@@ -73,6 +73,22 @@ def test_posts_fall_into_the_units_a_reader_sees(text, parts):
     assert "|".join(f"{kind} {unit}" for unit, kind in units([text])[0]) == parts
 
 
+def test_every_character_between_letters_and_before_an_emoji_sign_splits_as_in_plain_python():
+    """Masks know the frequent characters by their bytes; this shows that they are right about each."""
+    characters = [chr(code) for code in [*range(0x20, 0xD800), *range(0xE000, 0x10000)]]
+    rows = [between.join(characters[first::128]) for between in ("a", "\ufe0f ") for first in range(128)]
+    assert units(framed(rows)) == list(map(expected, framed(rows)))
+
+
+@given(
+    parts=st.lists(st.one_of(texts(), st.sampled_from(["plain words, it's ", "汉字，写的。", "“引”…"])), max_size=12)
+)
+@settings(max_examples=300)
+def test_rare_characters_amid_frequent_ones_split_as_in_plain_python(parts):
+    text = "".join(parts)
+    assert units(framed([text])) == list(map(expected, framed([text])))
+
+
 def test_the_text_before_does_not_change_how_a_text_is_read():
     assert units(["C", "#tag", "a", "@b"])[1::2] == [[("#tag", "HASHTAG")], [("@b", "MENTION")]]
 
