@@ -28,6 +28,7 @@ PIECE, BECOMES = "¦", "→"  # in the tables of exceptions: don't gives do and 
 MAX_TOKENS_MERGED = 11
 WORD_BASE = np.uint64(0x9E3779B97F4A7C15 | 1)  # of the polynomial hash of words: joins without a separator
 SLOT_FACTOR = np.uint64(0xD6E8FEB86659FD93)
+HASH_FACTOR, HASH_SEED = np.uint64(0xD6E8FEB86659FD93), np.uint64(0x9E3779B97F4A7C15)  # of word_hash
 
 CLASS_RANGES: dict[str, str] = {
     "ALPHA": """
@@ -294,6 +295,16 @@ def hash_of(text: str) -> int:
     return value
 
 
+def word_hash_of(text: str) -> int:
+    """english_words.word_hash."""
+    encoded, value = text.encode(), 0
+    for place in range(0, len(encoded), 8):
+        value += int.from_bytes(encoded[place : place + 8], "little") + (place == 0) * len(encoded) * int(HASH_SEED)
+        value = value * int(HASH_FACTOR) & 0xFFFFFFFFFFFFFFFF
+        value ^= value >> 32
+    return value
+
+
 def string_set(strings: list[str]) -> tuple[Int32, Int64, Bytes]:
     """A hash set: (slot -> index or -1, offsets, bytes); string ``i`` is ``bytes[offsets[i]:offsets[i + 1]]``."""
     encoded = [text.encode() for text in strings]
@@ -324,5 +335,10 @@ OPENINGS = np.zeros(1 << 12, np.bool_)  # pairs of first bytes (6 low bits each)
 for _name in _PIECES:
     _bit = (hash_of(_name) * int(SLOT_FACTOR) & 0xFFFFFFFFFFFFFFFF) >> 48
     EXCEPTION_BITS[_bit >> 3] |= 1 << (_bit & 7)
+CHUNK_BITS = np.zeros(1 << 13, np.uint8)  # exceptions that begin with a Latin letter and have at most one other sign
+for _name in _PIECES:
+    if _name[:-1].isascii() and _name.isascii() and (_name[:-1].isalpha() or len(_name) == 1):
+        _bit = (word_hash_of(_name) * int(HASH_FACTOR) & 0xFFFFFFFFFFFFFFFF) >> 48
+        CHUNK_BITS[_bit >> 3] |= 1 << (_bit & 7)
 for _tokens in _PLAIN.values():
     OPENINGS[(_tokens[0].encode()[0] & 63) << 6 | _tokens[1].encode()[0] & 63] = True

@@ -1,620 +1,291 @@
 """Words of English text exactly as spaCy's rule-based tokenizer gives them, which datatrove's filters count.
 
-A chunk between white space is taken apart as spaCy does: exceptions (``don't``, ``Mr.``, ``:-)``), prefixes and
-suffixes from outside in, links left whole, infixes, at last exceptions that the parts happen to form. Chunks of Latin
-letters, perhaps with one mark behind, need one look at a bitmap instead. On 11,000 posts, articles and sources in
-several languages every word is the same as spaCy's, at some hundred times its speed.
-
-One thing is left out: spaCy also finds exceptions across white space, which changes nothing but the choice between two
-exceptions that overlap there.
+The masks of web_survey.py give the ends of each chunk between white space. Chunks of Latin letters, perhaps with one
+mark behind, need one look at a bitmap of exceptions; others are looked up in a memo of chunks split before, as spaCy
+does; the rest goes by english_chunks.py. On 11,000 posts, articles and sources in several languages every word is the
+same as spaCy's, at some thousand times its speed.
 """
 
 from typing import Any
 
 import numpy as np
 
-from redone_data.text.buffers import Bytes, Int64
-from redone_data.text.characters import CLASS_MASK, DIGIT, class_byte, decode
+from redone_data.text.buffers import Bytes, Int64, UInt64, frozen
+from redone_data.text.characters import decode
+from redone_data.text.english_chunks import CLASSES, FROM, PLACES, TO, class_of, split_chunk
 from redone_data.text.english_rules import (
-    ALL_CASES,
-    ALPHA,
-    BEFORE_STOP,
-    BREAK,
-    CURRENCY,
-    EXCEPTION_DATA,
-    EXCEPTION_OFFSETS,
-    EXCEPTION_SLOTS,
-    ICON,
+    CHUNK_BITS,
+    HASH_FACTOR,
+    HASH_SEED,
     LETTER,
-    LOWER,
-    MAX_TOKENS_MERGED,
-    OPENINGS,
-    PIECE_LENGTHS,
-    PIECE_OFFSETS,
-    PLAIN_LENGTHS,
-    PLAIN_OFFSETS,
-    PREFIX,
     PUNCT,
-    QUOTE,
     SENTENCE_END,
     SPACE,
     SUFFIX,
     SYMBOL,
-    TABLE_END,
-    UNIT_DATA,
-    UNIT_OFFSETS,
-    UNIT_SLOTS,
-    UPPER,
-    WORD_BASE,
     UInt16,
     character_classes,
-    find_string,
-    may_be_exception,
-    text_hash,
 )
-from redone_data.text.kernel import lean
+from redone_data.text.kernel import inlined, lean
+from redone_data.text.simd import load64, run_end
+from redone_data.text.web_survey import LETTERS, MARKS, MASKS, ODD_SPACES, PADDING, SOLIDS, next_bit, survey
 
 # Of a word: it opens a chunk, has a letter, has more than symbols, is punctuation, may end a sentence, follows white
 # space that is a token to spaCy, stands in a chunk of over 1000 characters.
-FIRST, LETTERED, SOLID, MARKS, STOP, GAP, LONG = (1 << bit for bit in range(7))
-# Counted on the way: #, ..., whether { or [ occurs or a phrase of c4 may, line feeds, whether other breaks occur.
-HASHES, ELLIPSES, BRACES, BRACKETS, PHRASES, FEEDS, BREAKS = range(7)
+FIRST, LETTERED, SOLID, PUNCTUATION, STOP, GAP, LONG = (1 << bit for bit in range(7))
+PLAIN = FIRST | LETTERED | SOLID
 LONG_CHUNK = 1000
-LONGEST_EXCEPTION, LONGEST_UNIT, LONGEST_LABEL = 40, 6, 64
-JOINED_HAN = ((0x20000, 0x2A6DF), (0x2A700, 0x2EBEF), (0x2F800, 0x2FA1F))
-HAN_BITS = ALL_CASES | BEFORE_STOP | LETTER
-
 
 # Rows of the table of words: where each begins and ends, its characters, flags, hash.
 STARTS, ENDS, LENGTHS, FLAGS, HASH = range(5)
-# Rows of the scratch for one chunk: its characters, their places and classes; where its parts begin and end, and again
-# after merging; suffixes; exceptions found. One array each, since numba hands on every field of a tuple by itself.
-CODES, PLACES, CLASSES, FROM, TO, MERGED_FROM, MERGED_TO, STACK, FOUND = range(9)
+WORD_ROWS, ROOM_ROWS = 5, 9
+# Rows of the memo: the bytes of a chunk of up to 16, how many they are, its parts: 4 bits of flags, 5 each for bytes
+# and characters; how many.
+LOW, HIGH, SIZE, PARTS, PART_COUNT = range(5)
+MEMO_ROWS, MEMO_BITS = 5, 12
+LONGEST_MEMO, MOST_PARTS, PART_BITS = 16, 4, 14
+HIGH_FACTOR = np.uint64(0xC2B2AE3D27D4EB4F)
+
+
+@inlined
+def first_bytes(data: Bytes, position: int, size: int) -> np.uint64:
+    """Up to eight of ``size`` bytes, 1 or more; eight are readable."""
+    eight = np.uint64(load64(data, position))
+    return eight & (~np.uint64(0) >> np.uint64(64 - 8 * min(size, 8)))
+
+
+@inlined
+def word_hash(data: Bytes, start: int, size: int) -> np.uint64:
+    """A 64-bit hash of ``size`` bytes, 1 or more; english_rules.py has the same in Python."""
+    value = (first_bytes(data, start, size) + np.uint64(size) * HASH_SEED) * HASH_FACTOR
+    value ^= value >> np.uint64(32)
+    place = 8
+    while place < size:
+        value = (value + first_bytes(data, start + place, size - place)) * HASH_FACTOR
+        value ^= value >> np.uint64(32)
+        place += 8
+    return value
+
+
+@inlined
+def may_be_chunk(value: np.uint64) -> bool:
+    """Whether some exception of letters, perhaps with one mark behind, has this hash; one in 150 others does too."""
+    bit = np.int64((value * HASH_FACTOR) >> np.uint64(48))
+    return ((CHUNK_BITS[bit >> 3] >> np.uint8(bit & 7)) & 1) != 0
 
 
 @lean
-def class_of(classes: UInt16, code: int) -> int:
-    """The class bits of a code point."""
-    if code < TABLE_END:
-        return int(classes[code])
-    for first, last in JOINED_HAN:
-        if first <= code <= last:
-            return HAN_BITS
-    return LETTER if code < 0x40000 else 0
-
-
-@lean
-def is_digit(code: int) -> bool:
-    return 0x30 <= code <= 0x39
-
-
-@lean
-def find_words(classes: UInt16, data: Bytes, begin: int, end: int, words: Int64, room: Int64, marks: Int64) -> int:
-    """Fills ``words`` with those of one text and ``marks`` with what is counted; the number of words."""
-    count = 0
-    gap = False
-    position = begin
-    while position < end:
-        start = position
-        value = np.uint64(0)
-        byte: Any = data[position]
-        while (byte | 0x20) - 97 < 26 and (byte | 0x20) >= 97:
-            value = value * WORD_BASE + np.uint64(byte)
-            position += 1
-            if position == end:
-                break
-            byte = data[position]
-        letters = position - start
-        if letters > 0 and (position == end or byte == 0x20 or byte == 0x0A):
-            if may_be_exception(value) or letters > LONG_CHUNK:
-                count = slow_chunk(classes, data, start, position, words, room, marks, count, gap)
-            else:
-                put(words, count, start, position, letters, FIRST | LETTERED | SOLID | (GAP if gap else 0), value)
-                count += 1
-                marks[PHRASES] |= phrase_part(data, start, position)
-        elif (
-            letters > 0
-            and (classes[byte] & SUFFIX or (byte == 0x2E and data[position - 1] >= 97))
-            and (position + 1 == end or data[position + 1] == 0x20 or data[position + 1] == 0x0A)
-            and not may_be_exception(value)
-            and not may_be_exception(value * WORD_BASE + np.uint64(byte))
-            and letters < LONG_CHUNK
-            and byte < 0x80
-        ):
-            put(words, count, start, position, letters, FIRST | LETTERED | SOLID | (GAP if gap else 0), value)
-            sort = classes[byte]
-            flags = (0 if sort & SYMBOL else SOLID) | (MARKS if sort & PUNCT else 0)
-            flags |= STOP if sort & SENTENCE_END else 0
-            put(words, count + 1, position, position + 1, 1, flags, np.uint64(byte))
-            count += 2
-            marks[PHRASES] |= phrase_part(data, start, position)
-            marks[HASHES] += byte == 0x23
-            marks[BRACES] |= byte == 0x7B
-            marks[BRACKETS] |= byte == 0x5B
-            position += 1
-        else:
-            while position < end:
-                code, after = decode(data, position, end)
-                if class_of(classes, code) & SPACE:
-                    break
-                position = after
-            if position > start:
-                count = slow_chunk(classes, data, start, position, words, room, marks, count, gap)
-        space = position
-        while position < end:
-            if data[position] == 0x20:
-                position += 1
-                continue
-            if data[position] == 0x0A:
-                marks[FEEDS] += 1
-                position += 1
-                continue
-            if 0x20 < data[position] < 0x7F:
-                break
-            code, after = decode(data, position, end)
-            sort = class_of(classes, code)
-            if not sort & SPACE:
-                break
-            marks[BREAKS] |= (sort & BREAK) > 0
-            position = after
-        gap = position - space > 1 or (position > space and (data[space] != 0x20 or space == begin))
+def find_words(
+    classes: UInt16,
+    data: Bytes,
+    begin: int,
+    end: int,
+    masks: UInt64,
+    odd_spaces: bool,
+    words: Int64,
+    room: Int64,
+    memo: UInt64,
+) -> int:
+    """Fills ``words`` with those of a text that was surveyed; how many."""
+    if odd_spaces:
+        return find_words_between_odd_spaces(classes, data, begin, end, words, room, memo)
+    count: Any = np.int64(0)
+    letter_masks, solids = masks[LETTERS], masks[SOLIDS]
+    size = end - begin
+    start = next_bit(solids, 0, size)
+    opening: Any = np.int64(FIRST | GAP if start > 0 else FIRST)
+    while start < size:
+        stop = run_end(solids, start)
+        letters = run_end(letter_masks, start) - start
+        count = add_chunk(classes, data, begin + start, begin + stop, letters, opening, words, room, memo, count)
+        start = stop + 1
+        opening = np.int64(FIRST)
+        if start < size and data[begin + start] <= 0x20:
+            start = next_bit(solids, start, size)
+            opening = np.int64(FIRST | GAP)
+        elif data[begin + stop] != 0x20:
+            opening = np.int64(FIRST | GAP)
     return count
 
 
 @lean
+def find_words_between_odd_spaces(
+    classes: UInt16, data: Bytes, begin: int, end: int, words: Int64, room: Int64, memo: UInt64
+) -> int:
+    """The same, looking at each character, where there is white space other than blanks and line feeds."""
+    # Not literals, for which kernels called would be compiled anew.
+    count: Any = np.int64(0)
+    opening: Any = np.int64(FIRST)
+    position = begin
+    while position < end:
+        start = position
+        while position < end:
+            code, after = decode(data, position, end)
+            if class_of(classes, code) & SPACE:
+                break
+            position = after
+        if position > start:
+            letters = 0
+            while start + letters < position and 97 <= data[start + letters] | 0x20 <= 122:
+                letters += 1
+            count = add_chunk(classes, data, start, position, letters, opening, words, room, memo, count)
+        space = position
+        while position < end:
+            code, after = decode(data, position, end)
+            if not class_of(classes, code) & SPACE:
+                break
+            position = after
+        gap = position - space > 1 or (position > space and (data[space] != 0x20 or space == begin))
+        opening = np.int64(FIRST | GAP if gap else FIRST)
+    return count
+
+
+@inlined
+def add_chunk(
+    classes: UInt16,
+    data: Bytes,
+    start: int,
+    end: int,
+    letters: int,
+    opening: int,
+    words: Int64,
+    room: Int64,
+    memo: UInt64,
+    count: int,
+) -> int:
+    """Adds the words of the chunk ``data[start:end]``, which begins with so many letters; how many there are then."""
+    size = end - start
+    if size - letters <= 1 and letters > 0 and size < LONG_CHUNK:
+        value = word_hash(data, start, letters)
+        byte: Any = data[end - 1]
+        if letters == size:
+            if not may_be_chunk(value):
+                put(words, count, start, end, size, opening | LETTERED | SOLID, value)
+                return count + 1
+        elif (
+            byte < 0x80
+            and (classes[byte] & SUFFIX or (byte == 0x2E and data[end - 2] >= 97))
+            and not may_be_chunk(value)
+            and not may_be_chunk(word_hash(data, start, size))
+        ):
+            put(words, count, start, end - 1, letters, opening | LETTERED | SOLID, value)
+            put(
+                words,
+                count + 1,
+                end - 1,
+                end,
+                1,
+                flags_of(classes[byte], classes[byte]),
+                word_hash(data, end - 1, 1),
+            )
+            return count + 2
+    if size <= LONGEST_MEMO:
+        return add_short_chunk(classes, data, start, size, opening, words, room, memo, count)
+    return add_long_chunk(classes, data, start, end, opening, words, room, count)
+
+
+@inlined
 def put(words: Int64, index: int, start: int, end: int, length: int, flags: int, value: np.uint64) -> None:
     words[STARTS, index], words[ENDS, index], words[LENGTHS, index] = start, end, length
     words[FLAGS, index], words[HASH, index] = flags, np.int64(value)
 
 
-@lean
-def phrase_part(data: Bytes, start: int, end: int) -> bool:
-    """Whether this chunk may belong to a phrase that c4 asks for, by a few of its letters."""
-    if end - start < 3:
-        return False
-    a: Any = data[start] | 0x20
-    b: Any = data[start + 1] | 0x20
-    c: Any = data[start + 2] | 0x20
-    # They begin a chunk: policy, cookies, use, ipsum; only javascript may stand within one.
-    if b == 0x6F and ((a == 0x70 and c == 0x6C) or (a == 0x63 and c == 0x6F)):
-        return True
-    if (a == 0x75 and b == 0x73 and c == 0x65) or (a == 0x69 and b == 0x70 and c == 0x73):
-        return True
-    for index in range(start, end - 9):
-        if data[index] | 0x20 == 0x6A and data[index + 1] | 0x20 == 0x61 and data[index + 2] | 0x20 == 0x76:
-            return True
-    return False
+@inlined
+def flags_of(every: int, some: int) -> int:
+    """The flags of a word, by the classes that all and that some of its characters have; not whether it may end a
+    sentence."""
+    lettered = LETTERED if some & LETTER else 0
+    return (
+        lettered
+        | (0 if every & SYMBOL else SOLID)
+        | (PUNCTUATION if every & PUNCT else 0)
+        | (STOP if every & SENTENCE_END else 0)
+    )
 
 
 @lean
-def slow_chunk(
+def add_short_chunk(
     classes: UInt16,
     data: Bytes,
     start: int,
-    end: int,
+    size: int,
+    opening: int,
     words: Int64,
     room: Int64,
-    marks: Int64,
+    memo: UInt64,
     count: int,
-    gap: bool,
 ) -> int:
-    """Adds the words of the chunk ``data[start:end]``; how many there are then."""
+    """Adds the words of a chunk that the memo may have."""
+    low = first_bytes(data, start, size)
+    high = first_bytes(data, start + 8, size - 8) if size > 8 else np.uint64(0)
+    key = (low + np.uint64(size)) * HASH_FACTOR + high * HIGH_FACTOR
+    slot = np.int64((key ^ (key >> np.uint64(32))) * HASH_FACTOR >> np.uint64(64 - MEMO_BITS))
+    if memo[LOW, slot] != low or memo[HIGH, slot] != high or memo[SIZE, slot] != np.uint64(size):
+        last = add_long_chunk(classes, data, start, start + size, opening, words, room, count)
+        if last - count <= MOST_PARTS:
+            parts = np.uint64(0)
+            for index in range(last - 1, count - 1, -1):
+                length = words[ENDS, index] - words[STARTS, index]
+                part = words[LENGTHS, index] << 5 | length
+                part |= (words[FLAGS, index] >> 1 & 15) << 10
+                parts = parts << np.uint64(PART_BITS) | np.uint64(part)
+            memo[LOW, slot], memo[HIGH, slot], memo[SIZE, slot] = low, high, np.uint64(size)
+            memo[PARTS, slot], memo[PART_COUNT, slot] = parts, np.uint64(last - count)
+        return last
+    parts = memo[PARTS, slot]
+    for _ in range(np.int64(memo[PART_COUNT, slot])):
+        length = np.int64(parts) & 31
+        flags = (np.int64(parts) >> 10 & 15) << 1
+        put(
+            words,
+            count,
+            start,
+            start + length,
+            np.int64(parts) >> 5 & 31,
+            flags | opening,
+            word_hash(data, start, length),
+        )
+        start += length
+        opening = 0
+        parts >>= np.uint64(PART_BITS)
+        count += 1
+    return count
+
+
+@lean
+def add_long_chunk(
+    classes: UInt16, data: Bytes, start: int, end: int, opening: int, words: Int64, room: Int64, count: int
+) -> int:
+    """Adds the words of any chunk."""
     size, parts = split_chunk(classes, data, start, end, room)
-    codes, places, sorts = room[CODES], room[PLACES], room[CLASSES]
-    dots = 0
-    for index in range(size):
-        code = codes[index]
-        marks[HASHES] += code == 0x23
-        marks[BRACES] |= code == 0x7B
-        marks[BRACKETS] |= code == 0x5B
-        dots = dots + 1 if code == 0x2E else 0
-        marks[ELLIPSES] += code == 0x2026 or (dots > 0 and dots % 3 == 0)
-    marks[PHRASES] |= phrase_part(data, start, end)
-    flags = FIRST | (GAP if gap else 0) | (LONG if size > LONG_CHUNK else 0)
+    places, sorts = room[PLACES], room[CLASSES]
+    flags = opening | (LONG if size > LONG_CHUNK else 0)
     for part in range(parts):
         first, last = room[FROM][part], room[TO][part]
         every, some = 0xFFFF, 0
         for index in range(first, last):
             every &= sorts[index]
             some |= sorts[index]
-        flags |= (LETTERED if some & LETTER else 0) | (0 if every & SYMBOL else SOLID) | (MARKS if every & PUNCT else 0)
-        flags |= STOP if last - first == 1 and every & SENTENCE_END else 0
-        value = text_hash(data, places[first], places[last])
+        flags |= flags_of(every, some)
+        if last - first > 1:
+            flags &= ~STOP
+        value = word_hash(data, places[first], places[last] - places[first])
         put(words, count, places[first], places[last], last - first, flags, value)
-        flags &= 0
+        flags = 0
         count += 1
     return count
-
-
-@lean
-def split_chunk(classes: UInt16, data: Bytes, start: int, end: int, room: Int64) -> tuple[int, int]:
-    """(characters, words) of a chunk; word ``i`` is the characters from ``room[FROM][i]`` to ``room[TO][i]``."""
-    size = 0
-    position = start
-    digits = 0
-    while position < end:
-        room[PLACES][size] = position
-        code, position = decode(data, position, end)
-        room[CODES][size] = code
-        room[CLASSES][size] = class_of(classes, code)
-        digits += is_digit(code)
-        size += 1
-    room[PLACES][size] = end
-    count = split_affixes(data, size, digits > 0, room)
-    if count > 1:
-        count = merge_parts(data, count, room)
-    return size, count
-
-
-@lean
-def exception_at(data: Bytes, room: Int64, first: int, last: int) -> int:
-    """The exception that the characters from ``first`` to ``last`` are, or -1."""
-    start, end = room[PLACES][first], room[PLACES][last]
-    if end - start > LONGEST_EXCEPTION:
-        return -1
-    value = text_hash(data, start, end)
-    if not may_be_exception(value):
-        return -1
-    return find_string(EXCEPTION_SLOTS, EXCEPTION_OFFSETS, EXCEPTION_DATA, data, start, end, value)
-
-
-@lean
-def split_affixes(data: Bytes, size: int, digits: bool, room: Int64) -> int:
-    """spaCy's Tokenizer._split_affixes and _attach_tokens."""
-    starts, ends, stack = room[FROM], room[TO], room[STACK]
-    count = suffixes = 0
-    first, last = 0, size
-    before = -1
-    while first < last and last - first != before:
-        if exception_at(data, room, first, last) >= 0:
-            break
-        before = last - first
-        prefix = prefix_length(room, first, last)
-        if prefix > 0 and first + prefix < last and exception_at(data, room, first + prefix, last) >= 0:
-            starts[count], ends[count] = first, first + prefix
-            count += 1
-            first += prefix
-            break
-        suffix = suffix_length(data, room, first + prefix, last, digits)
-        if suffix > 0 and last - suffix > first and exception_at(data, room, first, last - suffix) >= 0:
-            last -= suffix
-            stack[suffixes] = last
-            suffixes += 1
-            break
-        if prefix > 0:
-            starts[count], ends[count] = first, first + prefix
-            count += 1
-            first += prefix
-        if suffix > 0:
-            last -= suffix
-            stack[suffixes] = last
-            suffixes += 1
-    if first < last:
-        exception = exception_at(data, room, first, last)
-        if exception >= 0:
-            at = first
-            for piece in range(PIECE_OFFSETS[exception], PIECE_OFFSETS[exception + 1]):
-                starts[count], ends[count] = at, at + PIECE_LENGTHS[piece]
-                at = ends[count]
-                count += 1
-        elif is_link(room, first, last):
-            starts[count], ends[count] = first, last
-            count += 1
-        else:
-            count = split_infixes(room, first, last, count)
-    while suffixes > 0:
-        suffixes -= 1
-        starts[count] = stack[suffixes]
-        ends[count] = stack[suffixes - 1] if suffixes > 0 else size
-        count += 1
-    return count
-
-
-@lean
-def prefix_length(room: Int64, first: int, last: int) -> int:
-    """How many characters spaCy's prefix rules take."""
-    codes = room[CODES]
-    code = codes[first]
-    if room[CLASSES][first] & PREFIX:
-        return 1
-    if code == 0x2E:
-        run = 1
-        while first + run < last and codes[first + run] == 0x2E:
-            run += 1
-        return run if run > 1 else 0
-    if code == 0x2B:
-        return 0 if first + 1 < last and is_digit(codes[first + 1]) else 1
-    if code == 0x55 and last - first >= 3 and codes[first + 1] == 0x53 and codes[first + 2] == 0x24:  # US$
-        return 3
-    if (code == 0x43 or code == 0x41) and last - first >= 2 and codes[first + 1] == 0x24:  # C$, A$
-        return 2
-    return 0
-
-
-@lean
-def suffix_length(data: Bytes, room: Int64, first: int, last: int, digits: bool) -> int:
-    """How many characters spaCy's suffix rules take: of several, the one that begins first."""
-    if first >= last:
-        return 0
-    codes, classes = room[CODES], room[CLASSES]
-    code = codes[last - 1]
-    sort = classes[last - 1]
-    best = 0
-    if sort & SUFFIX:
-        best = 1
-        if code == 0x2026 and last - 2 >= first and codes[last - 2] == 0x2026:
-            best = 2
-    if last - 2 < first:
-        return best
-    previous = codes[last - 2]
-    if code == 0x2E:
-        run = 1
-        while last - run - 1 >= first and codes[last - run - 1] == 0x2E:
-            run += 1
-        if run > 1:
-            return run
-        if classes[last - 2] & BEFORE_STOP:
-            return 1
-        if last - 3 >= first:
-            if classes[last - 2] & UPPER and classes[last - 3] & UPPER:
-                return 1
-            if codes[last - 3] == 0xB0 and (previous == 0x46 or previous == 0x43 or previous == 0x4B):
-                return 1
-        return 0
-    if (code | 0x20) == 0x73 and (previous == 0x27 or previous == 0x2019):
-        best = 2
-    if not digits:
-        return best
-    if is_digit(previous) and (code == 0x2B or sort & CURRENCY):
-        best = max(best, 1)
-    if code == 0x24:
-        if last - 3 >= first and is_digit(codes[last - 3]) and (previous == 0x43 or previous == 0x41):
-            best = 2
-        if last - 4 >= first and is_digit(codes[last - 4]) and previous == 0x53 and codes[last - 3] == 0x55:
-            best = 3
-    for length in range(1, min(LONGEST_UNIT, last - first - 1) + 1):
-        if is_digit(codes[last - length - 1]):
-            start, end = room[PLACES][last - length], room[PLACES][last]
-            if find_string(UNIT_SLOTS, UNIT_OFFSETS, UNIT_DATA, data, start, end, text_hash(data, start, end)) >= 0:
-                best = max(best, length)
-            break
-    return best
-
-
-@lean
-def split_infixes(room: Int64, first: int, last: int, count: int) -> int:
-    """Adds the parts of what affixes left; an infix at its very start does not split."""
-    starts, ends = room[FROM], room[TO]
-    start = index = first
-    while index < last:
-        length = infix_length(room, first, last, index)
-        if length > 0 and index > first:
-            if index > start:
-                starts[count], ends[count] = start, index
-                count += 1
-            starts[count], ends[count] = index, index + length
-            count += 1
-            start = index + length
-        index += max(length, 1)
-    if start < last:
-        starts[count], ends[count] = start, last
-        count += 1
-    return count
-
-
-@lean
-def infix_length(room: Int64, first: int, last: int, index: int) -> int:
-    """How many characters spaCy's infix rules take at ``index``."""
-    codes, classes = room[CODES], room[CLASSES]
-    code = codes[index]
-    if code >= 0x80:
-        if classes[index] & ICON or code == 0x2026:
-            return 1
-        if code != 0x2013 and code != 0x2014:
-            return 0
-    elif (code | 0x20) >= 97 and (code | 0x20) <= 122:
-        return 0
-    if code == 0x2E and index + 1 < last and codes[index + 1] == 0x2E:
-        run = 2
-        while index + run < last and codes[index + run] == 0x2E:
-            run += 1
-        return run
-    if index == first or index + 1 >= last:
-        return 0
-    before, after = classes[index - 1], classes[index + 1]
-    if code == 0x2E:
-        return int((before & (LOWER | QUOTE)) > 0 and (after & (UPPER | QUOTE)) > 0)
-    if code == 0x2C:
-        return int((before & ALPHA) > 0 and (after & ALPHA) > 0)
-    digit = is_digit(codes[index - 1])
-    if digit and (code == 0x2B or code == 0x2D or code == 0x2A or code == 0x5E):
-        following = codes[index + 1]
-        if is_digit(following) or following == 0x2D:
-            return 1
-    if not (digit or before & ALPHA):
-        return 0
-    if code == 0x3A or code == 0x3C or code == 0x3D or code == 0x3E or code == 0x2F:
-        return int((after & ALPHA) > 0)
-    if code == 0x2D or code == 0x2014:
-        for length in range(1, 4 if code == 0x2D else 3):
-            if index + length >= last:
-                return 0
-            if classes[index + length] & ALPHA:
-                return length
-            if codes[index + length] != code:
-                return 0
-        return 0
-    if code == 0x2013 or code == 0x7E:
-        return int((after & ALPHA) > 0)
-    return 0
-
-
-@lean
-def is_link(room: Int64, first: int, last: int) -> bool:
-    """Whether spaCy's pattern of links and addresses matches the whole."""
-    codes = room[CODES]
-    dotted = False
-    for index in range(first + 1, last - 2):
-        dotted |= codes[index] == 0x2E
-    if not dotted:
-        return False
-    if is_host(room, first, last):
-        return True
-    index = first
-    while index < last and is_scheme(room, index):
-        index += 1
-    if (
-        index - first >= 2
-        and index + 3 < last
-        and codes[index] == 0x3A
-        and codes[index + 1] == 0x2F
-        and codes[index + 2] == 0x2F
-        and is_host(room, index + 3, last)
-    ):
-        return True
-    named = False
-    for index in range(first + 1, last - 1):
-        named |= codes[index] == 0x40 and is_host(room, index + 1, last)
-    return named
-
-
-@lean
-def is_scheme(room: Int64, index: int) -> bool:
-    """``\\w``, ``+``, ``-`` or ``.``"""
-    code = room[CODES][index]
-    signs = code == 0x2B or code == 0x2D or code == 0x2E or code == 0x5F
-    return signs or (room[CLASSES][index] & LETTER) > 0 or class_byte(code) & CLASS_MASK == DIGIT
-
-
-@lean
-def in_label(code: int) -> bool:
-    return is_digit(code) or 97 <= (code | 0x20) <= 122 or 0xA1 <= code <= 0xFFFF
-
-
-@lean
-def is_host(room: Int64, first: int, last: int) -> bool:
-    """Whether an address or a name of dotted labels, perhaps with port and path, runs to the end."""
-    codes = room[CODES]
-    if is_digit(codes[first]) and is_address(codes, first, last):
-        return True
-    labels = 0
-    start = first
-    while True:
-        index = start
-        while index < last and (in_label(codes[index]) or codes[index] == 0x5F or codes[index] == 0x2D):
-            index += 1
-        if index == start or index >= last or codes[index] != 0x2E:
-            break
-        if index - start > LONGEST_LABEL or not in_label(codes[start]) or not in_label(codes[index - 1]):
-            return False
-        labels += 1
-        start = index + 1
-    index = start
-    while index < last and room[CLASSES][index] & LOWER:
-        index += 1
-    return labels > 0 and 2 <= index - start < LONGEST_LABEL and ends_host(codes, index, last)
-
-
-@lean
-def ends_host(codes: Int64, index: int, last: int) -> bool:
-    """Whether only a port and a path follow."""
-    if index < last and codes[index] == 0x3A:
-        start = index + 1
-        index = start
-        while index < last and is_digit(codes[index]):
-            index += 1
-        if not 2 <= index - start <= 5:
-            return False
-    return index == last or codes[index] == 0x2F or codes[index] == 0x3F or codes[index] == 0x23
-
-
-@lean
-def is_address(codes: Int64, first: int, last: int) -> bool:
-    """Four numbers with dots, not a private network, then port and path."""
-    index = first
-    a = b = 0
-    fits = True
-    for k in range(4):
-        start = index
-        number = 0
-        while index < last and is_digit(codes[index]) and index - start < 4:
-            number = number * 10 + codes[index] - 0x30
-            index += 1
-        length = index - start
-        if length == 0 or length > 3 or (codes[start] == 0x30 and (k == 0 or k == 3 or length == 3)):
-            return False
-        if k == 0:
-            a = number
-        if k == 1:
-            b = number
-        fits &= number <= (223 if k == 0 else 254 if k == 3 else 255)
-        if k < 3:
-            if index >= last or codes[index] != 0x2E:
-                return False
-            index += 1
-    private = a == 10 or a == 127 or (a == 169 and b == 254) or (a == 192 and b == 168) or (a == 172 and 16 <= b <= 31)
-    return fits and not private and ends_host(codes, index, last)
-
-
-@lean
-def merge_parts(data: Bytes, count: int, room: Int64) -> int:
-    """spaCy's Tokenizer._apply_special_cases within a chunk: parts that together are an exception become its words."""
-    starts, ends, places = room[FROM], room[TO], room[PLACES]
-    possible = False
-    for index in range(count - 1):
-        pair = (np.int64(data[places[starts[index]]]) & 63) << 6 | np.int64(data[places[starts[index + 1]]]) & 63
-        possible |= OPENINGS[pair]
-    if not possible:
-        return count
-    found, taken = room[FOUND], room[STACK]
-    for index in range(count):
-        found[index] = -1
-        taken[index] = 0
-    merges = 0
-    # The longest first, of equal ones the earlier; a part that any candidate covers is taken.
-    for length in range(min(MAX_TOKENS_MERGED, count), 1, -1):
-        for index in range(count - length + 1):
-            pair = (np.int64(data[places[starts[index]]]) & 63) << 6 | np.int64(data[places[starts[index + 1]]]) & 63
-            if not OPENINGS[pair]:
-                continue
-            exception = exception_at(data, room, starts[index], ends[index + length - 1])
-            if exception < 0 or PLAIN_OFFSETS[exception + 1] - PLAIN_OFFSETS[exception] != length:
-                continue
-            same = True
-            for k in range(length):
-                same &= ends[index + k] - starts[index + k] == PLAIN_LENGTHS[PLAIN_OFFSETS[exception] + k]
-            if not same:
-                continue
-            if not taken[index] and not taken[index + length - 1]:
-                found[index] = exception
-                merges += 1
-            for k in range(length):
-                taken[index + k] = 1
-    if merges == 0:
-        return count
-    merged = index = 0
-    while index < count:
-        exception = found[index]
-        if exception < 0:
-            room[MERGED_FROM][merged], room[MERGED_TO][merged] = starts[index], ends[index]
-            merged += 1
-            index += 1
-            continue
-        at = starts[index]
-        for piece in range(PIECE_OFFSETS[exception], PIECE_OFFSETS[exception + 1]):
-            room[MERGED_FROM][merged], room[MERGED_TO][merged] = at, at + PIECE_LENGTHS[piece]
-            at = room[MERGED_TO][merged]
-            merged += 1
-        index += PLAIN_OFFSETS[exception + 1] - PLAIN_OFFSETS[exception]
-    for index in range(merged):
-        starts[index], ends[index] = room[MERGED_FROM][index], room[MERGED_TO][index]
-    return merged
 
 
 def english_words(text: str) -> list[str]:
     """The words of one text, for tests and for looking."""
-    encoded = np.frombuffer(text.encode(), np.uint8)
-    words, room = np.empty((5, 2 * len(encoded) + 1), np.int64), np.empty((9, 2 * len(encoded) + 1), np.int64)
-    count = find_words(character_classes(), encoded, 0, len(encoded), words, room, np.zeros(7, np.int64))
+    encoded = text.encode()
+    data = frozen(np.frombuffer(encoded + bytes(PADDING), np.uint8))
+    size = len(encoded)
+    masks, marks = np.zeros((MASKS, (size >> 6) + 2), np.uint64), np.zeros(MARKS, np.int64)
+    words, room = np.empty((WORD_ROWS, size + 1), np.int64), np.empty((ROOM_ROWS, size + 1), np.int64)
+    memo = np.zeros((MEMO_ROWS, 1 << MEMO_BITS), np.uint64)
+    survey(data, 0, size, masks, marks)
+    odd = bool(marks[ODD_SPACES])
+    count = find_words(character_classes(), data, 0, size, masks, odd, words, room, memo)
     spans = zip(words[STARTS, :count], words[ENDS, :count], strict=True)
-    return [encoded[start:end].tobytes().decode() for start, end in spans]
+    return [encoded[start:end].decode() for start, end in spans]
