@@ -1,7 +1,7 @@
 """spaCy's rules for one chunk of English between white space, character by character.
 
 Exceptions (``don't``, ``Mr.``, ``:-)``) first, then prefixes and suffixes from outside in, links left whole, infixes,
-at last exceptions that the parts happen to form. Some 300 ns a chunk: english_words.py comes here for one in twenty.
+at last exceptions that the parts happen to form. Slow: english_words.py comes here for few.
 
 One thing is left out: spaCy also finds exceptions across white space, which changes nothing but the choice between two
 exceptions that overlap there.

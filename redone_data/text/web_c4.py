@@ -223,7 +223,7 @@ def find_stops(words: Int64, count: int, stops: Int64) -> int:
     found = 0
     for index in range(count):
         stops[found] = index
-        found += np.int64((words[FLAGS, index] & (STOP | ENDED)) != 0)
+        found += int(np.int64((words[FLAGS, index] & (STOP | ENDED)) != 0))
     return found
 
 

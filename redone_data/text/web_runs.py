@@ -1,6 +1,6 @@
 """Gopher's n-grams: the most frequent one of 2, 3 and 4 words, and runs of 5 to 10 words that occurred before.
 
-Two bitmaps find the few pairs of words that may repeat, in two nanoseconds a word; only those are counted in a table,
+Two bitmaps find the few pairs of words that may repeat; only those are counted in a table,
 and longer runs only where the pairs within them repeat. Posts mostly have none.
 """
 
@@ -73,7 +73,7 @@ def may_repeat(keys: Int64, count: int, bitmaps: UInt64, places: Int64) -> int:
         before = bitmaps[SEEN, bit >> 6]
         bitmaps[SEEN, bit >> 6] = before | np.uint64(1) << np.uint64(bit & 63)
         places[found] = bit
-        found += np.int64((before >> np.uint64(bit & 63)) & np.uint64(1))
+        found += int(np.int64((before >> np.uint64(bit & 63)) & np.uint64(1)))
     if found == 0:
         return 0
     for index in range(most):
@@ -85,7 +85,7 @@ def may_repeat(keys: Int64, count: int, bitmaps: UInt64, places: Int64) -> int:
     for index in range(count):
         bit = np.int64((np.uint64(keys[index]) * HASH_FACTOR) >> np.uint64(shift))
         places[found] = index
-        found += np.int64((bitmaps[AGAIN, bit >> 6] >> np.uint64(bit & 63)) & np.uint64(1))
+        found += int(np.int64((bitmaps[AGAIN, bit >> 6] >> np.uint64(bit & 63)) & np.uint64(1)))
     return found
 
 

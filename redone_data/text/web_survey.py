@@ -1,6 +1,6 @@
 """Which bytes a text has at all, 64 at a time: the masks by which web_metrics.py finds words and skips questions.
 
-Some 30 vector instructions a block, 0.3 ns a byte. Most texts have no bracket, no ``...``, no policy's phrase, no white
+Some 30 vector instructions a block. Most texts have no bracket, no ``...``, no policy's phrase, no white
 space but blanks and line feeds: what asks for those is skipped for the whole text. Flags may be set for nothing, never
 missing; counts are exact.
 """
@@ -94,7 +94,8 @@ def _ascii_masks(typing_context: Any, data: Any, position: Any) -> Any:
         ]
         return _masks(context, block, signature, [block.between(0x61, 0x7A), *found, block.either(*phrases)])
 
-    return types.UniTuple(types.uint64, 10)(data, types.int64), generate
+    tuple_of: Any = types.UniTuple
+    return tuple_of(types.uint64, 10)(data, types.int64), generate
 
 
 def _wide_masks(typing_context: Any, data: Any, position: Any) -> Any:
@@ -127,7 +128,8 @@ def _wide_masks(typing_context: Any, data: Any, position: Any) -> Any:
             ],
         )
 
-    return types.UniTuple(types.uint64, 7)(data, types.int64), generate
+    tuple_of: Any = types.UniTuple
+    return tuple_of(types.uint64, 7)(data, types.int64), generate
 
 
 def _bits(typing_context: Any, value: Any) -> Any:

@@ -103,10 +103,10 @@ def measure_words(words: Int64, count: int, marks: Int64, tally: Int64, part: Fl
     stops = np.uint64(0)
     for index in range(count):
         flags = words[FLAGS, index]
-        is_solid = np.int64((flags & SOLID) != 0)
+        is_solid = int(np.int64((flags & SOLID) != 0))
         solid += is_solid
         characters += words[LENGTHS, index] * is_solid
-        lettered += np.int64((flags & LETTERED) != 0)
+        lettered += int(np.int64((flags & LETTERED) != 0))
         value = np.uint64(words[HASH, index])
         slot = (value * HASH_FACTOR) >> np.uint64(58)
         stops |= np.uint64(STOP_HASHES[slot] == value) << slot
