@@ -4,6 +4,7 @@ Its own starts a manager and a pool for every step, and each new worker loads th
 were twice as slow as one on 100 MB. Here one pool serves all steps until :func:`release_workers`.
 """
 
+import atexit
 import os
 from typing import Any
 
@@ -27,6 +28,7 @@ class PooledExecutor(LocalPipelineExecutor):  # type: ignore[misc]
             raise
 
 
+@atexit.register
 def release_workers() -> None:
     """End the idle workers: what comes next wants their memory."""
     while _pools:

@@ -1,11 +1,10 @@
-"""Fingerprints of near-duplicates: word n-grams, MinHash signatures, LSH band keys, exact Jaccard to verify pairs.
+"""Fingerprints of near-duplicates: word n-grams, MinHash signatures, LSH band keys, exact Jaccard of pairs.
 
-Short posts decide the settings: word 3-grams, 25 bands x 5 rows, then pairs verified by exact Jaccard; a post of fewer
-than 3 words still has one shingle. Links and mentions are skipped, ``#`` is stripped, case and full-width forms folded.
-From Arrow text to signatures in one pass at 425 MB/s a core (benchmarks/signatures.py), neither sorting shingles nor
-dropping repeats: a minimum does not care. MinHash: Broder 1997, doi:10.1109/SEQUEN.1997.666900. Banding: Leskovec,
-Rajaraman, Ullman, Mining of Massive Datasets, section 3.4. Permutations:
-datasketch 2.0, ``affine32``, bit for bit.
+A post of fewer words than an n-gram has still one shingle. Links and mentions are skipped, ``#`` is stripped, case and
+full-width forms folded. From Arrow text to signatures in one pass at 425 MB/s a core (benchmarks/signatures.py),
+neither sorting shingles nor dropping repeats: a minimum does not care. MinHash: Broder 1997,
+doi:10.1109/SEQUEN.1997.666900. Banding: Leskovec, Rajaraman, Ullman, Mining of Massive Datasets, section 3.4.
+Permutations: datasketch 2.0, ``affine32``, bit for bit.
 
 Rows without shingles (empty text, or white space alone) have the signature ``EMPTY_MINIMUM`` throughout and the band
 key ``EMPTY_BAND_KEY``, which no other row can have: skip that key when grouping, and they collide with nothing. Their
@@ -22,7 +21,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from redone_data.errors import RedoneError
@@ -58,18 +56,6 @@ def shingles(array: pa.Array | pa.ChunkedArray, ngram: int = 3) -> Shingles:
     offsets, data = string_buffers(array)
     rows, hashes = _shingle_rows(offsets, data, ngram)
     return Shingles(frozen(rows), frozen(hashes))
-
-
-def short_shingles(
-    array: pa.Array | pa.ChunkedArray, wanted: npt.NDArray[np.bool_], ngram: int = 3
-) -> tuple[Int64, UInt32]:
-    """The upper halves of the :func:`shingles` of the texts wanted, as they come: offsets int64[n + 1], uint32[m].
-
-    Without repeats, unsorted; none of the other texts. A fourth of the time of :func:`shingles`.
-    """
-    check_positive(ngram=ngram)
-    offsets, data = string_buffers(array)
-    return _short_rows(offsets, data, frozen(wanted), ngram)
 
 
 def signatures(shingles: Shingles, num_perm: int = 125, seed: int = 1, *, threads: int = 1) -> UInt32:
@@ -440,54 +426,6 @@ def _shingle_rows(offsets: Int64, data: Bytes, ngram: int) -> tuple[Int64, UInt6
             if index == 0 or found[index] != found[index - 1]:
                 hashes[to] = found[index]
                 to += 1
-        new_offsets[row + 1] = to
-    return new_offsets, hashes[:to].copy()
-
-
-@lean
-def write_distinct(grams: UInt64, count: int, table: UInt64, generation: int, out: UInt32, to: int) -> int:
-    """Writes the upper halves of the hashes, each once, from ``out[to]`` on, and gives where they end.
-
-    ``table``: slots of a half below and the generation that filled it above, so that none is ever cleared; some power
-    of two of them, from 2 to 8 times ``count``, so that few shingles meet a full one.
-    """
-    bits = 1
-    while 1 << bits < 4 * count:
-        bits += 1
-    shift, mask = np.uint64(64 - bits), (1 << bits) - 1
-    mark = np.uint64(generation) << np.uint64(32)
-    for index in range(count):
-        entry = mark | (grams[index] >> np.uint64(32))
-        slot = np.int64(grams[index] >> shift)
-        while table[slot] != entry and table[slot] >> np.uint64(32) == np.uint64(generation):
-            slot = (slot + 1) & mask
-        if table[slot] != entry:
-            table[slot] = entry
-            out[to] = np.uint32(entry)
-            to += 1
-    return to
-
-
-@kernel
-def _short_rows(offsets: Int64, data: Bytes, wanted: npt.NDArray[np.bool_], ngram: int) -> tuple[Int64, UInt32]:
-    longest = room = 0
-    for row in range(len(offsets) - 1):
-        if wanted[row]:
-            longest = max(longest, offsets[row + 1] - offsets[row])
-            room += offsets[row + 1] - offsets[row]
-    starts, ends, kinds, masks = room_for_units(longest)
-    words, grams = np.empty(longest, np.uint64), np.empty(longest, np.uint64)
-    table = np.zeros(8 * longest + 2, np.uint64)
-    # No more shingles than bytes; pages of memory that are never touched cost nothing.
-    hashes = np.empty(room, np.uint32)
-    new_offsets = np.zeros(len(offsets), np.int64)
-    to = 0
-    for row in range(len(offsets) - 1):
-        if wanted[row]:
-            count = hash_words(data, offsets[row], offsets[row + 1], starts, ends, kinds, masks, words)
-            if count > 0:
-                total = join_words(words, count, ngram, grams)
-                to = write_distinct(grams, total, table, row + 1, hashes, to)
         new_offsets[row + 1] = to
     return new_offsets, hashes[:to].copy()
 

@@ -1,10 +1,7 @@
-from itertools import pairwise
-
 import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 from posts import EDGES, SNS, real_posts, texts
 
 from redone_data.errors import RedoneError
@@ -16,7 +13,6 @@ from redone_data.text.minhash import (
     jaccard,
     permutations,
     shingles,
-    short_shingles,
     signatures,
     text_band_keys,
     text_signatures,
@@ -37,23 +33,6 @@ def test_shingles_agree_with_plain_python(text):
 def test_edge_cases_and_a_megabyte_agree_with_plain_python():
     rows = [*EDGES, "好 word's #tag " * 60_000]
     assert hashes(rows) == list(map(reference.shingles, rows))
-
-
-@given(rows=st.lists(st.tuples(texts(), st.booleans()), min_size=1, max_size=4))
-def test_short_shingles_are_the_upper_halves_of_those_of_the_texts_wanted_each_once(rows):
-    own, wanted = [text for text, _ in rows], [one for _, one in rows]
-    offsets, found = short_shingles(pa.array(["skip", *own])[1:], np.array(wanted))
-    halves = [sorted(found[a:b].tolist()) for a, b in pairwise(offsets)]
-    expected = [
-        sorted({value >> 32 for value in row}) if one else [] for row, one in zip(hashes(own), wanted, strict=True)
-    ]
-    assert halves == expected
-
-
-def test_short_shingles_of_a_long_text_that_repeats_itself_are_few():
-    rows = ["a b c d " * 50_000, "x y z"]
-    offsets, _ = short_shingles(pa.array(rows), np.array([True, True]))
-    assert offsets.tolist() == [0, 4, 5]
 
 
 @given(text=texts())
