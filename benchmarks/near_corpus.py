@@ -57,6 +57,9 @@ class Planted:
     length: str
 
 
+IDEOGRAPHS = 20_902  # of Unicode 1, in one row
+
+
 def texts_of(name: str) -> Iterator[tuple[str, str]]:
     """(language, text) of every line of a file of ../shared/data."""
     with (DATA / f"{name}.jsonl.zst").open("rb") as file:
@@ -274,22 +277,33 @@ def read_texts(path: Path) -> list[str]:
     return texts
 
 
+def _other_ideographs(text: str, shift: int) -> str:
+    codes = np.frombuffer(text.encode("utf-32-le"), np.uint32).copy()
+    place = codes - 0x4E00  # wraps below
+    han = place < IDEOGRAPHS
+    codes[han] = 0x4E00 + (place[han] + shift) % IDEOGRAPHS
+    return codes.tobytes().decode("utf-32-le")
+
+
 def perturbed(texts: list[str], count: int, seed: int) -> Iterator[list[str]]:
-    """`count` documents in blocks, made from real ones: unrelated ones get new words, a fifth stays near its source."""
+    """`count` documents in blocks, made from real ones with new words in them.
+
+    A fifth are near-duplicates of documents made before in their block, so that duplicates are as frequent in a large
+    corpus as in a small one.
+    """
     rng = np.random.default_rng(seed)
     for start in range(0, count, 100_000):
-        block = []
+        block: list[str] = []
         for number, draw in zip(
             rng.integers(0, len(texts), min(100_000, count - start)), rng.random(100_000), strict=False
         ):
-            text = texts[number]
-            if draw < 0.2:
-                block.append(f"{text} {rng.integers(1 << 30)}")
+            if draw < 0.2 and block:
+                block.append(f"{block[number % len(block)]} {rng.integers(1 << 30)}")
                 continue
-            # A salt every few words leaves next to no common n-gram: a new document of the same length and script.
-            step = 6 if text.isascii() or " " in text else 3
-            salt = f"{rng.integers(1 << 40):x}"
-            words = text.split(" ") if " " in text else [text[i : i + 3] for i in range(0, len(text), 3)]
-            pieces = [word if i % 2 else word + salt[(i + step) % 8 :][:3] for i, word in enumerate(words)]
-            block.append((" " if " " in text else "").join(pieces))
+            # New words in every other place and other ideographs leave next to no common 2-gram of words: a new
+            # document of the same length and script.
+            words = texts[number].split(" ")
+            salt = f"{rng.integers(1 << 40):x}"[:6]
+            salted = " ".join(word if i % 2 else word + salt for i, word in enumerate(words))
+            block.append(salted if salted.isascii() else _other_ideographs(salted, int(rng.integers(IDEOGRAPHS))))
         yield block

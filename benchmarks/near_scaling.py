@@ -8,6 +8,7 @@ nothing with it. Each size runs in a process of its own.
 """
 
 import argparse
+import contextlib
 import json
 import shutil
 import subprocess
@@ -18,10 +19,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pyarrow as pa
 from near_corpus import build, perturbed, read_texts
-from near_duplicates import Clock, peak_pss
+from near_duplicates import Clock
 from near_ours import DOMAIN, Timings, corpus_of, deduplicate
 
 from redone_data.corpus import Corpus, Part
@@ -113,13 +113,23 @@ def match(cache: Path, workers: int) -> dict[str, Any]:
     return {**clock.stop(), "documents": corpus.num_rows, "mb": bytes_of(corpus) / 1e6, "stages": stages, **dropped}
 
 
+def watch(pid: int, stop: threading.Event, peaks: dict[str, int]) -> None:
+    """The largest proportional set size, and of it what is the process's own and no page of a mapped file; bytes."""
+    while not stop.wait(0.25):
+        with contextlib.suppress(OSError):
+            for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]:
+                name, kilobytes = line.split()[:2]
+                if name in ("Pss:", "Anonymous:"):
+                    peaks[name] = max(peaks.get(name, 0), 1024 * int(kilobytes))
+
+
 def measured(mode: str, cache: Path, count: int, workers: int) -> dict[str, Any]:
     """One mode in a process of its own, with its peak memory."""
     result = cache / "result.json"
     command = [sys.executable, __file__, "--cache", str(cache), "--mode", mode, "--count", str(count)]
     child = subprocess.Popen([*command, "--workers", str(workers), "--result", str(result)])
-    stop, found = threading.Event(), [0]
-    watcher = threading.Thread(target=peak_pss, args=(psutil.Process(child.pid), stop, found))
+    stop, peaks = threading.Event(), dict[str, int]()
+    watcher = threading.Thread(target=watch, args=(child.pid, stop, peaks))
     watcher.start()
     failed = child.wait()
     stop.set()
@@ -127,7 +137,7 @@ def measured(mode: str, cache: Path, count: int, workers: int) -> dict[str, Any]
     if failed:
         raise SystemExit(f"{mode} ended with code {failed}")
     values: dict[str, Any] = json.loads(result.read_bytes())
-    return {**values, "pss": max(found)}
+    return {**values, "pss": peaks["Pss:"], "anonymous": peaks["Anonymous:"]}
 
 
 def main() -> None:
@@ -165,8 +175,11 @@ def main() -> None:
         print(f"index on disk {old['disk'] / 1e6:,.0f} MB, {old['disk'] / old['documents']:.0f} bytes a document")
         print(f"matched: {new['exact_duplicate']:,} exact, {new['near_duplicate']:,} near; CPU s: {new['stages']}")
         return
-    print("| documents | MB | CPU s | us a document | MB/s a core | wall s | peak MiB (PSS) | disk, bytes a document |")
-    print("|---|---|---|---|---|---|---|---|")
+    print(
+        "| documents | MB | CPU s | us a document | MB/s a core | wall s | peak MiB (PSS) "
+        "| without mapped files | disk, bytes a document |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|")
     for millions in options.millions:
         count = round(millions * 1e6)
         folder = options.cache / f"scaling-{count}"
@@ -177,7 +190,7 @@ def main() -> None:
         print(
             f"| {row['documents']:,} | {row['mb']:.0f} | {row['cpu']:.1f} | {row['cpu'] / count * 1e6:.1f} "
             f"| {row['mb'] / row['cpu']:.1f} | {row['wall']:.1f} | {row['pss'] / 2**20:,.0f} "
-            f"| {row['disk'] / count:.0f} |",
+            f"| {row['anonymous'] / 2**20:,.0f} | {row['disk'] / count:.0f} |",
             flush=True,
         )
         shutil.rmtree(folder)
