@@ -196,8 +196,3 @@ def _read_letters(table: pa.Table) -> tuple[Int64, Letters]:
     """Rows, ascending, and their letters."""
     pieces = [column_letters(piece) for piece in table["letters"].chunks]
     return table["row"].to_numpy(), join_letters([NO_LETTERS, *pieces])
-
-
-def read_edges(verified: Output) -> pa.Table:
-    """All verified pairs: left, right (global rows of distinct texts), similarity."""
-    return pa.concat_tables([pq.read_table(path) for path in verified.files(".parquet")])

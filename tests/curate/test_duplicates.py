@@ -312,7 +312,7 @@ def test_going_from_best_to_worst_each_text_yields_to_the_best_kept_one_near_it(
     edges = {pair: score for pair, score in edges.items() if pair[0] != pair[1]}
     a, b = np.array(list(edges), dtype=np.int32).reshape(-1, 2).T
     arrays = np.array(order, dtype=np.int32), np.array(passes), np.array(text, dtype=np.int32)
-    keeper, score = keep_greedily(*arrays, a, b, np.array(list(edges.values()), dtype=float))
+    keeper, score = keep_greedily(*arrays, a, b, np.array(list(edges.values()), dtype=np.float32))
 
     expected, expected_score = [-1] * 10, [1.0] * 10
     kept: list[int] = []
@@ -328,4 +328,5 @@ def test_going_from_best_to_worst_each_text_yields_to_the_best_kept_one_near_it(
                 continue
             yields[own] = found[0]
         expected[node], expected_score[node] = yields.get(own, (twin[0], 1.0) if twin else (-1, 1.0))
-    assert (keeper.tolist(), score.tolist()) == (expected, expected_score)
+    assert keeper.tolist() == expected
+    assert score.tolist() == pytest.approx(expected_score)
