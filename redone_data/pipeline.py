@@ -24,18 +24,12 @@ from redone_data.engine import Engine, Output, Progress, Silent
 from redone_data.errors import RedoneError
 from redone_data.manifest import ASIDES, MANIFEST, atomic, digest, link, read_json, write_json
 from redone_data.mix.config import MixConfig
-from redone_data.mix.optimize import (
-    PROPOSAL,
-    FitStep,
-    Limits,
-    SearchStep,
-    design_runs,
-    fixed_proposal,
-    propose,
-    validation_runs,
-)
+from redone_data.mix.limits import PROPOSAL, Limits
 from redone_data.mix.proposal import Proposal
+from redone_data.mix.rounds import design_runs
+from redone_data.mix.steps import FitStep, SearchStep
 from redone_data.mix.swarm import ProxyRun, SwarmStep, ValidationStep
+from redone_data.mix.validate import fixed_proposal, propose, validation_runs
 from redone_data.mixture import Mixture
 from redone_data.recipe import LoadedRecipe
 from redone_data.rng import stream_seed

@@ -13,7 +13,8 @@ from redone_data.curate.rules import Bound
 from redone_data.curation import Curation, domain_of
 from redone_data.engine import Output
 from redone_data.manifest import read_json
-from redone_data.mix.optimize import OBJECTIVE, PROPOSAL, measured_losses
+from redone_data.mix.limits import OBJECTIVE, PROPOSAL
+from redone_data.mix.validate import measured_losses
 from redone_data.pipeline import Run
 from redone_data.report.summary import (
     Curve,

@@ -24,7 +24,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from redone_data.errors import RedoneError, did_you_mean
-from redone_data.mix.surrogate import Fitted, LinearSurrogate, surrogate_named
+from redone_data.mix.surrogates.base import Fitted
+from redone_data.mix.surrogates.linear import LinearSurrogate
+from redone_data.mix.surrogates.named import surrogate_named
 from redone_data.mix.tables import Swarm
 from redone_data.mixture import Mixture
 from redone_data.rng import stream, stream_seed

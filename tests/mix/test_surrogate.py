@@ -5,7 +5,9 @@ from scipy.optimize import approx_fprime
 
 from redone_data.errors import RedoneError
 from redone_data.mix.fit import spearman
-from redone_data.mix.surrogate import SURROGATES, LightGBMSurrogate, SaturatingLaw, _Terms, surrogate_named
+from redone_data.mix.surrogates.named import SURROGATES, surrogate_named
+from redone_data.mix.surrogates.saturating import SaturatingLaw, _Terms
+from redone_data.mix.surrogates.trees import LightGBMSurrogate
 from redone_data.mix.tables import Swarm, load_swarm
 from redone_data.rng import stream
 

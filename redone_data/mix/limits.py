@@ -1,0 +1,34 @@
+"""What the data allows: natural shares, tokens by domain, and the most weight each domain can carry."""
+
+from dataclasses import dataclass
+
+from redone_data.mix.design import capped
+from redone_data.mixture import Mixture
+
+OBJECTIVE = "objective"
+PROPOSAL, PRIOR, UNIFORM = "proposal", "prior", "uniform"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The natural shares and the caps of a run: available tokens x epochs / budget."""
+
+    tokens: dict[str, int]
+    budget: int
+    max_epochs: float
+
+    @property
+    def prior(self) -> Mixture:
+        return Mixture.of(self.tokens)
+
+    @property
+    def max_weights(self) -> dict[str, float]:
+        return {name: min(1.0, tokens * self.max_epochs / self.budget) for name, tokens in self.tokens.items()}
+
+    def baselines(self) -> dict[str, Mixture]:
+        """The prior and the uniform mixture as they can be trained: within the caps."""
+        names = tuple(self.tokens)
+        return {PRIOR: capped(self.prior, self.max_weights), UNIFORM: capped(Mixture.uniform(names), self.max_weights)}
+
+    def epochs(self, mixture: Mixture) -> dict[str, float]:
+        return {name: mixture[name] * self.budget / tokens if tokens else 0.0 for name, tokens in self.tokens.items()}

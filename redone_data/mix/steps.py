@@ -1,0 +1,141 @@
+"""Fit and search as steps of a run: from a trained swarm to the weights that are predicted best."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from redone_data.config import plain
+from redone_data.engine import Output, Step
+from redone_data.manifest import atomic, write_json
+from redone_data.mix.config import MixConfig
+from redone_data.mix.fit import Fit, fit
+from redone_data.mix.limits import OBJECTIVE, PRIOR, PROPOSAL, Limits
+from redone_data.mix.search import Objective, search
+from redone_data.mix.swarm import trained
+from redone_data.mixture import Mixture
+
+
+def _fitted(swarm: Output, config: MixConfig, seed: int) -> Fit:
+    return fit(trained(swarm.folder), config.fit, seed)
+
+
+@dataclass(frozen=True)
+class FitStep(Step):
+    """Surrogates of every metric, judged on held-out runs. Writes fit.json and held_out.parquet."""
+
+    name = "fit"
+    VERSION = 1
+
+    swarm: Output
+    mix: MixConfig
+    seed: int
+
+    def config(self) -> Any:
+        return {"fit": plain(self.mix.fit), "seed": self.seed}
+
+    def inputs(self) -> dict[str, str]:
+        return {"swarm": self.swarm.fingerprint}
+
+    def tasks(self) -> list[None]:
+        return [None]
+
+    def run(self, task: None, index: int, folder: Path) -> dict[str, Any]:
+        fitted = _fitted(self.swarm, self.mix, self.seed)
+        rows = {"report": [asdict(row) for row in fitted.report], "compared": [asdict(row) for row in fitted.compared]}
+        write_json(folder / "fit.json", rows)
+        swarm = fitted.swarm
+        frame = pl.DataFrame(
+            {
+                "run_id": [run for run in swarm.run_ids for _ in swarm.metrics],
+                "metric": list(swarm.metrics) * len(swarm.run_ids),
+                "measured": swarm.losses_RM.ravel(),
+                "predicted": fitted.held_out_RM.ravel(),
+            }
+        )
+        with atomic(folder / "held_out.parquet") as aside:
+            frame.write_parquet(aside)
+        return {"runs": len(swarm.run_ids), "skilled": sorted(row.metric for row in fitted.report if row.skilled)}
+
+
+@dataclass(frozen=True)
+class SearchStep(Step):
+    """The best mixture under the caps, by the fitted surrogates. Writes search.json."""
+
+    name = "search"
+    VERSION = 1
+
+    swarm: Output
+    fitted: Output
+    limits: Limits
+    mix: MixConfig
+    seed: int
+
+    def config(self) -> Any:
+        return {
+            "search": plain(self.mix.search),
+            "fit": plain(self.mix.fit),
+            "design": plain(self.mix.design),
+            "objective": self.mix.objective(tuple(self.limits.tokens)),
+            "limits": plain(self.limits),
+            "seed": self.seed,
+        }
+
+    def inputs(self) -> dict[str, str]:
+        return {"swarm": self.swarm.fingerprint, "fit": self.fitted.fingerprint}
+
+    def tasks(self) -> list[None]:
+        return [None]
+
+    def run(self, task: None, index: int, folder: Path) -> dict[str, Any]:
+        fitted = _fitted(self.swarm, self.mix, self.seed)
+        wanted = self.mix.objective(tuple(self.limits.tokens))
+        skilled = {metric: weight for metric, weight in wanted.items() if fitted.has_skill([metric])}
+        baselines = self.limits.baselines()
+        found: dict[str, Any] = {"unskilled": sorted(set(wanted) - set(skilled))}
+        if skilled:
+            prior, caps = self.limits.prior, self.limits.max_weights
+            objective = Objective(skilled)
+            result = search(fitted, objective, prior, caps, self.mix.search, self.mix.design, self.seed)
+            mixture = result.mixture
+            found |= {"found_by": result.found_by, "binding_caps": list(result.binding_caps)}
+            found["nearest_run_distance"] = result.nearest_run_distance
+        else:
+            mixture = baselines[PRIOR]
+            found |= {"found_by": "no skill", "binding_caps": [], "nearest_run_distance": None}
+        found["weights"] = dict(mixture)
+        found["predicted"] = _predictions(fitted, {PROPOSAL: mixture, **baselines}, wanted)
+        write_json(folder / "search.json", _rounded(found))
+        return {"found_by": found["found_by"]}
+
+
+def _rounded(value: Any) -> Any:
+    """Twelve significant digits: beyond them lies only the order of additions."""
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_rounded(item) for item in value]
+    return float(f"{value:.12g}") if isinstance(value, float) else value
+
+
+def _predictions(
+    fitted: Fit, mixtures: Mapping[str, Mixture], wanted: Mapping[str, float]
+) -> dict[str, dict[str, dict[str, float]]]:
+    """mixture -> metric -> {predicted, low, high}; the objective's interval from the held-out errors of its sum."""
+    names = list(mixtures)
+    predictions = fitted.predict([mixtures[name] for name in names])
+    table: dict[str, dict[str, dict[str, float]]] = {}
+    total = sum(wanted.values())
+    for i, name in enumerate(names):
+        table[name] = {
+            metric: {"predicted": float(p.prediction_C[i]), "low": float(p.low_C[i]), "high": float(p.high_C[i])}
+            for metric, p in predictions.items()
+        }
+        # Half-widths add up as if errors were fully correlated: never too narrow.
+        table[name][OBJECTIVE] = {
+            key: sum(weight * table[name][metric][key] for metric, weight in wanted.items()) / total
+            for key in ("predicted", "low", "high")
+        }
+    return table
