@@ -12,14 +12,40 @@ from redone_data.mixture import Mixture
 
 
 @dataclass(frozen=True)
-class ValidateConfig:
-    """Proxies trained on the found mixture, the prior and uniform weights."""
+class ScaleConfig:
+    """A size of proxy and how long it is trained; the rest is as in the swarm."""
 
-    seeds: int = field(default=3, metadata={"help": "fresh seeds a mixture; 0 skips the measurement"})
+    size: str = field(metadata={"help": "a name of redone-train's table of sizes"})
+    tokens: int = field(metadata={"help": "training tokens a proxy"})
 
     def __post_init__(self) -> None:
-        if self.seeds < 0:
-            raise RedoneError(f"seeds: {self.seeds}; 0 or more")
+        if self.tokens < 1:
+            raise RedoneError(f"tokens: {self.tokens}; at least 1 is needed")
+
+
+@dataclass(frozen=True)
+class ValidateConfig:
+    """Finalists, baselines and the best measured run, trained side by side: chosen on some seeds, judged on others."""
+
+    finalists: int = field(default=3, metadata={"help": "mixtures of the search that are trained"})
+    seeds: int = field(default=2, metadata={"help": "seeds a finalist is chosen on; 0 skips the measurement"})
+    fresh_seeds: int = field(default=3, metadata={"help": "seeds that only the chosen one and the baselines see"})
+    neighbours: int = field(default=0, metadata={"help": "mixtures near the chosen one, on the fresh seeds too"})
+    proxy: ScaleConfig | None = field(
+        default=None, metadata={"help": "size and tokens of these proxies; default: the swarm's"}
+    )
+    target: ScaleConfig | None = field(
+        default=None, metadata={"help": "size and tokens at which the chosen one and the baselines are trained again"}
+    )
+
+    def __post_init__(self) -> None:
+        if self.finalists < 1:
+            raise RedoneError(f"finalists: {self.finalists}; at least 1 (seeds: 0 skips the measurement)")
+        for key in ("seeds", "neighbours"):
+            if getattr(self, key) < 0:
+                raise RedoneError(f"{key}: {getattr(self, key)}; 0 or more")
+        if self.fresh_seeds < 1:
+            raise RedoneError(f"fresh_seeds: {self.fresh_seeds}; at least 1 (seeds: 0 skips the measurement)")
 
 
 @dataclass(frozen=True)
