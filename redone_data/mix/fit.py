@@ -1,41 +1,30 @@
-"""Which surrogate describes each metric best, judged on runs it has not seen, and how far it may be trusted.
+"""The fit: each metric's loss as a function of the mixture, judged on held-out runs, with intervals and a noise floor.
 
-For every metric each surrogate predicts the runs of one fold from those of the others. The lowest out-of-fold RMSE
-wins, but the linear baseline stays unless it is beaten by `margin`. A metric has no skill where the winner cannot rank
-held-out runs: the proposal then keeps the prior. The interval is the finite-sample quantile of the out-of-fold
-residuals (split conformal style); with n runs it cannot promise more than n / (n + 1), and says so in `coverage`.
-
-A fold is drawn from the seed and the run ids, so the order of rows means nothing, and runs of the same mixture
-(replicates over seeds) share a fold: else a surrogate would be praised for remembering noise. The winner's own score is
-the best of three and so slightly flattering; nested folds would remove that at five times the cost. Chance passes too:
-of 100 swarms with shuffled losses each, 18 % counted as skilled at 12 runs, 9 % at 20, 2 % at 32 and at 64. One metric
-takes 0.08 s at 6 domains x 20 runs and 1.1 s at 17 x 512. Trained on 20-64 runs of the RegMix tables, the 95 %
-intervals cover 97-98 % of the held-out test mixtures.
+A metric has skill where its nested held-out predictions rank the runs better than chance does in 99 of 100 swarms
+(`chance_rank`), better than `min_skill`, and err less than the mean does; where it has none the search keeps the prior.
+choose.py says how surrogates are compared, intervals.py what the intervals promise.
 
 Shapes: R runs, C candidates, D domains, M metrics.
 """
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from redone_data.errors import RedoneError, did_you_mean
-from redone_data.mix.surrogates.base import Fitted
-from redone_data.mix.surrogates.linear import LinearSurrogate
+from redone_data.mix.choose import MetricRuns, choose, fold_of_runs, rows_of_mixtures
+from redone_data.mix.intervals import Interval, half_width_of, noise_floor
+from redone_data.mix.scores import chance_rank, r_squared, rmse, spearman
+from redone_data.mix.surrogates.base import NOTHING, Beside, Fitted
 from redone_data.mix.surrogates.named import surrogate_named
 from redone_data.mix.tables import Swarm
 from redone_data.mixture import Mixture
-from redone_data.rng import stream, stream_seed
 
 Floats = NDArray[np.float64]
-
-MIN_MIXTURES = 4  # below this, held-out scores say nothing
-REPLICATE_DECIMALS = 9
-CONSTANT = 1e-12  # a spread below this share of the values is rounding
 
 
 @dataclass(frozen=True)
@@ -104,8 +93,10 @@ class Prediction(NamedTuple):
 class Fit:
     """The chosen surrogate of each metric, fitted to all runs.
 
-    report: a row a metric, of the chosen surrogate. compared: a row a metric and surrogate, chosen or not.
-    held_out_RM: out-of-fold predictions of the chosen surrogates, rows and columns as in `swarm`.
+    report: a row a metric, of the chosen surrogate; its scores are nested. compared: a row a metric and surrogate,
+    chosen or not, by plain cross-validation.
+    held_out_RM: nested predictions of each run, rows and columns as in `swarm`.
+    fitted, intervals, noise: by metric. noise: standard deviation over seeds of one mixture; None: no replicates.
     """
 
     swarm: Swarm
@@ -115,6 +106,9 @@ class Fit:
     compared: tuple[FitRow, ...]
     held_out_RM: Floats
     fitted: dict[str, Fitted]
+    intervals: dict[str, Interval]
+    noise: dict[str, float | None]
+    beside: Mapping[str, Beside]
 
     @property
     def domains(self) -> tuple[str, ...]:
@@ -137,15 +131,52 @@ class Fit:
         """Each metric's predicted losses, a value a mixture, with the interval."""
         weights_CD = self.weights_of(mixtures)
         predictions: dict[str, Prediction] = {}
-        for row in self.report:
-            middle_C, half_width = self.fitted[row.metric].predict(weights_CD), row.half_width
-            predictions[row.metric] = Prediction(middle_C, middle_C - half_width, middle_C + half_width)
+        for metric in self.metrics:
+            middle_C, width_C = self.predict_weights(metric, weights_CD), self.half_width(metric, weights_CD)
+            predictions[metric] = Prediction(middle_C, middle_C - width_C, middle_C + width_C)
         return predictions
 
     def predict_weights(self, metric: str, weights_CD: Floats) -> Floats:
         """One metric's losses for rows of weights in the order of `domains`; the search's inner loop."""
         self._known(metric)
         return self.fitted[metric].predict(weights_CD)
+
+    def gradient(self, metric: str, weights_CD: Floats) -> Floats:
+        """C x D: how one metric's loss changes with each weight."""
+        self._known(metric)
+        return self.fitted[metric].gradient(weights_CD)
+
+    def half_width(self, metric: str, weights_CD: Floats) -> Floats:
+        """Half the interval of one metric at each mixture."""
+        self._known(metric)
+        return self.intervals[metric].at(weights_CD)
+
+    def spread(self, metric: str, weights_CD: Floats) -> Floats:
+        """Standard deviation of each prediction: the one whose normal interval is the calibrated one."""
+        normal = NormalDist().inv_cdf((1 + self.intervals[metric].coverage) / 2)
+        return self.half_width(metric, weights_CD) / normal
+
+    def on_runs(self, keep_R: NDArray[np.bool_]) -> "Fit":
+        """The same surrogates fitted to some of the runs; scores, intervals and noise stay those of all runs."""
+        swarm = replace(
+            self.swarm,
+            run_ids=tuple(run_id for run_id, keep in zip(self.swarm.run_ids, keep_R, strict=True) if keep),
+            weights_RD=self.swarm.weights_RD[keep_R],
+            losses_RM=self.swarm.losses_RM[keep_R],
+        )
+        fold_R = np.zeros(len(swarm.run_ids), dtype=np.int64)
+        fitted = {
+            row.metric: MetricRuns(
+                row.metric,
+                swarm.weights_RD,
+                swarm.losses(row.metric),
+                fold_R,
+                self.beside.get(row.metric, NOTHING),
+                self.seed,
+            ).fitted(row.surrogate)
+            for row in self.report
+        }
+        return replace(self, swarm=swarm, held_out_RM=self.held_out_RM[keep_R], fitted=fitted)
 
     def weights_of(self, mixtures: Sequence[Mixture]) -> Floats:
         """Mixtures as rows in the order of `domains`; a domain that a mixture lacks has weight zero."""
@@ -156,96 +187,40 @@ class Fit:
             raise RedoneError(f"metric '{metric}' was not measured by the swarm; {did_you_mean(metric, self.metrics)}")
 
 
-def fit(swarm: Swarm, config: FitConfig, seed: int) -> Fit:
-    """Compare the surrogates on held-out runs, choose one a metric, and fit it to all runs."""
+def fit(swarm: Swarm, config: FitConfig, seed: int, beside: Mapping[str, Beside] | None = None) -> Fit:
+    """Compare the surrogates on held-out runs, choose one a metric, and fit it to all runs.
+
+    beside: by metric, what is known beside the runs; columns of its arrays in the sorted order of the domains.
+    """
     swarm = swarm.in_order()
-    fold_R = fold_of_runs(swarm, config.folds, seed)
+    known = beside or {}
+    mixtures = rows_of_mixtures(swarm.weights_RD)
+    fold_R = fold_of_runs(swarm.run_ids, mixtures, config.folds, seed)
     names = config.surrogates if config.surrogate is None else (config.surrogate,)
+    least_rank = max(config.min_skill, chance_rank(len(mixtures)))
     compared: list[FitRow] = []
     report: list[FitRow] = []
     fitted: dict[str, Fitted] = {}
+    intervals: dict[str, Interval] = {}
     held_out_RM = np.empty_like(swarm.losses_RM)
     for column, metric in enumerate(swarm.metrics):
         losses_R = swarm.losses(metric)
-        held_out = {name: _held_out(swarm.weights_RD, losses_R, fold_R, name, metric, seed) for name in names}
-        rows = [_judged(metric, name, losses_R, held_out[name], config) for name in names]
-        chosen = _chosen(rows, config.margin)
-        compared += rows
-        report.append(chosen)
-        held_out_RM[:, column] = held_out[chosen.surrogate]
-        rng = stream(seed, "fit", metric, chosen.surrogate, "all")
-        fitted[metric] = surrogate_named(chosen.surrogate).fit(swarm.weights_RD, losses_R, rng)
-    return Fit(swarm, config, seed, tuple(report), tuple(compared), held_out_RM, fitted)
+        runs = MetricRuns(metric, swarm.weights_RD, losses_R, fold_R, known.get(metric, NOTHING), seed)
+        choice = choose(runs, names, config.margin)
+        judged = [(name, choice.held_out[name]) for name in names]
+        compared += [_judged(metric, name, losses_R, held_R, config.interval, least_rank) for name, held_R in judged]
+        report.append(_judged(metric, choice.chosen, losses_R, choice.nested_R, config.interval, least_rank))
+        held_out_RM[:, column] = choice.nested_R
+        fitted[metric] = choice.fitted
+        intervals[metric] = Interval(report[-1].half_width, report[-1].coverage)
+    noise = {metric: noise_floor(swarm.losses(metric), mixtures) for metric in swarm.metrics}
+    return Fit(swarm, config, seed, tuple(report), tuple(compared), held_out_RM, fitted, intervals, noise, known)
 
 
-def fold_of_runs(swarm: Swarm, folds: int, seed: int) -> NDArray[np.int64]:
-    """The fold of each run: from the seed and the run ids alone, the same for runs of the same mixture."""
-    groups: dict[tuple[float, ...], list[int]] = {}
-    for run, weights_D in enumerate(np.round(swarm.weights_RD, REPLICATE_DECIMALS)):
-        groups.setdefault(tuple(weights_D.tolist()), []).append(run)
-    if len(groups) < MIN_MIXTURES:
-        raise RedoneError(
-            f"the swarm has {len(groups)} different mixtures; at least {MIN_MIXTURES} are needed to hold runs out "
-            "(raise design.runs, or loosen the caps by more epochs)"
-        )
-    shuffled = sorted(groups.values(), key=lambda runs: stream_seed(seed, "fold", min(swarm.run_ids[r] for r in runs)))
-    fold_R = np.empty(len(swarm.run_ids), dtype=np.int64)
-    for position, runs in enumerate(shuffled):
-        fold_R[runs] = position % min(folds, len(groups))
-    return fold_R
-
-
-def spearman(predicted_R: Floats, measured_R: Floats) -> float:
-    """Rank correlation; 0 where either side is constant, for a constant ranks nothing."""
-    if _constant(predicted_R) or _constant(measured_R):
-        return 0.0
-    from scipy.stats import rankdata  # half a second, and every command reads recipes
-
-    return float(np.corrcoef(rankdata(predicted_R), rankdata(measured_R))[0, 1])
-
-
-def half_width_of(residuals_R: Floats, interval: float) -> tuple[float, float]:
-    """The finite-sample quantile of absolute residuals, and the coverage it can promise.
-
-    The ceil((n + 1) * interval)-th smallest of n; where n is too small for that to exist, the largest.
-
-    >>> half_width_of(np.arange(1.0, 100.0), 0.95)
-    (95.0, 0.95)
-    >>> half_width_of(np.array([1.0, -3.0, 2.0]), 0.95)
-    (3.0, 0.75)
-    """
-    count = len(residuals_R)
-    rank = math.ceil((count + 1) * interval - 1e-9)
-    width = float(np.sort(np.abs(residuals_R))[min(rank, count) - 1])
-    return width, interval if rank <= count else count / (count + 1)
-
-
-def _held_out(
-    weights_RD: Floats, losses_R: Floats, fold_R: NDArray[np.int64], name: str, metric: str, seed: int
-) -> Floats:
-    prediction_R = np.empty_like(losses_R)
-    for fold in range(int(fold_R.max()) + 1):
-        out_R = fold_R == fold
-        rng = stream(seed, "fit", metric, name, fold)
-        model = surrogate_named(name).fit(weights_RD[~out_R], losses_R[~out_R], rng)
-        prediction_R[out_R] = model.predict(weights_RD[out_R])
-    return prediction_R
-
-
-def _judged(metric: str, name: str, losses_R: Floats, predicted_R: Floats, config: FitConfig) -> FitRow:
-    residuals_R = losses_R - predicted_R
-    rank = spearman(predicted_R, losses_R)
-    r2 = 0.0 if _constant(losses_R) else 1 - float((residuals_R**2).mean() / losses_R.var())
-    width, coverage = half_width_of(residuals_R, config.interval)
-    rmse = float(np.sqrt((residuals_R**2).mean()))
-    return FitRow(metric, name, rank, r2, rmse, width, coverage, skilled=rank >= config.min_skill and r2 > 0)
-
-
-def _chosen(rows: list[FitRow], margin: float) -> FitRow:
-    best = min(rows, key=lambda row: row.rmse)
-    baseline = next((row for row in rows if row.surrogate == LinearSurrogate.name), best)
-    return best if best.rmse < (1 - margin) * baseline.rmse else baseline
-
-
-def _constant(values: Floats) -> bool:
-    return bool(np.ptp(values) <= CONSTANT * max(1.0, float(np.abs(values).max())))
+def _judged(
+    metric: str, name: str, losses_R: Floats, predicted_R: Floats, interval: float, least_rank: float
+) -> FitRow:
+    rank, r2 = spearman(predicted_R, losses_R), r_squared(predicted_R, losses_R)
+    width, coverage = half_width_of(losses_R - predicted_R, interval)
+    skilled = rank >= least_rank and r2 > 0
+    return FitRow(metric, name, rank, r2, rmse(predicted_R, losses_R), width, coverage, skilled)
