@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from redone_data.errors import RedoneError
+from redone_data.mix.intervals import growth
 from redone_data.mix.scores import rmse
 from redone_data.mix.surrogates.base import Beside, Fitted
 from redone_data.mix.surrogates.linear import LinearSurrogate
@@ -32,6 +33,7 @@ Rows = NDArray[np.int64]
 
 MIN_MIXTURES = 4  # below this, held-out scores say nothing
 REPLICATE_DECIMALS = 9
+RACE = 1.5  # a surrogate that errs so many times more than the best has lost: nested fits of it would change nothing
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,12 +65,14 @@ class Choice:
     chosen: the surrogate, and `fitted` is it on all runs.
     nested_R: predictions of each run by a surrogate that was chosen and fitted without its fold.
     held_out: of every surrogate, predictions of each run by a fit without its fold.
+    growth: the error of `fitted` as a share of that of the fits without a fold.
     """
 
     chosen: str
     fitted: Fitted
     nested_R: Floats
     held_out: dict[str, Floats]
+    growth: float
 
 
 def choose(runs: MetricRuns, names: Sequence[str], margin: float) -> Choice:
@@ -78,19 +82,18 @@ def choose(runs: MetricRuns, names: Sequence[str], margin: float) -> Choice:
         for fold in range(runs.folds):
             out_R = runs.fold_R == fold
             held_out[name][out_R] = runs.fitted(name, (fold,)).predict(runs.weights_RD[out_R])
-    chosen = _lowest({name: rmse(held_out[name], runs.losses_R) for name in names}, margin)
-    nested_R = held_out[chosen] if len(names) == 1 else _nested(runs, names, margin, held_out)
-    return Choice(chosen, runs.fitted(chosen), nested_R, held_out)
-
-
-def _nested(runs: MetricRuns, names: Sequence[str], margin: float, held_out: dict[str, Floats]) -> Floats:
-    inner = {name: _without_pairs(runs, name) for name in names}
+    errors = {name: rmse(held_out[name], runs.losses_R) for name in names}
+    chosen = _lowest(errors, margin)
+    racing = [name for name in names if name == LinearSurrogate.name or errors[name] <= RACE * errors[chosen]]
+    inner = {name: _without_pairs(runs, name) for name in racing}
     nested_R = np.empty_like(runs.losses_R)
     for fold in range(runs.folds):
         out_R = runs.fold_R == fold
-        errors = {name: rmse(inner[name][fold, ~out_R], runs.losses_R[~out_R]) for name in names}
-        nested_R[out_R] = held_out[_lowest(errors, margin)][out_R]
-    return nested_R
+        without = {name: rmse(inner[name][fold, ~out_R], runs.losses_R[~out_R]) for name in racing}
+        nested_R[out_R] = held_out[_lowest(without, margin)][out_R]
+    pair_errors = (inner[chosen] - runs.losses_R)[np.isfinite(inner[chosen])]
+    shrinks = growth(held_out[chosen] - runs.losses_R, pair_errors, runs.folds)
+    return Choice(chosen, runs.fitted(chosen), nested_R, held_out, shrinks)
 
 
 def _without_pairs(runs: MetricRuns, name: str) -> Floats:

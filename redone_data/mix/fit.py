@@ -7,8 +7,13 @@ choose.py says how surrogates are compared, intervals.py what the intervals prom
 Shapes: R runs, C candidates, D domains, M metrics.
 """
 
+import os
+import pickle
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import repeat
+from multiprocessing import get_context
 from statistics import NormalDist
 from typing import NamedTuple
 
@@ -16,13 +21,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from redone_data.errors import RedoneError, did_you_mean
-from redone_data.mix.choose import MetricRuns, choose, fold_of_runs, rows_of_mixtures
-from redone_data.mix.intervals import Interval, half_width_of, noise_floor
+from redone_data.mix.choose import Choice, MetricRuns, choose, fold_of_runs, rows_of_mixtures
+from redone_data.mix.intervals import Interval, noise_floor
 from redone_data.mix.scores import chance_rank, r_squared, rmse, spearman
 from redone_data.mix.surrogates.base import NOTHING, Beside, Fitted
 from redone_data.mix.surrogates.named import surrogate_named
 from redone_data.mix.tables import Swarm
 from redone_data.mixture import Mixture
+from redone_data.processes import end_with
 
 Floats = NDArray[np.float64]
 
@@ -53,7 +59,10 @@ class FitConfig:
             surrogate_named(name)
         rules = (
             (len(set(self.surrogates)) == len(self.surrogates), f"fit.surrogates names one twice: {self.surrogates}"),
-            (self.folds >= 2, f"fit.folds is {self.folds}; at least 2 are needed to hold runs out"),
+            (
+                self.folds >= 3,
+                f"fit.folds is {self.folds}; at least 3 are needed to choose and to judge",
+            ),
             (0 <= self.min_skill < 1, f"fit.min_skill is {self.min_skill}; it lies between 0 and 1"),
             (0 < self.interval < 1, f"fit.interval is {self.interval}; it lies between 0 and 1"),
             (0 <= self.margin < 1, f"fit.margin is {self.margin}; it lies between 0 and 1"),
@@ -67,8 +76,8 @@ class FitConfig:
 class FitRow:
     """One metric under one surrogate, on held-out runs; losses in the metric's own unit.
 
-    coverage: what the half-width promises: the interval asked for, or n / (n + 1) where n runs cannot promise it (the
-    half-width is then the largest residual).
+    half_width: median over the runs; `Fit.half_width` has that of any mixture.
+    coverage: what it promises: the interval asked for, or n / (n + 1) where n runs cannot promise it.
     """
 
     metric: str
@@ -149,7 +158,7 @@ class Fit:
     def half_width(self, metric: str, weights_CD: Floats) -> Floats:
         """Half the interval of one metric at each mixture."""
         self._known(metric)
-        return self.intervals[metric].at(weights_CD)
+        return self.intervals[metric].at(weights_CD, self.fitted[metric].predict(weights_CD))
 
     def spread(self, metric: str, weights_CD: Floats) -> Floats:
         """Standard deviation of each prediction: the one whose normal interval is the calibrated one."""
@@ -187,40 +196,73 @@ class Fit:
             raise RedoneError(f"metric '{metric}' was not measured by the swarm; {did_you_mean(metric, self.metrics)}")
 
 
-def fit(swarm: Swarm, config: FitConfig, seed: int, beside: Mapping[str, Beside] | None = None) -> Fit:
+def fit(
+    swarm: Swarm, config: FitConfig, seed: int, beside: Mapping[str, Beside] | None = None, *, workers: int = 1
+) -> Fit:
     """Compare the surrogates on held-out runs, choose one a metric, and fit it to all runs.
 
     beside: by metric, what is known beside the runs; columns of its arrays in the sorted order of the domains.
+    workers: processes that share the metrics; the result does not depend on them. A script that asks for more than one
+        needs the usual `if __name__ == "__main__"`.
     """
     swarm = swarm.in_order()
     known = beside or {}
     mixtures = rows_of_mixtures(swarm.weights_RD)
     fold_R = fold_of_runs(swarm.run_ids, mixtures, config.folds, seed)
     names = config.surrogates if config.surrogate is None else (config.surrogate,)
+    tasks = [
+        MetricRuns(metric, swarm.weights_RD, swarm.losses(metric), fold_R, known.get(metric, NOTHING), seed)
+        for metric in swarm.metrics
+    ]
+    choices = _choices(tasks, names, config.margin, workers)
     least_rank = max(config.min_skill, chance_rank(len(mixtures)))
-    compared: list[FitRow] = []
-    report: list[FitRow] = []
-    fitted: dict[str, Fitted] = {}
-    intervals: dict[str, Interval] = {}
-    held_out_RM = np.empty_like(swarm.losses_RM)
-    for column, metric in enumerate(swarm.metrics):
-        losses_R = swarm.losses(metric)
-        runs = MetricRuns(metric, swarm.weights_RD, losses_R, fold_R, known.get(metric, NOTHING), seed)
-        choice = choose(runs, names, config.margin)
-        judged = [(name, choice.held_out[name]) for name in names]
-        compared += [_judged(metric, name, losses_R, held_R, config.interval, least_rank) for name, held_R in judged]
-        report.append(_judged(metric, choice.chosen, losses_R, choice.nested_R, config.interval, least_rank))
-        held_out_RM[:, column] = choice.nested_R
-        fitted[metric] = choice.fitted
-        intervals[metric] = Interval(report[-1].half_width, report[-1].coverage)
-    noise = {metric: noise_floor(swarm.losses(metric), mixtures) for metric in swarm.metrics}
-    return Fit(swarm, config, seed, tuple(report), tuple(compared), held_out_RM, fitted, intervals, noise, known)
+    report, compared, intervals = [], [], {}
+    for runs, choice in zip(tasks, choices, strict=True):
+        for name in names:
+            plain = _interval(runs, choice.held_out[name], len(mixtures), config.interval)
+            compared.append(_judged(runs, name, choice.held_out[name], plain, least_rank))
+        chosen = _interval(runs, choice.nested_R, len(mixtures), config.interval, choice.growth)
+        report.append(_judged(runs, choice.chosen, choice.nested_R, chosen, least_rank))
+        intervals[runs.metric] = chosen
+    return Fit(
+        swarm=swarm,
+        config=config,
+        seed=seed,
+        report=tuple(report),
+        compared=tuple(compared),
+        held_out_RM=np.stack([choice.nested_R for choice in choices], axis=1),
+        fitted={runs.metric: choice.fitted for runs, choice in zip(tasks, choices, strict=True)},
+        intervals=intervals,
+        noise={metric: noise_floor(swarm.losses(metric), mixtures) for metric in swarm.metrics},
+        beside=known,
+    )
 
 
-def _judged(
-    metric: str, name: str, losses_R: Floats, predicted_R: Floats, interval: float, least_rank: float
-) -> FitRow:
-    rank, r2 = spearman(predicted_R, losses_R), r_squared(predicted_R, losses_R)
-    width, coverage = half_width_of(losses_R - predicted_R, interval)
+def _choices(tasks: Sequence[MetricRuns], names: Sequence[str], margin: float, workers: int) -> list[Choice]:
+    workers = min(workers, len(tasks))
+    if workers < 2 or not _can_be_sent(tasks):
+        return [choose(runs, names, margin) for runs in tasks]
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=end_with, initargs=(os.getpid(),))
+    with pool:
+        return list(pool.map(choose, tasks, repeat(names), repeat(margin)))
+
+
+def _can_be_sent(tasks: Sequence[MetricRuns]) -> bool:
+    # What lies beside the runs may hold a function of this process.
+    try:
+        pickle.dumps([runs.beside for runs in tasks])
+    except (pickle.PicklingError, AttributeError, TypeError):
+        return False
+    return True
+
+
+def _interval(runs: MetricRuns, predicted_R: Floats, mixtures: int, interval: float, shrinks: float = 1.0) -> Interval:
+    return Interval.of(runs.weights_RD, predicted_R, runs.losses_R, runs.fold_R, mixtures, interval, shrinks)
+
+
+def _judged(runs: MetricRuns, name: str, predicted_R: Floats, interval: Interval, least_rank: float) -> FitRow:
+    rank, r2 = spearman(predicted_R, runs.losses_R), r_squared(predicted_R, runs.losses_R)
+    half_width = float(np.median(interval.at(runs.weights_RD, predicted_R)))
+    error = rmse(predicted_R, runs.losses_R)
     skilled = rank >= least_rank and r2 > 0
-    return FitRow(metric, name, rank, r2, rmse(predicted_R, losses_R), width, coverage, skilled)
+    return FitRow(runs.metric, name, rank, r2, error, half_width, interval.coverage, skilled)
