@@ -64,7 +64,7 @@ class Run:
     tokenizer: Output | None = None
     pool: Output | None = None
     runs: tuple[ProxyRun, ...] = ()
-    swarm: Output | None = None
+    swarms: tuple[Output, ...] = ()
     fitted: Output | None = None
     searched: Output | None = None
     validation: Output | None = None
@@ -194,7 +194,7 @@ class Run:
 
     def _swarm(self) -> None:
         if self.runs:
-            self.swarm = self.engine.run(self._swarm_step(SwarmStep, self.runs))
+            self.swarms = (self.engine.run(self._swarm_step(SwarmStep, self.runs)),)
 
     def _swarm_step(self, kind: type[SwarmStep], runs: tuple[ProxyRun, ...]) -> SwarmStep:
         pool, tokenizer = _made(self.pool), _made(self.tokenizer)
@@ -202,13 +202,13 @@ class Run:
         return kind(pool, tokenizer, runs, self.mix.swarm, self.limits.budget, seed)
 
     def _fit(self) -> None:
-        if self.swarm is not None:
-            self.fitted = self.engine.run(FitStep(self.swarm, self.mix, self.recipe.seed))
+        if self.swarms:
+            self.fitted = self.engine.run(FitStep(self.swarms, self.mix, self.recipe.seed))
 
     def _search(self) -> None:
-        if self.swarm is not None:
+        if self.swarms:
             mix, seed = self.mix, self.recipe.seed
-            self.searched = self.engine.run(SearchStep(self.swarm, _made(self.fitted), self.limits, mix, seed))
+            self.searched = self.engine.run(SearchStep(self.swarms, _made(self.fitted), self.limits, mix, seed))
 
     def _validate(self) -> None:
         recipe, mix = self.recipe, self.mix
@@ -309,7 +309,7 @@ class Run:
     def _manifest(self) -> dict[str, Any]:
         made = self.curation
         outputs = [*self.reads, *_made(made.attributes).outputs, made.ledger, self.kept, self.tokenizer]
-        outputs += [self.pool, self.swarm, self.fitted, self.searched, self.validation]
+        outputs += [self.pool, *self.swarms, self.fitted, self.searched, self.validation]
         outputs += [output for chosen in self.samples.values() for output in (chosen.plan, chosen.shards)]
         inputs = [
             {

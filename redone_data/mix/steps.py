@@ -1,6 +1,6 @@
 """Fit and search as steps of a run: from a trained swarm to the weights that are predicted best."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,19 @@ from redone_data.manifest import atomic, write_json
 from redone_data.mix.config import MixConfig
 from redone_data.mix.fit import Fit, fit
 from redone_data.mix.limits import OBJECTIVE, PRIOR, PROPOSAL, Limits
+from redone_data.mix.rounds import together
 from redone_data.mix.search import Objective, search
 from redone_data.mix.swarm import trained
 from redone_data.mixture import Mixture
 
 
-def _fitted(swarm: Output, config: MixConfig, seed: int) -> Fit:
-    return fit(trained(swarm.folder), config.fit, seed)
+def _fitted(swarms: Sequence[Output], config: MixConfig, seed: int) -> Fit:
+    return fit(together([trained(swarm.folder) for swarm in swarms]), config.fit, seed)
+
+
+def swarm_inputs(swarms: Sequence[Output]) -> dict[str, str]:
+    """Label -> fingerprint of each swarm, first to last."""
+    return {f"swarm {number}": swarm.fingerprint for number, swarm in enumerate(swarms)}
 
 
 @dataclass(frozen=True)
@@ -29,7 +35,7 @@ class FitStep(Step):
     name = "fit"
     VERSION = 1
 
-    swarm: Output
+    swarms: tuple[Output, ...]
     mix: MixConfig
     seed: int
 
@@ -37,13 +43,13 @@ class FitStep(Step):
         return {"fit": plain(self.mix.fit), "seed": self.seed}
 
     def inputs(self) -> dict[str, str]:
-        return {"swarm": self.swarm.fingerprint}
+        return swarm_inputs(self.swarms)
 
     def tasks(self) -> list[None]:
         return [None]
 
     def run(self, task: None, index: int, folder: Path) -> dict[str, Any]:
-        fitted = _fitted(self.swarm, self.mix, self.seed)
+        fitted = _fitted(self.swarms, self.mix, self.seed)
         rows = {"report": [asdict(row) for row in fitted.report], "compared": [asdict(row) for row in fitted.compared]}
         write_json(folder / "fit.json", rows)
         swarm = fitted.swarm
@@ -67,7 +73,7 @@ class SearchStep(Step):
     name = "search"
     VERSION = 1
 
-    swarm: Output
+    swarms: tuple[Output, ...]
     fitted: Output
     limits: Limits
     mix: MixConfig
@@ -84,13 +90,13 @@ class SearchStep(Step):
         }
 
     def inputs(self) -> dict[str, str]:
-        return {"swarm": self.swarm.fingerprint, "fit": self.fitted.fingerprint}
+        return {**swarm_inputs(self.swarms), "fit": self.fitted.fingerprint}
 
     def tasks(self) -> list[None]:
         return [None]
 
     def run(self, task: None, index: int, folder: Path) -> dict[str, Any]:
-        fitted = _fitted(self.swarm, self.mix, self.seed)
+        fitted = _fitted(self.swarms, self.mix, self.seed)
         wanted = self.mix.objective(tuple(self.limits.tokens))
         skilled = {metric: weight for metric, weight in wanted.items() if fitted.has_skill([metric])}
         baselines = self.limits.baselines()
