@@ -30,8 +30,8 @@ from redone_data.mix.finalists import best_measured_run, finalists
 from redone_data.mix.fit import FitRow
 from redone_data.mix.limits import Limits
 from redone_data.mix.proposal import Proposal
-from redone_data.mix.rounds import design_runs, together
-from redone_data.mix.steps import FitStep, SearchStep
+from redone_data.mix.rounds import RoundStep, design_runs, proxies, together
+from redone_data.mix.steps import FitStep, SearchStep, planned_mixtures
 from redone_data.mix.swarm import ProxyRun, SwarmConfig, SwarmStep, trained
 from redone_data.mix.validate import Evidence, measure
 from redone_data.mixture import Mixture
@@ -51,6 +51,7 @@ MANIFEST_SCHEMA_VERSION = 1
 TIMINGS = "timings.json"
 REPORT = "report.html"
 T = TypeVar("T")
+AnySwarm = TypeVar("AnySwarm", bound=SwarmStep)
 LOCK = ".lock"
 
 
@@ -69,6 +70,8 @@ class Run:
     pool: Output | None = None
     runs: tuple[ProxyRun, ...] = ()
     swarms: tuple[Output, ...] = ()
+    round: int = 0
+    fits: list[Output] = field(default_factory=list)
     fitted: Output | None = None
     searched: Output | None = None
     validations: dict[str, Output] = field(default_factory=dict)
@@ -193,20 +196,36 @@ class Run:
                     f"domain '{without[0]}' has no validation documents to measure proxies on; "
                     "raise curate.validation.fraction or min_documents, or set mix.weights"
                 )
-            self.runs = design_runs(self.limits, self.mix, self.recipe.seed)
+            targets = self.mix.objective(tuple(self.limits.tokens))
+            self.runs = design_runs(self.limits, self.mix.design, targets, self.recipe.seed)
 
     def _swarm(self) -> None:
-        if self.runs:
-            self.swarms = (self.engine.run(self._swarm_step(SwarmStep, self.runs)),)
+        """The designed runs, then the batches that the fit of the runs before asks for."""
+        if not self.runs:
+            return
+        self.swarms = (self.engine.run(self._swarm_step(SwarmStep, self.runs)),)
+        for number in range(1, self.mix.rounds.max + 1):
+            self._fit()
+            mixtures = planned_mixtures(_made(self.fitted))
+            if not mixtures:
+                break
+            batch = proxies(mixtures, len(self.runs), self.recipe.seed)
+            self.swarms += (self.engine.run(replace(self._swarm_step(RoundStep, batch), number=number)),)
+            self.runs += batch
+            self.round = number
 
-    def _swarm_step(self, kind: type[SwarmStep], runs: tuple[ProxyRun, ...]) -> SwarmStep:
+    def _swarm_step(self, kind: type[AnySwarm], runs: tuple[ProxyRun, ...]) -> AnySwarm:
         pool, tokenizer = _made(self.pool), _made(self.tokenizer)
         seed = stream_seed(self.recipe.seed, "swarm") >> 33
         return kind(pool, tokenizer, runs, self.mix.swarm, self.limits.budget, seed)
 
     def _fit(self) -> None:
+        """The fit of all runs so far; the last one is the run's."""
         if self.swarms:
-            self.fitted = self.engine.run(FitStep(self.swarms, self.mix, self.recipe.seed))
+            earlier = self.fits[self.round - 1] if self.round else None
+            step = FitStep(self.swarms, self.limits, self.mix, self.recipe.seed, earlier, self.round)
+            self.fits[self.round :] = [self.engine.run(step)]
+            self.fitted = self.fits[-1]
 
     def _search(self) -> None:
         if self.swarms:
@@ -318,7 +337,11 @@ class Run:
     def _manifest(self) -> dict[str, Any]:
         made = self.curation
         outputs = [*self.reads, *_made(made.attributes).outputs, made.ledger, self.kept, self.tokenizer]
+<<<<<<< HEAD
         outputs += [self.pool, *self.swarms, self.fitted, self.searched, *self.validations.values()]
+=======
+        outputs += [self.pool, *self.swarms, *self.fits, self.searched, self.validation]
+>>>>>>> h/rounds
         outputs += [output for chosen in self.samples.values() for output in (chosen.plan, chosen.shards)]
         inputs = [
             {
