@@ -8,6 +8,7 @@ from redone_data.mix.constraints import Bound, Group, Trust, parts_of
 from redone_data.mix.design import DesignConfig
 from redone_data.mix.fit import FitConfig
 from redone_data.mix.front import Retention
+from redone_data.mix.rounds import RoundsConfig
 from redone_data.mix.search import SearchConfig
 from redone_data.mix.swarm import SwarmConfig
 from redone_data.mixture import Mixture
@@ -43,6 +44,7 @@ class MixConfig:
     bounds: dict[str, Bound] = field(default_factory=dict, metadata={"help": "least and greatest share of a domain"})
     trust: Trust = field(default_factory=Trust)
     design: DesignConfig = field(default_factory=DesignConfig)
+    rounds: RoundsConfig = field(default_factory=RoundsConfig)
     swarm: SwarmConfig = field(default_factory=SwarmConfig)
     fit: FitConfig = field(default_factory=FitConfig)
     search: SearchConfig = field(default_factory=SearchConfig)
