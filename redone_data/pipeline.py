@@ -24,15 +24,15 @@ from redone_data.engine import Engine, Output, Progress, Silent
 from redone_data.errors import RedoneError
 from redone_data.manifest import ASIDES, MANIFEST, atomic, digest, link, read_json, write_json
 from redone_data.mix.config import MixConfig
+from redone_data.mix.constraints import Constraints
 from redone_data.mix.decide import fixed_proposal, propose
-from redone_data.mix.design import Floats, capped_rows, caps_of
-from redone_data.mix.finalists import best_measured_run, finalists
-from redone_data.mix.fit import FitRow
+from redone_data.mix.finalists import finalists
+from redone_data.mix.found import Found
 from redone_data.mix.limits import Limits
 from redone_data.mix.proposal import Proposal
-from redone_data.mix.rounds import RoundStep, design_runs, proxies, together
+from redone_data.mix.rounds import RoundStep, design_runs, proxies
 from redone_data.mix.steps import FitStep, SearchStep, planned_mixtures
-from redone_data.mix.swarm import ProxyRun, SwarmConfig, SwarmStep, trained
+from redone_data.mix.swarm import ProxyRun, SwarmConfig, SwarmStep
 from redone_data.mix.validate import Evidence, measure
 from redone_data.mixture import Mixture
 from redone_data.recipe import LoadedRecipe
@@ -236,24 +236,18 @@ class Run:
         if self.searched is None:
             self.proposal = self._fixed()
             return
-        recipe, mix, limits, fitted = self.recipe, self.mix, self.limits, _made(self.fitted).folder
-        found = read_json(self.searched.folder / "search.json")
-        report = [FitRow(**row) for row in read_json(fitted / "fit.json")["report"]]
-        wanted = mix.objective(tuple(limits.tokens))
-        best_run = best_measured_run(together([trained(s.folder) for s in self.swarms]), wanted, self._within, fitted)
-        entrants = finalists(found, limits.baselines(), best_run, mix.validate.finalists)
-        self.evidence = measure(entrants, mix.validate, mix.swarm, wanted, self._within, self._train, recipe.seed)
-        self.proposal = propose(limits, mix, recipe.seed, found, report, self.evidence)
+        mix, limits, seed = self.mix, self.limits, self.recipe.seed
+        found = Found.read(self.swarms, _made(self.fitted).folder, self.searched.folder)
+        wanted, allowed = mix.objective(tuple(limits.tokens)), Constraints.of(mix, limits)
+        best_run = found.best_run(wanted, allowed)
+        entrants = finalists(found.searched, limits.baselines(), best_run, mix.validate.finalists)
+        self.evidence = measure(entrants, mix.validate, mix.swarm, wanted, allowed, self._train, seed)
+        self.proposal = propose(found, self.evidence, limits, mix, allowed, seed)
 
     def _train(self, kind: type[SwarmStep], runs: tuple[ProxyRun, ...], swarm: SwarmConfig) -> Output:
         output = self.engine.run(replace(self._swarm_step(kind, runs), swarm=swarm))
         self.validations[kind.name] = output
         return output
-
-    def _within(self, weights_CD: Floats) -> Floats:
-        """Mixtures brought inside the caps."""
-        caps = self.limits.max_weights
-        return capped_rows(weights_CD, caps_of(tuple(sorted(caps)), caps))
 
     def _fixed(self) -> Proposal:
         mix, domains = self.mix, tuple(self.limits.tokens)
@@ -337,11 +331,7 @@ class Run:
     def _manifest(self) -> dict[str, Any]:
         made = self.curation
         outputs = [*self.reads, *_made(made.attributes).outputs, made.ledger, self.kept, self.tokenizer]
-<<<<<<< HEAD
-        outputs += [self.pool, *self.swarms, self.fitted, self.searched, *self.validations.values()]
-=======
-        outputs += [self.pool, *self.swarms, *self.fits, self.searched, self.validation]
->>>>>>> h/rounds
+        outputs += [self.pool, *self.swarms, *self.fits, self.searched, *self.validations.values()]
         outputs += [output for chosen in self.samples.values() for output in (chosen.plan, chosen.shards)]
         inputs = [
             {

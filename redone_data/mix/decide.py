@@ -7,9 +7,12 @@ by more than the noise. No word of it rests on seeds that had a part in the choi
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from redone_data.mix.config import MixConfig
+from redone_data.mix.constraints import Constraints
 from redone_data.mix.finalists import Finalist
-from redone_data.mix.fit import FitRow
+from redone_data.mix.found import Found
 from redone_data.mix.limits import OBJECTIVE, PRIOR, UNIFORM, Limits
 from redone_data.mix.measured import Measurement, scale_of
 from redone_data.mix.proposal import Difference, FrontPoint, MetricRecord, Proposal, Uncapped
@@ -18,14 +21,14 @@ from redone_data.mixture import Mixture
 
 
 def propose(
-    limits: Limits, mix: MixConfig, seed: int, found: Mapping[str, Any], report: Sequence[FitRow], evidence: Evidence
+    found: Found, evidence: Evidence, limits: Limits, mix: MixConfig, allowed: Constraints, seed: int
 ) -> Proposal:
-    """The recommendation and its evidence. found: search.json. report: how each metric was predicted."""
-    differences = evidence.differences()
-    recommended, decision = _decide(found, evidence, differences)
+    """The recommendation and its evidence."""
+    searched, differences = found.searched, evidence.differences()
+    recommended, decision = _decide(searched, evidence, differences)
     by_name = {item.name: item for item in evidence.entrants}
     mixture = by_name[recommended].mixture
-    uncapped = found.get("uncapped")
+    uncapped = searched.get("uncapped")
     return Proposal(
         weights=dict(mixture),
         prior=dict(by_name[PRIOR].mixture),
@@ -33,13 +36,13 @@ def propose(
         epochs=limits.epochs(mixture),
         seed=seed,
         decision=decision,
-        metrics={metric: _record(metric, by_name, recommended, evidence) for metric in found["predicted"][PRIOR]},
-        surrogates={row.metric: row.surrogate for row in report},
-        skill=tuple(report),
+        metrics={metric: _record(metric, by_name, recommended, evidence) for metric in searched["predicted"][PRIOR]},
+        surrogates={row.metric: row.surrogate for row in found.report},
+        skill=found.report,
         objective=mix.objective(tuple(limits.tokens)),
-        nearest_run_distance=found["nearest_run_distance"],
-        binding_caps=tuple(found["binding_caps"]),
-        binding=tuple(found.get("binding", ())),
+        nearest_run_distance=found.nearest_run_distance(mixture),
+        binding_caps=limits.binding(mixture),
+        binding=allowed.binding(np.array([mixture[name] for name in allowed.domains])),
         scale=scale_of(mix.swarm),
         seeds=evidence.seeds,
         recommended=recommended,
@@ -47,10 +50,11 @@ def propose(
         neighbours=tuple(evidence.candidate(item) for item in evidence.neighbours),
         differences=differences,
         diverged=evidence.diverged,
-        front=tuple(FrontPoint(**point) for point in found.get("front", ())),
+        front=tuple(FrontPoint(**point) for point in searched.get("front", ())),
         uncapped=None if uncapped is None else Uncapped(**uncapped),
-        optimism=found.get("optimism"),
-        noise=dict(found.get("noise") or {}),
+        optimism=searched.get("optimism"),
+        noise=dict(searched.get("noise") or {}),
+        rounds=found.rounds,
     )
 
 

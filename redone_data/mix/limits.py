@@ -6,6 +6,7 @@ from redone_data.mix.design import capped
 from redone_data.mixture import Mixture
 
 OBJECTIVE = "objective"
+BINDING_TOLERANCE = 1e-6
 PROPOSAL, PRIOR, UNIFORM = "proposal", "prior", "uniform"
 
 
@@ -34,6 +35,11 @@ class Limits:
         """The prior and the uniform mixture as they can be trained: within the caps."""
         names = tuple(self.tokens)
         return {PRIOR: capped(self.prior, self.max_weights), UNIFORM: capped(Mixture.uniform(names), self.max_weights)}
+
+    def binding(self, mixture: Mixture) -> tuple[str, ...]:
+        """Domains that would have more weight if there were more of them."""
+        caps = self.max_weights
+        return tuple(name for name, cap in caps.items() if 0 < cap < 1 and mixture[name] >= cap - BINDING_TOLERANCE)
 
     def epochs(self, mixture: Mixture) -> dict[str, float]:
         return {name: mixture[name] * epochs for name, epochs in self.epochs_at_one.items()}

@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 
 from redone_data.engine import Output
 from redone_data.mix.config import ScaleConfig, ValidateConfig
-from redone_data.mix.finalists import Finalist, Project, neighbours
+from redone_data.mix.constraints import Constraints
+from redone_data.mix.finalists import Finalist, neighbours
 from redone_data.mix.limits import OBJECTIVE, PRIOR, UNIFORM
 from redone_data.mix.measured import Measurement, scale_of
 from redone_data.mix.paired import Losses, Noise, mean_difference, shared_seeds
@@ -153,7 +154,7 @@ def measure(
     config: ValidateConfig,
     swarm: SwarmConfig,
     wanted: Mapping[str, float],
-    project: Project,
+    allowed: Constraints,
     train: Train,
     seed: int,
 ) -> Evidence:
@@ -173,7 +174,7 @@ def measure(
     choosing = measured(ChoosingStep, entrants, config.seeds, config.proxy) if len(contenders) > 1 else None
     chosen = chosen_of(entrants, choosing)
     compared = [item for item in entrants if item.kind == "baseline" or item is chosen]
-    near = () if chosen is None else neighbours(chosen.mixture, project, config.neighbours, seed)
+    near = () if chosen is None else neighbours(chosen.mixture, allowed, config.neighbours, seed)
     fresh = measured(ValidationStep, [*compared, *near], config.fresh_seeds, config.proxy)
     target = None if config.target is None else measured(TargetStep, compared, config.fresh_seeds, config.target)
     seeds = tuple(dict.fromkeys(run.seed for run in validation_runs(compared, FRESH, config.fresh_seeds, seed)))
