@@ -26,7 +26,7 @@ from redone_data.manifest import ASIDES, MANIFEST, atomic, digest, link, read_js
 from redone_data.mix.config import MixConfig
 from redone_data.mix.constraints import Constraints
 from redone_data.mix.decide import fixed_proposal, propose
-from redone_data.mix.finalists import finalists
+from redone_data.mix.entrants import finalists
 from redone_data.mix.found import Found
 from redone_data.mix.limits import Limits
 from redone_data.mix.proposal import Proposal

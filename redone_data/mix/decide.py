@@ -11,7 +11,7 @@ import numpy as np
 
 from redone_data.mix.config import MixConfig
 from redone_data.mix.constraints import Constraints
-from redone_data.mix.finalists import Finalist
+from redone_data.mix.entrants import Finalist
 from redone_data.mix.found import Found
 from redone_data.mix.limits import OBJECTIVE, PRIOR, UNIFORM, Limits
 from redone_data.mix.measured import Measurement, scale_of

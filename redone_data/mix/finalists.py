@@ -1,97 +1,56 @@
-"""Which mixtures are trained to be compared: the search's finalists, the best measured run, prior and uniform weights.
+"""Which mixtures are worth measuring: the predicted best, others nearly as good but different, the best one measured.
 
-The best run of the swarm is there because a surrogate's own optimum is optimistic: choosing among measured mixtures
-removes most of the regret (docs/mixture.md). It won among many single measurements, so it is measured again like the
-others. Two mixtures closer than DISTINCT in total variation are one: no proxy could tell them apart.
-
-Shapes: D domains.
+The model cannot tell those whose prediction lies within the interval of the best; training them can. They are at least
+a tenth of all weight apart, else they would be measured as the same.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from redone_data.mix.constraints import Constraints
-from redone_data.mix.design import mixture_of
-from redone_data.mix.limits import PROPOSAL
-from redone_data.mix.proposal import Kind
-from redone_data.mixture import Mixture
-from redone_data.rng import stream
+from redone_data.mix.search import SearchResult, apart
 
 Floats = NDArray[np.float64]
 
-DISTINCT = 0.005
-ALLOWED = 1e-6  # total variation that bringing it inside may move a run
-NEIGHBOUR_DISTANCE = 0.05  # total variation: a few percent of the tokens change their domain
-NEIGHBOUR_TRIES = 50
-BISECTIONS = 40
-BEST, BEST_RUN = "best", "best-run"
+MOST = 8
+APART = 0.1  # total variation
 
 
-@dataclass(frozen=True)
-class Finalist:
-    """A mixture to be trained. predicted: metric -> {predicted, low, high} at the swarm's scale, as far as known."""
+class Finalist(NamedTuple):
+    """A mixture to be measured. name: best, near-1, near-2, ..., best-measured. predicted: the objective."""
 
     name: str
-    kind: Kind
-    mixture: Mixture
-    predicted: dict[str, dict[str, float]] = field(default_factory=dict)
+    weights_D: Floats
+    predicted: float
 
 
-def finalists(
-    found: Mapping[str, Any], baselines: Mapping[str, Mixture], best_run: Finalist | None, count: int
-) -> tuple[Finalist, ...]:
-    """The first `count` mixtures of the search, the best run, and the baselines; each mixture once."""
-    rivals = [
-        Finalist(name, "baseline", mixture, found["predicted"].get(name, {})) for name, mixture in baselines.items()
-    ]
-    best = {"name": BEST, "weights": found["weights"], "predicted": found["predicted"][PROPOSAL]}
-    listed = [] if found["found_by"] == "no skill" else found.get("finalists", [best])[:count]
-    contenders = [Finalist(item["name"], "found", Mixture.of(item["weights"]), item["predicted"]) for item in listed]
-    if best_run is not None and listed:
-        contenders.append(best_run)
-    chosen: list[Finalist] = []
-    for item in contenders:
-        if all(distance(item.mixture, other.mixture) >= DISTINCT for other in [*rivals, *chosen]):
-            chosen.append(item)
-    return (*chosen, *rivals)
+def finalists(result: SearchResult, best_D: Floats) -> list[Finalist]:
+    """At most `MOST`, the best first, the best measured one last; it is left out where it is the best."""
+    space, fit = result.space, result.space.fit
+    best = Finalist("best", best_D, float(space.predict(best_D[None])[0]))
+    pool_CD = result.pool_CD[space.allowed(result.pool_CD)]
+    predicted_C = space.predict(pool_CD)
+    within_C = predicted_C <= best.predicted + space.objective.half_width(fit, best_D[None])[0]
+    order = np.argsort(predicted_C[within_C], kind="stable")
+    near_CD = pool_CD[within_C][order]
+    measured = _best_measured(result)
+    taken = [best_D, *([] if measured is None else [measured.weights_D])]
+    others = apart(near_CD, MOST - len(taken), APART, taken) if len(near_CD) else []
+    values = space.predict(np.array(others)).tolist() if others else []
+    named = [Finalist(f"near-{i + 1}", row_D, values[i]) for i, row_D in enumerate(others)]
+    new = measured is not None and np.abs(measured.weights_D - best_D).sum() / 2 >= APART / 10
+    return [best, *named, *([measured] if measured is not None and new else [])]
 
 
-def neighbours(mixture: Mixture, allowed: Constraints, count: int, seed: int) -> tuple[Finalist, ...]:
-    """Allowed mixtures at a total variation of NEIGHBOUR_DISTANCE, in random directions and their opposites."""
-    rng = stream(seed, "neighbours")
-    here_D = np.array(mixture.shares)
-    found: list[Finalist] = []
-    direction_D = np.zeros(len(here_D))
-    for attempt in range(NEIGHBOUR_TRIES * count):
-        if len(found) == count:
-            break
-        direction_D = -direction_D if attempt % 2 else rng.normal(size=len(here_D))
-        there_D = _at_distance(here_D, direction_D - direction_D.mean(), allowed)
-        if there_D is not None:
-            found.append(Finalist(f"neighbour-{len(found) + 1}", "neighbour", mixture_of(mixture.names, there_D)))
-    return tuple(found)
-
-
-def distance(left: Mixture, right: Mixture) -> float:
-    """Total variation: the share of tokens that change their domain."""
-    return sum(abs(left[name] - right[name]) for name in left) / 2
-
-
-def _at_distance(here_D: Floats, direction_D: Floats, allowed: Constraints) -> Floats | None:
-    """Where the way in this direction, brought inside, is NEIGHBOUR_DISTANCE long; None: it never is."""
-
-    def at(step: float) -> tuple[Floats, float]:
-        there_D = allowed.project(np.maximum(here_D + step * direction_D, 0.0)[None])[0]
-        return there_D, float(np.abs(there_D - here_D).sum()) / 2
-
-    low, high = 0.0, 1.0 / float(np.abs(direction_D).max())
-    if at(high)[1] < NEIGHBOUR_DISTANCE:
+def _best_measured(result: SearchResult) -> Finalist | None:
+    """The allowed mixture of the swarm with the lowest measured objective, a mean over its seeds."""
+    space, swarm = result.space, result.space.fit.swarm
+    losses_R = space.objective.measured(space.fit)
+    distinct_XD, which_R = np.unique(np.round(swarm.weights_RD, 9), axis=0, return_inverse=True)
+    mean_X = np.bincount(which_R.ravel(), losses_R) / np.bincount(which_R.ravel())
+    allowed = np.flatnonzero(space.allowed(distinct_XD))
+    if not len(allowed):
         return None
-    for _ in range(BISECTIONS):
-        middle = (low + high) / 2
-        low, high = (middle, high) if at(middle)[1] < NEIGHBOUR_DISTANCE else (low, middle)
-    return at(high)[0]
+    row_D = distinct_XD[allowed[mean_X[allowed].argmin()]]
+    return Finalist("best-measured", row_D, float(space.predict(row_D[None])[0]))

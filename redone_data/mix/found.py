@@ -15,7 +15,7 @@ from redone_data.engine import Output
 from redone_data.manifest import read_json
 from redone_data.mix.constraints import Constraints
 from redone_data.mix.design import mixture_of
-from redone_data.mix.finalists import ALLOWED, BEST_RUN, Finalist
+from redone_data.mix.entrants import ALLOWED, BEST_RUN, Finalist
 from redone_data.mix.fit import FitRow
 from redone_data.mix.limits import OBJECTIVE
 from redone_data.mix.rounds import together

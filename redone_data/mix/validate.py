@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from redone_data.engine import Output
 from redone_data.mix.config import ScaleConfig, ValidateConfig
 from redone_data.mix.constraints import Constraints
-from redone_data.mix.finalists import Finalist, neighbours
+from redone_data.mix.entrants import Finalist, neighbours
 from redone_data.mix.limits import OBJECTIVE, PRIOR, UNIFORM
 from redone_data.mix.measured import Measurement, scale_of
 from redone_data.mix.paired import Losses, Noise, mean_difference, shared_seeds

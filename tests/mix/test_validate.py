@@ -11,7 +11,7 @@ from redone_data.manifest import write_json
 from redone_data.mix.config import MixConfig, ScaleConfig, ValidateConfig
 from redone_data.mix.constraints import Constraints, Group
 from redone_data.mix.decide import propose
-from redone_data.mix.finalists import NEIGHBOUR_DISTANCE, Finalist, distance, finalists, neighbours
+from redone_data.mix.entrants import NEIGHBOUR_DISTANCE, Finalist, distance, finalists, neighbours
 from redone_data.mix.found import Found
 from redone_data.mix.limits import OBJECTIVE, PRIOR, UNIFORM, Limits
 from redone_data.mix.measured import Measurement
