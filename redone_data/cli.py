@@ -12,6 +12,16 @@ import typer
 from rich.console import Console
 
 from redone_data.cli_files import add_file_verbs
+from redone_data.cli_fit import (
+    TABLES,
+    FitInputs,
+    PredictOption,
+    ScaleOption,
+    SurrogateOption,
+    TableOptions,
+    TargetOption,
+    fit_tables,
+)
 from redone_data.cli_index import app as index_app
 from redone_data.cli_quality import app as quality_app
 from redone_data.errors import USER_ERROR_EXIT_CODE, RedoneError
@@ -99,7 +109,36 @@ _add_stage("curate", "curate", "Write the documents that stay (after judge).")
 _add_stage("tokenize", "tokenize", "Make one token pool a domain (after curate).")
 _add_stage("design", "design", "Sample the mixtures of the proxy swarm (after tokenize).")
 _add_stage("swarm", "swarm", "Train the proxy swarm with redone-train, or the recipe's command (after design).")
-_add_stage("fit", "fit", "Fit loss on weights and judge it on held-out runs (after swarm).")
+
+
+@app.command()
+def fit(
+    inputs: FitInputs,
+    out: OutOption = None,
+    set_: SetOption = None,
+    seed: SeedOption = None,
+    emit: EmitOption = Emitted.tokens,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+    predict: PredictOption = None,
+    surrogate: SurrogateOption = None,
+    target: TargetOption = None,
+    scale: ScaleOption = None,
+) -> None:
+    """Fit loss on weights and judge it on held-out runs: of a recipe (after swarm), or of two tables of your own."""
+    options = TableOptions(predict, surrogate, target, scale, out, seed)
+    if len(inputs) == TABLES:
+        if set_ or dry_run:
+            raise RedoneError("fit: --set and --dry-run are for a recipe, not for two tables")
+        fit_tables(inputs, options, _console(stderr=as_json), as_json=as_json)
+        return
+    if len(inputs) > TABLES:
+        raise RedoneError(f"fit: {len(inputs)} files; give one RECIPE, or RUNS.csv and METRICS.csv")
+    if options.given():
+        raise RedoneError(f"fit: {', '.join(options.given())} goes with two tables, RUNS.csv METRICS.csv")
+    _execute("fit", inputs[0], out, set_, seed, emit, dry_run=dry_run, as_json=as_json)
+
+
 _add_stage("search", "search", "Search the best weights under the repetition cap (after fit).")
 _add_stage("validate", "validate", "Measure the found weights beside prior and uniform (after search).")
 _add_stage("sample", "sample", "Sample spans by weight and epochs into a token dataset; the same as mix.")

@@ -5,14 +5,14 @@ is sorted or filtered. Here the run id joins them; rows, domains and metrics are
 either table changes nothing downstream. All that is wrong with the tables is said in one message.
 
 Read as they are: ours (`run_id`, `seed`, one column a domain / `run_id`, one column a metric), RegMix's (`index`, ...)
-and olmix's (an unnamed column, `run`, `name`, `index`, ...).
+and olmix's (an unnamed column, `run`, `name`, `index`, ...). A column of words is neither domain nor metric.
 
 Shapes: R runs, D domains, M metrics.
 """
 
 import csv
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +28,7 @@ WEIGHT_SUM_TOLERANCE = 5e-3  # published tables are rounded to .001; rows within
 NAMED_IN_MESSAGE = 5
 # The column with the run id, and the columns beside it that are neither domain nor metric.
 LAYOUTS: dict[str, frozenset[str]] = {
-    "run_id": frozenset({"seed"}),
+    "run_id": frozenset({"", "seed"}),
     "run": frozenset({"", "name", "index", "seed"}),
     "index": frozenset({"", "seed"}),
 }
@@ -53,13 +53,7 @@ class Swarm:
             problems.append(f"there are {runs} runs, {domains} domains and {metrics} metrics; each must be at least 1")
         problems += _not_finite("weights", self.run_ids, self.weights_RD)
         problems += _not_finite("metrics", self.run_ids, self.losses_RM)
-        problems += _about(
-            "negative weights in runs",
-            [self.run_ids[r] for r in np.flatnonzero(self.weights_RD.min(axis=1, initial=0) < 0)],
-        )
-        off_R = np.abs(self.weights_RD.sum(axis=1) - 1) > WEIGHT_SUM_TOLERANCE
-        sums = [f"{self.run_ids[r]} (sum {self.weights_RD[r].sum():.4g})" for r in np.flatnonzero(off_R)]
-        problems += _about("the weights do not sum to one in runs", sums)
+        problems += _not_shares(self.run_ids, self.weights_RD)
         _raise(problems, where="the swarm")
 
     def in_order(self) -> "Swarm":
@@ -83,52 +77,100 @@ class Swarm:
 
 def load_swarm(runs_csv: Path, metrics_csv: Path, *, without: Collection[str] = ()) -> Swarm:
     """Read the two CSV tables of a swarm and join them by run id. without: runs of the first that have no metrics."""
-    runs = _read_csv(runs_csv)
+    runs, repeated = _read_csv(runs_csv)
     if without and "run_id" in runs.columns:
         runs = runs.filter(~pl.col("run_id").is_in(list(without)))
-    return join_swarm(runs, _read_csv(metrics_csv), runs_name=str(runs_csv), metrics_name=str(metrics_csv))
+    metrics, also_repeated = _read_csv(metrics_csv)
+    names = {"runs_name": str(runs_csv), "metrics_name": str(metrics_csv)}
+    return join_swarm(runs, metrics, **names, problems=(*repeated, *also_repeated))
 
 
 def join_swarm(
-    runs: pl.DataFrame, metrics: pl.DataFrame, *, runs_name: str = "runs", metrics_name: str = "metrics"
+    runs: pl.DataFrame,
+    metrics: pl.DataFrame,
+    *,
+    runs_name: str = "runs",
+    metrics_name: str = "metrics",
+    problems: Iterable[str] = (),
 ) -> Swarm:
-    """Join two frames by run id; the names are for error messages."""
-    run_ids, domains, weights_RD, run_problems = _columns(runs, runs_name, "weights")
-    measured_ids, names, losses_RM, metric_problems = _columns(metrics, metrics_name, "metrics")
-    problems = run_problems + metric_problems
-    where = f"{runs_name} and {metrics_name}"
-    problems += _about(f"runs without a row in {metrics_name}", sorted(set(run_ids) - set(measured_ids)))
-    problems += _about(f"runs without a row in {runs_name}", sorted(set(measured_ids) - set(run_ids)))
-    _raise(problems, where=where)
+    """Join two frames by run id; the names are for error messages, the problems were seen before and are said too."""
+    _, run_ids, domains, weights_RD, run_problems = _columns(runs, runs_name, "weights")
+    _, measured_ids, names, losses_RM, metric_problems = _columns(metrics, metrics_name, "metrics")
+    found = [*problems, *run_problems, *metric_problems]
+    found += [f"{runs_name}: {problem}" for problem in _not_shares(run_ids, weights_RD)]
+    found += _about(f"runs without a row in {metrics_name}", sorted(set(run_ids) - set(measured_ids)))
+    found += _about(f"runs without a row in {runs_name}", sorted(set(measured_ids) - set(run_ids)))
+    _raise(found, where=f"{runs_name} and {metrics_name}")
     row_of = {run_id: row for row, run_id in enumerate(measured_ids)}
     losses_RM = losses_RM[[row_of[run_id] for run_id in run_ids]]
     return Swarm(tuple(run_ids), tuple(domains), tuple(names), weights_RD, losses_RM).in_order()
 
 
-def _columns(frame: pl.DataFrame, where: str, what: str) -> tuple[list[str], list[str], Floats, list[str]]:
+@dataclass(frozen=True, eq=False)
+class MixtureTable:
+    """Mixtures to predict, a row each, columns in the order of the swarm's domains. id_column: its name in the file."""
+
+    id_column: str
+    ids: tuple[str, ...]
+    weights_CD: Floats
+
+
+def load_mixtures(path: Path, domains: Sequence[str]) -> MixtureTable:
+    """Read a CSV table of mixtures over these domains, its columns in any order."""
+    frame, problems = _read_csv(path)
+    id_column, ids, names, weights_CD, column_problems = _columns(frame, str(path), "weights")
+    problems += [*column_problems, *(f"{path}: {problem}" for problem in _not_shares(ids, weights_CD))]
+    problems += _about("domains of the swarm without a column", sorted(set(domains) - set(names)))
+    unknown = sorted(set(names) - set(domains))
+    problems += _about("columns that are no domain of the swarm", unknown)
+    _raise(problems, where=str(path), remedy=f"Its columns are the swarm's domains: {', '.join(sorted(domains))}")
+    weights_CD = weights_CD[:, [names.index(name) for name in domains]]
+    return MixtureTable(id_column, tuple(ids), weights_CD / weights_CD.sum(axis=1, keepdims=True))
+
+
+def _columns(frame: pl.DataFrame, where: str, what: str) -> tuple[str, list[str], list[str], Floats, list[str]]:
+    """The id column's name, the ids, the names of the columns of numbers, their values, and what is wrong with them."""
     id_column = next((name for name in LAYOUTS if name in frame.columns), None)
     if id_column is None:
         raise RedoneError(f"{where}: no column with the run id; name it run_id (also read: run, index)")
     ids = frame.get_column(id_column).cast(pl.String).fill_null("").to_list()
-    names = [name for name in frame.columns if name != id_column and name not in LAYOUTS[id_column]]
-    values = frame.select(pl.col(names).cast(pl.Float64, strict=False))
-    array = values.to_numpy().astype(np.float64) if names else np.empty((len(ids), 0))
+    rest = [name for name in frame.columns if name != id_column and name not in LAYOUTS[id_column]]
+    values = frame.select(pl.col(rest).cast(pl.Float64, strict=False))
+    words = [name for name in rest if values[name].is_null().all() and not frame[name].is_null().all()]
+    names = [name for name in rest if name not in words]
+    array = values.select(names).to_numpy().astype(np.float64) if names else np.empty((len(ids), 0))
     problems = [f"{where}: {problem}" for problem in _twice("run id", ids)]
+    if not names:
+        problems.append(f"{where}: no column of numbers" + (f"; of words: {', '.join(words)}" if words else ""))
+    elif not ids:
+        problems.append(f"{where}: no rows")
     problems += [f"{where}: {problem}" for problem in _not_finite(what, ids, array, names)]
-    return ids, names, array, problems
+    return id_column, ids, names, array, problems
 
 
-def _read_csv(path: Path) -> pl.DataFrame:
+def _read_csv(path: Path) -> tuple[pl.DataFrame, list[str]]:
     """All columns as text: a run id "007" stays what it is, and a value that is no number is found with its run."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             header = next(csv.reader(file), [])
-        _raise(_twice("column", header), where=str(path))
-        return pl.read_csv(path, infer_schema=False)
+        repeated = [f"{path}: {problem}" for problem in _twice("column", header)]
+        frame = pl.read_csv(path, infer_schema=False)
     except FileNotFoundError:
         raise RedoneError(f"{path}: there is no such file; a swarm is two tables, runs.csv and metrics.csv") from None
-    except pl.exceptions.PolarsError as error:
+    except (OSError, UnicodeDecodeError, pl.exceptions.PolarsError) as error:
         raise RedoneError(f"{path}: not a readable CSV table: {str(error).splitlines()[0]}") from error
+    # polars gives repeated columns names of its own.
+    return frame.select(pl.nth([header.index(name) for name in dict.fromkeys(header)])), repeated
+
+
+def _not_shares(ids: Sequence[str], weights_RD: Floats) -> list[str]:
+    problems = _about(
+        "negative weights in runs", [ids[r] for r in np.flatnonzero((weights_RD < 0).any(axis=1)).tolist()]
+    )
+    sums_R = weights_RD.sum(axis=1)
+    off_R = (np.abs(sums_R - 1) > WEIGHT_SUM_TOLERANCE) & (weights_RD.shape[1] > 0)
+    sums = [f"{ids[r]} (sum {sums_R[r]:.4g})" for r in np.flatnonzero(off_R).tolist()]
+    return problems + _about("the weights do not sum to one in runs", sums)
 
 
 def _twice(what: str, names: Iterable[str]) -> list[str]:
@@ -149,6 +191,8 @@ def _about(what: str, items: list[str]) -> list[str]:
     return [f"{what}: {', '.join(items[:NAMED_IN_MESSAGE])}{more}"]
 
 
-def _raise(problems: list[str], *, where: str) -> None:
+def _raise(
+    problems: list[str], *, where: str, remedy: str = "Mend or remove these rows; tables are joined by run id"
+) -> None:
     if problems:
-        raise RedoneError(f"{where}: {'; '.join(problems)}. Mend or remove these rows; tables are joined by run id")
+        raise RedoneError(f"{where}: {'; '.join(problems)}. {remedy}")

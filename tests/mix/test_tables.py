@@ -6,7 +6,7 @@ import pytest
 from planted import SHARED_DATA
 
 from redone_data.errors import RedoneError
-from redone_data.mix.tables import join_swarm, load_swarm
+from redone_data.mix.tables import join_swarm, load_mixtures, load_swarm
 
 RUNS = pl.DataFrame({"run_id": ["r1", "r2", "r3"], "seed": [0, 0, 1], "wiki": [0.5, 0.0, 1.0], "code": [0.5, 1.0, 0.0]})
 METRICS = pl.DataFrame({"run_id": ["r3", "r1", "r2"], "loss": [3.0, 1.0, 2.0], "acc": [30.0, 10.0, 20.0]})
@@ -65,6 +65,8 @@ def test_a_csv_with_a_repeated_column_or_a_word_for_a_number_is_refused(tmp_path
     with pytest.raises(RedoneError, match="column given twice: wiki"):
         load_swarm(*write(tmp_path, "run_id,wiki,wiki\na,1,0\n", "run_id,loss\na,1\n"))
     with pytest.raises(RedoneError, match=r"metrics missing or not finite in runs: a \(loss\)"):
+        load_swarm(*write(tmp_path, "run_id,wiki\na,1\nb,1\n", "run_id,loss\na,high\nb,1\n"))
+    with pytest.raises(RedoneError, match=r"metrics\.csv: no column of numbers; of words: loss"):
         load_swarm(*write(tmp_path, "run_id,wiki\na,1\n", "run_id,loss\na,high\n"))
     with pytest.raises(RedoneError, match="no column with the run id"):
         load_swarm(*write(tmp_path, "id,wiki\na,1\n", "run_id,loss\na,1\n"))
@@ -99,3 +101,41 @@ def test_the_published_olmix_swarm_loads_as_it_is() -> None:
     assert swarm.losses_RM.shape == (127, 110)
     assert {"adult_content", "travel_and_tourism"} <= set(swarm.domains)
     assert not {"index", "name", ""} & set(swarm.metrics)
+
+
+def test_faults_of_both_files_come_in_one_message(tmp_path: Path) -> None:
+    runs = "run_id,wiki,wiki,code\na,0.5,0.5,0.5\na,0.5,0.5,0.5\nb,0.5,0.5,0.1\nc,-0.5,0,1.5\nd,,0,1\n"
+    metrics = "run_id,loss,loss\na,1,1\nb,nan,1\nc,1,1\ne,1,1\n"
+    with pytest.raises(RedoneError) as error:
+        load_swarm(*write(tmp_path, runs, metrics))
+    for part in (
+        "runs.csv: column given twice: wiki",
+        "metrics.csv: column given twice: loss",
+        "run id given twice: a",
+        "b (sum 0.6)",
+        "negative weights in runs: c",
+        "d (wiki)",
+        "b (loss)",
+        "metrics.csv: d",
+        "runs.csv: e",
+    ):
+        assert part in str(error.value), part
+    assert "\n" not in str(error.value)
+
+
+def test_a_column_of_words_is_neither_domain_nor_metric(tmp_path: Path) -> None:
+    runs = "run_id,group,wiki,code\na,first,0.5,0.5\nb,second,0,1\n"
+    swarm = load_swarm(*write(tmp_path, runs, "run_id,loss,remark\na,1,fine\nb,2,\n"))
+    assert (swarm.domains, swarm.metrics) == (("code", "wiki"), ("loss",))
+
+
+def test_mixtures_are_joined_by_domain_name_and_strangers_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "mixtures.csv"
+    path.write_text("wiki,index,code\n0.2,007,0.8\n1,8,0\n")
+    table = load_mixtures(path, ("code", "wiki"))
+    assert (table.id_column, table.ids, table.weights_CD.tolist()) == ("index", ("007", "8"), [[0.8, 0.2], [0, 1]])
+    path.write_text("index,wiki,cod\n1,0.2,0.7\n")
+    with pytest.raises(RedoneError) as error:
+        load_mixtures(path, ("code", "wiki"))
+    for part in ("1 (sum 0.9)", "without a column: code", "no domain of the swarm: cod", "code, wiki"):
+        assert part in str(error.value)
