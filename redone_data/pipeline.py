@@ -26,7 +26,7 @@ from redone_data.manifest import ASIDES, MANIFEST, atomic, digest, link, read_js
 from redone_data.mix.config import MixConfig
 from redone_data.mix.constraints import Constraints
 from redone_data.mix.decide import fixed_proposal, propose
-from redone_data.mix.entrants import finalists
+from redone_data.mix.entrants import entrants
 from redone_data.mix.found import Found
 from redone_data.mix.limits import Limits
 from redone_data.mix.proposal import Proposal
@@ -239,9 +239,8 @@ class Run:
         mix, limits, seed = self.mix, self.limits, self.recipe.seed
         found = Found.read(self.swarms, _made(self.fitted).folder, self.searched.folder)
         wanted, allowed = mix.objective(tuple(limits.tokens)), Constraints.of(mix, limits)
-        best_run = found.best_run(wanted, allowed)
-        entrants = finalists(found.searched, limits.baselines(), best_run, mix.validate.finalists)
-        self.evidence = measure(entrants, mix.validate, mix.swarm, wanted, allowed, self._train, seed)
+        compared = entrants(found.searched, limits.baselines(), mix.validate.finalists)
+        self.evidence = measure(compared, mix.validate, mix.swarm, wanted, allowed, self._train, seed)
         self.proposal = propose(found, self.evidence, limits, mix, allowed, seed)
 
     def _train(self, kind: type[SwarmStep], runs: tuple[ProxyRun, ...], swarm: SwarmConfig) -> Output:

@@ -11,7 +11,7 @@ import numpy as np
 
 from redone_data.mix.config import MixConfig
 from redone_data.mix.constraints import Constraints
-from redone_data.mix.entrants import Finalist
+from redone_data.mix.entrants import Entrant
 from redone_data.mix.found import Found
 from redone_data.mix.limits import OBJECTIVE, PRIOR, UNIFORM, Limits
 from redone_data.mix.measured import Measurement, scale_of
@@ -127,7 +127,7 @@ def _about_neighbours(evidence: Evidence, differences: Sequence[Difference]) -> 
     )
 
 
-def _record(metric: str, by_name: Mapping[str, Finalist], recommended: str, evidence: Evidence) -> MetricRecord:
+def _record(metric: str, by_name: Mapping[str, Entrant], recommended: str, evidence: Evidence) -> MetricRecord:
     """Measured on fresh seeds, all of it at one scale."""
 
     def measured(name: str) -> tuple[float | None, float | None]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from redone_data.mix.constraints import Constraints
 from redone_data.mix.design import mixture_of
-from redone_data.mix.limits import PROPOSAL
+from redone_data.mix.limits import OBJECTIVE, PROPOSAL
 from redone_data.mix.proposal import Kind
 from redone_data.mixture import Mixture
 from redone_data.rng import stream
@@ -24,15 +24,14 @@ from redone_data.rng import stream
 Floats = NDArray[np.float64]
 
 DISTINCT = 0.005
-ALLOWED = 1e-6  # total variation that bringing it inside may move a run
 NEIGHBOUR_DISTANCE = 0.05  # total variation: a few percent of the tokens change their domain
 NEIGHBOUR_TRIES = 50
 BISECTIONS = 40
-BEST, BEST_RUN = "best", "best-run"
+BEST, BEST_MEASURED = "best", "best-measured"  # names that the search gives
 
 
 @dataclass(frozen=True)
-class Finalist:
+class Entrant:
     """A mixture to be trained. predicted: metric -> {predicted, low, high} at the swarm's scale, as far as known."""
 
     name: str
@@ -41,30 +40,29 @@ class Finalist:
     predicted: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
-def finalists(
-    found: Mapping[str, Any], baselines: Mapping[str, Mixture], best_run: Finalist | None, count: int
-) -> tuple[Finalist, ...]:
-    """The first `count` mixtures of the search, the best run, and the baselines; each mixture once."""
-    rivals = [
-        Finalist(name, "baseline", mixture, found["predicted"].get(name, {})) for name, mixture in baselines.items()
-    ]
-    best = {"name": BEST, "weights": found["weights"], "predicted": found["predicted"][PROPOSAL]}
-    listed = [] if found["found_by"] == "no skill" else found.get("finalists", [best])[:count]
-    contenders = [Finalist(item["name"], "found", Mixture.of(item["weights"]), item["predicted"]) for item in listed]
-    if best_run is not None and listed:
-        contenders.append(best_run)
-    chosen: list[Finalist] = []
-    for item in contenders:
+def entrants(searched: Mapping[str, Any], baselines: Mapping[str, Mixture], count: int) -> tuple[Entrant, ...]:
+    """The first `count` found mixtures of search.json, the best measured run, and the baselines; each mixture once."""
+    predicted = searched["predicted"]
+    rivals = [Entrant(name, "baseline", mixture, predicted[name]) for name, mixture in baselines.items()]
+    contenders = []
+    for item in searched["finalists"]:
+        kind: Kind = "run" if item["name"] == BEST_MEASURED else "found"
+        losses = predicted[PROPOSAL] if item["name"] == BEST else predicted.get(item["name"])
+        known = losses or {OBJECTIVE: {"predicted": item["predicted"]}}
+        contenders.append(Entrant(item["name"], kind, Mixture.of(item["weights"]), known))
+    found = [item for item in contenders if item.kind == "found"][:count]
+    chosen: list[Entrant] = []
+    for item in (*found, *(item for item in contenders if item.kind == "run")):
         if all(distance(item.mixture, other.mixture) >= DISTINCT for other in [*rivals, *chosen]):
             chosen.append(item)
     return (*chosen, *rivals)
 
 
-def neighbours(mixture: Mixture, allowed: Constraints, count: int, seed: int) -> tuple[Finalist, ...]:
+def neighbours(mixture: Mixture, allowed: Constraints, count: int, seed: int) -> tuple[Entrant, ...]:
     """Allowed mixtures at a total variation of NEIGHBOUR_DISTANCE, in random directions and their opposites."""
     rng = stream(seed, "neighbours")
     here_D = np.array(mixture.shares)
-    found: list[Finalist] = []
+    found: list[Entrant] = []
     direction_D = np.zeros(len(here_D))
     for attempt in range(NEIGHBOUR_TRIES * count):
         if len(found) == count:
@@ -72,7 +70,7 @@ def neighbours(mixture: Mixture, allowed: Constraints, count: int, seed: int) ->
         direction_D = -direction_D if attempt % 2 else rng.normal(size=len(here_D))
         there_D = _at_distance(here_D, direction_D - direction_D.mean(), allowed)
         if there_D is not None:
-            found.append(Finalist(f"neighbour-{len(found) + 1}", "neighbour", mixture_of(mixture.names, there_D)))
+            found.append(Entrant(f"neighbour-{len(found) + 1}", "neighbour", mixture_of(mixture.names, there_D)))
     return tuple(found)
 
 

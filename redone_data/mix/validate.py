@@ -1,6 +1,6 @@
 """What is recommended in the end: one of the mixtures that were trained, with what training it gave.
 
-Finalists, the best measured run, prior and uniform weights are trained on the same few seeds. The lowest objective of
+Entrants, the best measured run, prior and uniform weights are trained on the same few seeds. The lowest objective of
 those that were found is chosen; then it, the baselines and, if asked for, its neighbours are trained on fresh seeds,
 and only these figures say how good it is: the ones it was chosen on flatter it. When a baseline measured better by more
 than the noise (paired.py), it is recommended instead, and the decision says so. With `validate.target` the same three
@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from redone_data.engine import Output
 from redone_data.mix.config import ScaleConfig, ValidateConfig
 from redone_data.mix.constraints import Constraints
-from redone_data.mix.entrants import Finalist, neighbours
+from redone_data.mix.entrants import Entrant, neighbours
 from redone_data.mix.limits import OBJECTIVE, PRIOR, UNIFORM
 from redone_data.mix.measured import Measurement, scale_of
 from redone_data.mix.paired import Losses, Noise, mean_difference, shared_seeds
@@ -41,7 +41,7 @@ class TargetStep(SwarmStep):
     name = TARGET
 
 
-def validation_runs(mixtures: Sequence[Finalist], stage: str, num_seeds: int, seed: int) -> tuple[ProxyRun, ...]:
+def validation_runs(mixtures: Sequence[Entrant], stage: str, num_seeds: int, seed: int) -> tuple[ProxyRun, ...]:
     """Each mixture with the same few seeds; those of the two stages differ, and none of them is the swarm's."""
     drawn = "choosing proxy" if stage == CHOOSING else "validation proxy"
     return tuple(
@@ -59,7 +59,7 @@ def at_scale(swarm: SwarmConfig, scale: ScaleConfig | None) -> SwarmConfig:
     return replace(swarm, proxy=replace(swarm.proxy, size=scale.size, tokens=scale.tokens, learning_rate=rate))
 
 
-def chosen_of(entrants: Sequence[Finalist], choosing: Measurement | None) -> Finalist | None:
+def chosen_of(entrants: Sequence[Entrant], choosing: Measurement | None) -> Entrant | None:
     """The found mixture or run with the lowest objective; None: there is none, or all its proxies diverged."""
     contenders = [item for item in entrants if item.kind != "baseline"]
     if choosing is None:
@@ -82,9 +82,9 @@ def chosen_of(entrants: Sequence[Finalist], choosing: Measurement | None) -> Fin
 class Evidence:
     """What was trained to be compared, and what it measured; `chosen` is a found mixture or a run."""
 
-    entrants: tuple[Finalist, ...]
-    chosen: Finalist | None = None
-    neighbours: tuple[Finalist, ...] = ()
+    entrants: tuple[Entrant, ...]
+    chosen: Entrant | None = None
+    neighbours: tuple[Entrant, ...] = ()
     seeds: tuple[int, ...] = ()
     choosing: Measurement | None = None
     fresh: Measurement | None = None
@@ -96,7 +96,7 @@ class Evidence:
         return self.target or self.fresh
 
     @property
-    def contenders(self) -> list[Finalist]:
+    def contenders(self) -> list[Entrant]:
         """What was found, by search or among the runs."""
         return [item for item in self.entrants if item.kind != "baseline"]
 
@@ -118,7 +118,7 @@ class Evidence:
                     rows += _difference(losses, name, against, noise, measurement.scale)
         return tuple(rows)
 
-    def candidate(self, item: Finalist) -> Candidate:
+    def candidate(self, item: Entrant) -> Candidate:
         """A mixture as the proposal holds it."""
         return Candidate(
             name=item.name,
@@ -150,7 +150,7 @@ def _difference(losses: Losses, name: str, against: str, noise: Noise, scale: st
 
 
 def measure(
-    entrants: tuple[Finalist, ...],
+    entrants: tuple[Entrant, ...],
     config: ValidateConfig,
     swarm: SwarmConfig,
     wanted: Mapping[str, float],
@@ -161,7 +161,7 @@ def measure(
     """Train what is to be compared: to choose, then on fresh seeds, then at the target's scale."""
 
     def measured(
-        kind: type[SwarmStep], mixtures: Sequence[Finalist], seeds: int, scale: ScaleConfig | None
+        kind: type[SwarmStep], mixtures: Sequence[Entrant], seeds: int, scale: ScaleConfig | None
     ) -> Measurement:
         at = at_scale(swarm, scale)
         return Measurement.read(

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from redone_data.engine import Output
 from redone_data.manifest import write_json
 from redone_data.mix.config import MixConfig, ScaleConfig, ValidateConfig
-from redone_data.mix.constraints import Constraints, Group
+from redone_data.mix.constraints import Constraints
 from redone_data.mix.decide import propose
-from redone_data.mix.entrants import NEIGHBOUR_DISTANCE, Finalist, distance, finalists, neighbours
+from redone_data.mix.entrants import NEIGHBOUR_DISTANCE, Entrant, distance, entrants, neighbours
 from redone_data.mix.found import Found
 from redone_data.mix.limits import OBJECTIVE, PRIOR, UNIFORM, Limits
 from redone_data.mix.measured import Measurement
@@ -35,30 +35,26 @@ GOOD, BETTER, RARE = (
 )
 
 
-def searched(*mixtures: Mixture, found_by: str = "refined") -> dict[str, object]:
-    """search.json: each mixture is predicted at 2, the first at 1.9."""
+def searched(*mixtures: Mixture, found_by: str = "descent") -> dict[str, object]:
+    """search.json with these mixtures, the best first, and RARE as the run that measured best."""
     losses = {name: {"predicted": 2.0, "low": 1.9, "high": 2.1} for name in (*WANTED, OBJECTIVE)}
-    listed = [{"name": f"found-{i}", "weights": dict(m), "predicted": losses} for i, m in enumerate(mixtures)]
-    predicted = dict.fromkeys(("proposal", PRIOR, UNIFORM), losses)
-    weights = dict(mixtures[0] if mixtures else BASELINES[PRIOR])
-    return {
+    names = ["best", "near-1", "near-2", "near-3"][: len(mixtures)]
+    listed = [*zip(names, mixtures, strict=True), *([("best-measured", RARE)] if mixtures else [])]
+    nothing = {"unskilled": [], "front": [], "uncapped": None, "optimism": 0.01, "noise": dict.fromkeys(WANTED, 0.1)}
+    return nothing | {
         "found_by": found_by,
-        "unskilled": [],
-        "weights": weights,
-        "predicted": predicted,
-        "finalists": listed,
+        "predicted": dict.fromkeys(("proposal", PRIOR, UNIFORM), losses),
+        "finalists": [{"name": name, "weights": dict(mixture), "predicted": 2.5} for name, mixture in listed],
     }
 
 
-def found(*mixtures: Mixture, found_by: str = "refined") -> Found:
-    """What the stages before left; the swarm is the baselines and RARE, which measured best."""
+def found(*mixtures: Mixture, found_by: str = "descent") -> Found:
+    """What the stages before left; the swarm is the baselines and RARE."""
     runs = [*BASELINES.values(), RARE]
     weights_RD = np.array([mixture.shares for mixture in runs])
-    losses_RM = np.array([[3.0] * 3, [3.1] * 3, [2.0] * 3])
     ids = ("run-0", "run-1", "run-2")
-    swarm = Swarm(ids, tuple(LIMITS.tokens), tuple(WANTED), weights_RD, losses_RM)
-    held_out = {run_id: dict.fromkeys(WANTED, 2.5) for run_id in ids}
-    return Found(swarm, searched(*mixtures, found_by=found_by), (), held_out, {})
+    swarm = Swarm(ids, tuple(LIMITS.tokens), tuple(WANTED), weights_RD, np.full((3, 3), 2.0))
+    return Found(swarm, searched(*mixtures, found_by=found_by), (), {})
 
 
 class Trainer:
@@ -91,29 +87,28 @@ class Trainer:
 
 
 def validated(trainer: Trainer, config: ValidateConfig, left: Found) -> tuple[Evidence, Proposal]:
-    best_run = left.best_run(WANTED, ALLOWED)
-    entrants = finalists(left.searched, BASELINES, best_run, config.finalists)
-    evidence = measure(entrants, config, MIX.swarm, WANTED, ALLOWED, trainer, seed=1)
+    compared = entrants(left.searched, BASELINES, config.finalists)
+    evidence = measure(compared, config, MIX.swarm, WANTED, ALLOWED, trainer, seed=1)
     return evidence, propose(left, evidence, LIMITS, MIX, ALLOWED, seed=1)
 
 
-NOISY = {PRIOR: [3.00, 3.02, 3.01], UNIFORM: [3.10, 3.12, 3.11], "best-run": [3.0]}
+NOISY = {PRIOR: [3.00, 3.02, 3.01], UNIFORM: [3.10, 3.12, 3.11], "best-measured": [3.0]}
 
 
 def test_the_one_chosen_is_reported_by_seeds_that_it_was_not_chosen_on(tmp_path: Path) -> None:
-    lucky = {"found-0/finalists": [2.5], "found-0/validation": [2.90, 2.92, 2.91], "found-1": [2.7]}
+    lucky = {"best/finalists": [2.5], "best/validation": [2.90, 2.92, 2.91], "near-1": [2.7]}
     trainer = Trainer(tmp_path, NOISY | lucky)
     evidence, proposal = validated(trainer, ValidateConfig(), found(GOOD, BETTER))
-    assert (proposal.recommended, proposal.mixture) == ("found-0", GOOD)
+    assert (proposal.recommended, proposal.mixture) == ("best", GOOD)
     assert proposal.metrics[OBJECTIVE].measured == pytest.approx(2.91)
     assert "2.9100 against 3.0100 bits per byte (prior)" in proposal.decision
     assert "chosen among 3 on other seeds, 3 fresh seeds, 0.3m parameters x 0.2M tokens" in proposal.decision
     by_name = {item.name: item for item in proposal.finalists}
-    assert set(by_name) == {"found-0", "found-1", "best-run", PRIOR, UNIFORM}
-    assert by_name["found-0"].choosing is not None
-    assert by_name["found-0"].choosing.mean[OBJECTIVE] == 2.5
-    assert by_name["found-1"].fresh is None, "only the chosen one and the baselines are trained again"
-    assert by_name["best-run"].predicted[OBJECTIVE] == 2.5, "the held-out prediction of that run"
+    assert set(by_name) == {"best", "near-1", "best-measured", PRIOR, UNIFORM}
+    assert by_name["best"].choosing is not None
+    assert by_name["best"].choosing.mean[OBJECTIVE] == 2.5
+    assert by_name["near-1"].fresh is None, "only the chosen one and the baselines are trained again"
+    assert by_name["best-measured"].predicted[OBJECTIVE] == 2.5, "of the other mixtures the objective is known"
     seeds = {stage: {run.seed for run in runs} for stage, (runs, _) in trainer.asked.items()}
     assert not seeds[CHOOSING] & seeds[FRESH]
     assert set(proposal.seeds) == seeds[FRESH]
@@ -121,44 +116,44 @@ def test_the_one_chosen_is_reported_by_seeds_that_it_was_not_chosen_on(tmp_path:
 
 
 def test_the_best_measured_run_is_recommended_where_no_model_found_better(tmp_path: Path) -> None:
-    trainer = Trainer(tmp_path, NOISY | {"best-run": [2.6], "found-0": [2.8]})
+    trainer = Trainer(tmp_path, NOISY | {"best-measured": [2.6], "best": [2.8]})
     proposal = validated(trainer, ValidateConfig(), found(GOOD))[1]
-    assert (proposal.recommended, proposal.mixture) == ("best-run", RARE)
+    assert (proposal.recommended, proposal.mixture) == ("best-measured", RARE)
     assert proposal.nearest_run_distance == 0.0
 
 
 def test_a_baseline_that_measured_better_by_more_than_the_noise_is_recommended(tmp_path: Path) -> None:
-    trainer = Trainer(tmp_path, NOISY | {"found-0": [3.5, 3.52, 3.51], "best-run": [3.6]})
+    trainer = Trainer(tmp_path, NOISY | {"best": [3.5, 3.52, 3.51], "best-measured": [3.6]})
     proposal = validated(trainer, ValidateConfig(), found(GOOD))[1]
     assert (proposal.recommended, proposal.weights) == (PRIOR, dict(BASELINES[PRIOR]))
     assert "measured worse than prior, so prior is proposed" in proposal.decision
 
 
 def test_a_difference_under_the_noise_is_called_so(tmp_path: Path) -> None:
-    trainer = Trainer(tmp_path, NOISY | {"found-0": [2.9, 3.1, 3.0], "best-run": [3.6, 3.4]})
+    trainer = Trainer(tmp_path, NOISY | {"best": [2.9, 3.1, 3.0], "best-measured": [3.6, 3.4]})
     proposal = validated(trainer, ValidateConfig(), found(GOOD))[1]
-    assert proposal.recommended == "found-0"
+    assert proposal.recommended == "best"
     assert "is within the noise of the better baseline" in proposal.decision
 
 
 def test_a_single_seed_of_all_is_never_called_better(tmp_path: Path) -> None:
-    trainer = Trainer(tmp_path, NOISY | {"found-0": [1.0]})
+    trainer = Trainer(tmp_path, NOISY | {"best": [1.0]})
     proposal = validated(trainer, ValidateConfig(seeds=1, fresh_seeds=1), found(GOOD))[1]
     assert "within the noise" in proposal.decision
     assert [row.noise for row in proposal.differences] == [None, None]
 
 
 def test_a_finalist_that_always_diverged_is_left_out_by_name(tmp_path: Path) -> None:
-    trainer = Trainer(tmp_path, NOISY | {"found-1": [2.5]}, diverged=("found-0", "prior-2"))
+    trainer = Trainer(tmp_path, NOISY | {"near-1": [2.5]}, diverged=("best", "prior-2"))
     proposal = validated(trainer, ValidateConfig(), found(GOOD, BETTER))[1]
-    assert proposal.recommended == "found-1"
-    assert "All proxies of found-0 diverged: left out." in proposal.decision
-    assert {"finalists/found-0-1", "finalists/found-0-2", "validation/prior-2"} <= set(proposal.diverged)
+    assert proposal.recommended == "near-1"
+    assert "All proxies of best diverged: left out." in proposal.decision
+    assert {"finalists/best-1", "finalists/best-2", "validation/prior-2"} <= set(proposal.diverged)
     assert {row.against: row.seeds for row in proposal.differences} == {PRIOR: 2, UNIFORM: 3}
 
 
 def test_a_baseline_that_always_diverged_leaves_nothing_to_compare(tmp_path: Path) -> None:
-    trainer = Trainer(tmp_path, NOISY | {"found-0": [2.5]}, diverged=(UNIFORM,))
+    trainer = Trainer(tmp_path, NOISY | {"best": [2.5]}, diverged=(UNIFORM,))
     proposal = validated(trainer, ValidateConfig(), found(GOOD))[1]
     assert proposal.recommended == PRIOR
     assert "All proxies of uniform diverged" in proposal.decision
@@ -176,13 +171,13 @@ def test_without_seeds_nothing_is_trained_and_it_is_said(tmp_path: Path) -> None
     trainer = Trainer(tmp_path, {})
     proposal = validated(trainer, ValidateConfig(seeds=0), found(GOOD))[1]
     assert not trainer.asked
-    assert (proposal.recommended, proposal.metrics[OBJECTIVE].measured) == ("found-0", None)
+    assert (proposal.recommended, proposal.metrics[OBJECTIVE].measured) == ("best", None)
     assert "not measured" in proposal.decision
 
 
 def test_neighbours_and_the_target_scale_are_measured_and_named(tmp_path: Path) -> None:
     config = ValidateConfig(neighbours=2, proxy=ScaleConfig("1m", 400_000), target=ScaleConfig("10m", 2_000_000))
-    losses = NOISY | {"found-0": [2.7], "found-0/target": [2.2], "prior/target": [2.6], "uniform/target": [2.5]}
+    losses = NOISY | {"best": [2.7], "best/target": [2.2], "prior/target": [2.6], "uniform/target": [2.5]}
     trainer = Trainer(tmp_path, losses | {"neighbour-1": [2.3], "neighbour-2": [2.8]})
     evidence, proposal = validated(trainer, config, found(GOOD))
     assert [trainer.asked[stage][1].proxy.size for stage in (CHOOSING, FRESH, "target")] == ["1m", "1m", "10m"]
@@ -202,16 +197,13 @@ def test_neighbours_and_the_target_scale_are_measured_and_named(tmp_path: Path) 
 
 def test_a_mixture_is_trained_once_even_if_it_was_found_twice() -> None:
     twin = Mixture.of({**GOOD, "posts": GOOD["posts"] + 0.001})
-    best_run = Finalist("best-run", "run", GOOD)
-    chosen = finalists(searched(GOOD, twin, BASELINES[PRIOR], RARE), BASELINES, best_run, 4)
-    assert [item.name for item in chosen] == ["found-0", "found-3", PRIOR, UNIFORM]
+    chosen = entrants(searched(GOOD, twin, BASELINES[PRIOR], BETTER), BASELINES, 4)
+    assert [item.name for item in chosen] == ["best", "near-3", "best-measured", PRIOR, UNIFORM]
 
 
-def test_a_run_that_the_constraints_forbid_is_no_candidate() -> None:
-    mix = MixConfig(groups={"licensed": Group(("notes",), max=0.4)})
-    best = found(GOOD).best_run(WANTED, Constraints.of(mix, LIMITS))
-    assert best is not None
-    assert best.mixture == BASELINES[PRIOR], "RARE measured best, but is half notes"
+def test_only_so_many_finalists_are_trained_and_the_best_measured_run_beside_them() -> None:
+    chosen = entrants(searched(GOOD, BETTER), BASELINES, 1)
+    assert [(item.name, item.kind) for item in chosen][:2] == [("best", "found"), ("best-measured", "run")]
 
 
 def test_another_size_of_proxy_has_its_own_learning_rate() -> None:
@@ -222,7 +214,7 @@ def test_another_size_of_proxy_has_its_own_learning_rate() -> None:
 
 
 def test_all_mixtures_of_a_stage_share_their_seeds() -> None:
-    runs = validation_runs([Finalist("a", "found", GOOD), Finalist("b", "found", RARE)], FRESH, 3, seed=1)
+    runs = validation_runs([Entrant("a", "found", GOOD), Entrant("b", "found", RARE)], FRESH, 3, seed=1)
     of_name = {name: [run.seed for run in runs if run.run_id.startswith(name)] for name in "ab"}
     assert of_name["a"] == of_name["b"]
     assert len(set(of_name["a"])) == 3
