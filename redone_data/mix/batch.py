@@ -69,13 +69,25 @@ class Batch:
 
 
 def next_batch(
-    fit: Fit, wanted: Mapping[str, float], limits: Limits, config: DesignConfig, runs: int, seed: int
+    fit: Fit,
+    wanted: Mapping[str, float],
+    limits: Limits,
+    config: DesignConfig,
+    runs: int,
+    seed: int,
+    only_CD: Floats | None = None,
 ) -> Batch:
-    """Choose so many runs by the fit, or say why none would pay. wanted: metric -> weight of the objective."""
+    """Choose so many runs by the fit, or say why none would pay.
+
+    wanted: metric -> weight of the objective. only_CD: the mixtures to choose from; None: all that the caps allow.
+    """
     swarm, mixtures = fit.swarm, rows_of_mixtures(fit.swarm.weights_RD)
     rng = stream(seed, "round", len(swarm.run_ids))
     skilled = {metric: weight for metric, weight in wanted.items() if fit.has_skill([metric])}
-    candidates_CD = sample_weights(limits.prior, limits.max_weights, config, rng, count=SAMPLED)
+    if only_CD is None:
+        candidates_CD = sample_weights(limits.prior, limits.max_weights, config, rng, count=SAMPLED)
+    else:
+        candidates_CD = only_CD
     runs_RD = np.array([swarm.weights_RD[rows[0]] for rows in mixtures])
     if not skilled:
         chosen = _farthest([], candidates_CD, runs_RD, runs)
@@ -83,9 +95,10 @@ def next_batch(
         return Batch(len(swarm.run_ids), None, None, None, None, None if fill else NOTHING_NEW, fill)
 
     objective = Objective(skilled)
-    for _ in range(GENERATIONS):
-        candidates_CD = _blended(candidates_CD, objective.predict(fit, candidates_CD), rng)
-    candidates_CD = np.unique(np.round(candidates_CD, WEIGHT_DECIMALS), axis=0)
+    if only_CD is None:
+        for _ in range(GENERATIONS):
+            candidates_CD = _blended(candidates_CD, objective.predict(fit, candidates_CD), rng)
+        candidates_CD = np.unique(np.round(candidates_CD, WEIGHT_DECIMALS), axis=0)
     measured_R = _weighted(objective, {metric: swarm.losses(metric) for metric in objective.metrics})
     floor = noise_floor(measured_R, mixtures)
     best = float(objective.predict(fit, runs_RD).min())
