@@ -12,18 +12,18 @@ from redone_data.engine import Output, Step
 from redone_data.manifest import atomic, read_json, write_json
 from redone_data.mix.batch import next_batch
 from redone_data.mix.config import MixConfig
-from redone_data.mix.fit import Fit, fit
+from redone_data.mix.fit import Fit
 from redone_data.mix.limits import OBJECTIVE, PRIOR, PROPOSAL, Limits
-from redone_data.mix.rounds import together
 from redone_data.mix.search import Objective, search
 from redone_data.mix.swarm import trained
+from redone_data.mix.together import fit_together
 from redone_data.mixture import Mixture
 
 ROUNDS = "rounds.json"
 
 
 def _fitted(swarms: Sequence[Output], config: MixConfig, seed: int) -> Fit:
-    return fit(together([trained(swarm.folder) for swarm in swarms]), config.fit, seed)
+    return fit_together([trained(swarm.folder) for swarm in swarms], config.fit, seed)
 
 
 def swarm_inputs(swarms: Sequence[Output]) -> dict[str, str]:

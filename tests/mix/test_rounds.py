@@ -9,7 +9,7 @@ from redone_data.mix.batch import Batch, expected_improvement, next_batch
 from redone_data.mix.design import DesignConfig, capped
 from redone_data.mix.fit import Fit, FitConfig, fit
 from redone_data.mix.limits import Limits
-from redone_data.mix.rounds import RoundsConfig, design_runs, proxies, together
+from redone_data.mix.rounds import RoundsConfig, design_runs, proxies
 from redone_data.mix.tables import Swarm, load_swarm
 from redone_data.mixture import Mixture
 
@@ -130,15 +130,6 @@ def test_reused_runs_take_the_place_of_samples_but_never_of_the_anchors() -> Non
     most = design_runs(LIMITS, DesignConfig(runs=16), {}, seed=1, reused=100)
     assert [run.mixture for run in most[:2]] == [run.mixture for run in whole[:2]]
     assert len(most) == 4
-
-
-def test_swarms_are_put_together_in_the_order_of_their_run_ids() -> None:
-    weights_RD = np.array([run.mixture.shares for run in design_runs(LIMITS, DesignConfig(runs=12), {}, seed=1)])
-    whole = measured(weights_RD, 0.0, seed=1)
-    parts = [measured(weights_RD[:5], 0.0, seed=1), measured(weights_RD[5:], 0.0, seed=1, first=5)]
-    joined = together(parts[::-1])
-    assert joined.run_ids == whole.run_ids
-    assert np.array_equal(joined.losses_RM, whole.losses_RM)
 
 
 def test_a_bad_setting_of_rounds_is_refused_with_its_name() -> None:
