@@ -12,7 +12,7 @@ import numpy as np
 from scipy.optimize import least_squares
 from scipy.special import expit
 
-from redone_data.mix.surrogates.base import NOTHING, Beside, Fitted, Floats, Surrogate
+from redone_data.mix.surrogates.base import NOTHING, SMALLEST, Beside, Fitted, Floats, Surrogate
 
 
 @final
@@ -40,7 +40,7 @@ class SaturatingLaw(Surrogate):
         domains = weights_RD.shape[1]
         mean, scale = float(losses_R.mean()), 2 * float(losses_R.std())
         if scale <= 1e-12:
-            return _Law(np.zeros(2 * domains + 3), mean, 0.0)
+            return _Law(np.zeros(2 * domains + 3), np.zeros((2 * domains + 3,) * 2), mean, 0.0)
         target_R = (losses_R - mean) / scale
         terms = _Terms(weights_RD)
         centre_T, width_T = _law_prior(domains)
@@ -61,19 +61,35 @@ class SaturatingLaw(Surrogate):
                 found = least_squares(residuals, begin_T, jacobian, method="lm", xtol=1e-7, ftol=1e-8, max_nfev=200)
             if np.isfinite(found.cost) and found.cost < best_cost:
                 best_cost, best_T = float(found.cost), found.x
-        return _Law(best_T, mean, scale)
+        return _Law(best_T, _root_of_covariance(jacobian(best_T), residuals(best_T), len(target_R)), mean, scale)
 
 
 @final
 @dataclass(frozen=True)
 class _Law(Fitted):
     theta_T: Floats
+    root_TT: Floats
     mean: float
     scale: float
 
     def predict(self, weights_CD: Floats) -> Floats:
         prediction_C: Floats = self.mean + self.scale * _Terms(weights_CD).loss(self.theta_T)
         return prediction_C
+
+    def gradient(self, weights_CD: Floats) -> Floats:
+        return self.scale * _Terms(weights_CD).gradient(self.theta_T)
+
+    def spread(self, weights_CD: Floats) -> Floats:
+        spread_C: Floats = self.scale * np.linalg.norm(_Terms(weights_CD).jacobian(self.theta_T) @ self.root_TT, axis=1)
+        return spread_C
+
+
+def _root_of_covariance(jacobian_NT: Floats, residuals_N: Floats, runs: int) -> Floats:
+    """S with S S' the parameters' covariance by Laplace's approximation; N: the runs and the pulls."""
+    noise = np.sqrt((residuals_N**2).sum() / runs)
+    left_TT, singular_T, _ = np.linalg.svd(jacobian_NT.T, full_matrices=False)
+    root_TT: Floats = noise * left_TT / singular_T
+    return root_TT
 
 
 def _law_prior(domains: int) -> tuple[Floats, Floats]:
@@ -90,6 +106,7 @@ class _Terms:
     def __init__(self, weights_RD: Floats) -> None:
         self.present_RD = weights_RD > 0
         self.log_RD = np.log(np.where(self.present_RD, weights_RD, 1.0))
+        self.weights_RD = weights_RD
 
     def loss(self, theta_T: Floats) -> Floats:
         _, sum_R, power = self._sum(theta_T)
@@ -109,6 +126,16 @@ class _Terms:
         jacobian_RT[:, 3 : 3 + domains] = slope_R[:, None] * terms_RD
         jacobian_RT[:, 3 + domains :] = slope_R[:, None] * terms_RD * self.log_RD * (exponent_D * (1 - exponent_D))
         return jacobian_RT
+
+    def gradient(self, theta_T: Floats) -> Floats:
+        """R x D: by the weights; a weight below SMALLEST has the slope that it has there."""
+        _, sum_R, power = self._sum(theta_T)
+        domains = self.log_RD.shape[1]
+        exponent_D = expit(theta_T[3 + domains :])
+        log_RD = np.log(np.maximum(self.weights_RD, SMALLEST))
+        terms_RD = np.exp(np.minimum(theta_T[3 : 3 + domains] + (exponent_D - 1) * log_RD, 30.0))
+        slopes_RD: Floats = (-power * sum_R ** (-power - 1))[:, None] * exponent_D * terms_RD
+        return slopes_RD
 
     def _sum(self, theta_T: Floats) -> tuple[Floats, Floats, float]:
         domains = self.log_RD.shape[1]
