@@ -142,13 +142,13 @@ class ReuseStep(Step):
         left_out: dict[str, str] = {}
         metrics: set[str] | None = None
         tokenizer, documents = self.earlier.documents()
-        now = _Now.of(self.pool, self.swarm, self.budget)
+        today = Today.of(self.pool, self.swarm, self.budget)
         for name in self.earlier.swarms:
             swarm = self.earlier.swarm(name)
             manifest, description = self.earlier.read(f"{name}/{MANIFEST}"), self.earlier.read(f"{name}/swarm.json")
             why = self._swarm_differs(manifest, tokenizer)
-            parts, reasons = ({}, {}) if why else now.match(documents, description)
-            same = {d for d in swarm.metrics if now.measures_the_same(d, documents)}
+            parts, reasons = ({}, {}) if why else today.match(documents, description)
+            same = {d for d in swarm.metrics if today.measures_the_same(d, documents)}
             metrics = same if metrics is None else metrics & same
             for run_id, weights_D, losses_M in zip(swarm.run_ids, swarm.weights_RD, swarm.losses_RM, strict=True):
                 weights = {d: float(w) for d, w in zip(swarm.domains, weights_D, strict=True) if w > 0}
@@ -160,15 +160,15 @@ class ReuseStep(Step):
                 if fault is not None:
                     left_out[run_id] = fault
                     continue
-                shared = dict.fromkeys(now.tokens, 0.0)
+                shared = dict.fromkeys(today.tokens, 0.0)
                 for domain, weight in weights.items():
-                    total = sum(now.tokens[part] for part in parts[domain])
+                    total = sum(today.tokens[part] for part in parts[domain])
                     for part in parts[domain]:
-                        shared[part] += weight * now.tokens[part] / total
+                        shared[part] += weight * today.tokens[part] / total
                 held[run_id] = Mixture.of(shared), dict(zip(swarm.metrics, map(float, losses_M), strict=True))
         names = sorted(metrics or ())
         if held:
-            domains = sorted(now.tokens)
+            domains = sorted(today.tokens)
             rows = {run_id: [mixture[d] for d in domains] for run_id, (mixture, _) in held.items()}
             _write_table(folder / "runs.csv", domains, {self._renamed(r): values for r, values in rows.items()})
             losses = {self._renamed(r): [of_run[m] for m in names] for r, (_, of_run) in held.items()}
@@ -178,7 +178,7 @@ class ReuseStep(Step):
             "reused": {run_id: self._renamed(run_id) for run_id in held},
             "left_out": left_out,
             "metrics": names,
-            "not_measured": sorted(set(now.tokens) - set(names)),
+            "not_measured": sorted(set(today.tokens) - set(names)),
         }
         write_json(folder / REUSE, report)
         return {"reused": len(held), "left_out": len(left_out)}
@@ -212,15 +212,15 @@ def reused_runs(reused: Sequence[Output], config: DesignConfig) -> int:
 
 
 @dataclass(frozen=True)
-class _Now:
-    """This recipe's pools: what earlier ones are compared with."""
+class Today:
+    """The pools of this recipe: what earlier ones are compared with."""
 
     tokens: dict[str, int]
     limits: dict[str, int | None]
     documents: dict[str, dict[str, pl.DataFrame]]
 
     @classmethod
-    def of(cls, pool: Output, swarm: SwarmConfig, budget: int) -> "_Now":
+    def of(cls, pool: Output, swarm: SwarmConfig, budget: int) -> "Today":
         found = pools(pool)
         tokens = {name: domain.tokens for name, domain in found.items()}
         share = min(1.0, swarm.proxy.tokens / budget)
