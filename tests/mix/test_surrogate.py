@@ -7,6 +7,7 @@ from redone_data.errors import RedoneError
 from redone_data.mix.fit import spearman
 from redone_data.mix.surrogates.gp import _Likelihood
 from redone_data.mix.surrogates.named import SURROGATES, surrogate_named
+from redone_data.mix.surrogates.repetition import Repetition
 from redone_data.mix.surrogates.saturating import SaturatingLaw, _Terms
 from redone_data.mix.surrogates.trees import LightGBMSurrogate
 from redone_data.mix.tables import Swarm, load_swarm
@@ -60,12 +61,15 @@ def test_the_likelihood_s_gradient_is_that_of_its_value() -> None:
     assert np.allclose(likelihood(hyper)[1], numeric, atol=1e-4)
 
 
-def test_the_law_s_jacobian_is_that_of_its_losses() -> None:
+@pytest.mark.parametrize("epochs", [None, np.array([1.0, 3.0, 30.0, 12.0])])
+def test_the_law_s_jacobian_is_that_of_its_losses(epochs: np.ndarray | None) -> None:
     rng = stream(0, "jacobian")
     weights = rng.dirichlet(np.full(4, 0.5), size=3)
     weights[0, 1] = 0.0
-    terms = _Terms(weights / weights.sum(axis=1, keepdims=True))
-    theta = rng.normal(size=11)
+    weights /= weights.sum(axis=1, keepdims=True)
+    repetition = Repetition.seen(np.tile(weights, (2, 1)), epochs)
+    terms = _Terms(weights, repetition)
+    theta = rng.normal(size=11 + repetition.num_parameters)
     numeric = np.array([approx_fprime(theta, lambda t, r=run: terms.loss(t)[r], 1e-7) for run in range(3)])
     assert np.allclose(terms.jacobian(theta), numeric, atol=1e-5)
 
