@@ -24,6 +24,7 @@ from redone_data.engine import Engine, Output, Progress, Silent
 from redone_data.errors import RedoneError
 from redone_data.manifest import ASIDES, MANIFEST, atomic, digest, link, read_json, write_json
 from redone_data.mix.config import MixConfig
+from redone_data.mix.constraints import Constraints
 from redone_data.mix.limits import PROPOSAL, Limits
 from redone_data.mix.proposal import Proposal
 from redone_data.mix.reuse import EarlierRun, ReuseStep, reused_runs
@@ -193,6 +194,7 @@ class Run:
                     f"domain '{without[0]}' has no validation documents to measure proxies on; "
                     "raise curate.validation.fraction or min_documents, or set mix.weights"
                 )
+            Constraints.of(self.mix, self.limits)  # what conflicts is said before a proxy is trained
             targets = self.mix.objective(tuple(self.limits.tokens))
             self.reused = [self.engine.run(step) for step in self._reuse_steps()]
             runs = reused_runs(self.reused, self.mix.design)

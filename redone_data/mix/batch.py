@@ -27,7 +27,7 @@ from redone_data.mix.design import DesignConfig, mixture_of, sample_weights
 from redone_data.mix.fit import Fit
 from redone_data.mix.intervals import noise_floor
 from redone_data.mix.limits import Limits
-from redone_data.mix.search import Objective
+from redone_data.mix.search import Objective, total_variation
 from redone_data.mix.tables import Swarm
 from redone_data.mixture import Mixture
 from redone_data.rng import stream
@@ -180,28 +180,28 @@ def _blended(candidates_CD: Floats, predicted_C: Floats, rng: np.random.Generato
 
 def _apart(ranked_CD: Floats, runs_RD: Floats, count: int) -> list[Floats]:
     """The first candidates that keep their distance from the runs and each other; nearer ones where too few do."""
-    between_RR = _distances(runs_RD, runs_RD)
+    between_RR = total_variation(runs_RD, runs_RD)
     np.fill_diagonal(between_RR, np.inf)
     apart = APART * float(np.median(between_RR.min(axis=1))) if len(runs_RD) > 1 else 0.0
-    nearest_C = _distances(ranked_CD, runs_RD).min(axis=1)
+    nearest_C = total_variation(ranked_CD, runs_RD).min(axis=1)
     chosen: list[Floats] = []
     while len(chosen) < count and apart > 10**-WEIGHT_DECIMALS:
         for row in np.flatnonzero(nearest_C >= apart):
             if len(chosen) < count and nearest_C[row] >= apart:
                 chosen.append(ranked_CD[row])
-                nearest_C = np.minimum(nearest_C, _distances(ranked_CD, ranked_CD[row][None])[:, 0])
+                nearest_C = np.minimum(nearest_C, total_variation(ranked_CD, ranked_CD[row][None])[:, 0])
         apart /= 2
     return chosen
 
 
 def _farthest(beside: list[Floats], candidates_CD: Floats, runs_RD: Floats, count: int) -> list[Floats]:
     """One after another, the candidate farthest from the runs, from `beside`, and from those chosen."""
-    nearest_C = _distances(candidates_CD, np.vstack([runs_RD, *beside])).min(axis=1)
+    nearest_C = total_variation(candidates_CD, np.vstack([runs_RD, *beside])).min(axis=1)
     chosen: list[Floats] = []
     while len(chosen) < count and nearest_C.max() > 10**-WEIGHT_DECIMALS:
         farthest_D = candidates_CD[int(nearest_C.argmax())]
         chosen.append(farthest_D)
-        nearest_C = np.minimum(nearest_C, _distances(candidates_CD, farthest_D[None])[:, 0])
+        nearest_C = np.minimum(nearest_C, total_variation(candidates_CD, farthest_D[None])[:, 0])
     return chosen
 
 
@@ -211,11 +211,3 @@ def _best_measured(swarm: Swarm, mixtures: Sequence[NDArray[np.int64]], measured
     best = min(open_, key=lambda rows: float(measured_R[rows].mean()))
     weights_D: Floats = swarm.weights_RD[best[0]]
     return weights_D
-
-
-def _distances(left_CD: Floats, right_RD: Floats) -> Floats:
-    """Total variation."""
-    distance_CR = np.zeros((len(left_CD), len(right_RD)))
-    for domain in range(left_CD.shape[1]):
-        distance_CR += np.abs(left_CD[:, domain, None] - right_RD[None, :, domain])
-    return distance_CR / 2

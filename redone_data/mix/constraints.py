@@ -235,6 +235,10 @@ class Constraints:
         """All of it as rows and bounds for a solver; distances are variables after the weights."""
         return linear(len(self.domains), self.rules, self.balls)
 
+    def linear_without_box(self) -> Linear:
+        """The same for solvers that take `least_D` and `most_D` as bounds."""
+        return linear(len(self.domains), [rule for rule in self.rules if not rule.is_box], self.balls)
+
     @cached_property
     def _box(self) -> tuple[Floats, Floats]:
         least_D, most_D = np.zeros(len(self.domains)), np.ones(len(self.domains))
