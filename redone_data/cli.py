@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from redone_data.cli_ablate import ablate
 from redone_data.cli_files import add_file_verbs
 from redone_data.cli_fit import (
     TABLES,
@@ -147,6 +148,7 @@ _add_stage(
 )
 
 
+app.command()(ablate)
 add_file_verbs(app)
 app.add_typer(index_app)
 app.add_typer(quality_app)

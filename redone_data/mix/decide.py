@@ -55,6 +55,7 @@ def propose(
         optimism=searched.get("optimism"),
         noise=dict(searched.get("noise") or {}),
         rounds=found.rounds,
+        reused=found.reused,
     )
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from redone_data.engine import Output
 from redone_data.manifest import read_json
 from redone_data.mix.fit import FitRow
-from redone_data.mix.rounds import together
+from redone_data.mix.reuse import REUSE
 from redone_data.mix.steps import ROUNDS
 from redone_data.mix.swarm import trained
 from redone_data.mix.tables import Swarm
@@ -22,25 +22,39 @@ from redone_data.mixture import Mixture
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """searched: search.json. report: how each metric was predicted. rounds: how the swarm grew, {} if in one round."""
+    """searched: search.json. report: how each metric was predicted. rounds: how the swarm grew, {} if in one round.
 
-    swarm: Swarm
+    reused: runs that were taken over from an earlier recipe.
+    """
+
+    swarms: tuple[Swarm, ...]
     searched: dict[str, Any]
     report: tuple[FitRow, ...]
     rounds: dict[str, Any]
+    reused: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, swarms: Sequence[Output], fitted: Path, searched: Path) -> "Found":
         """From the swarms' steps and the folders of the fit and the search."""
         grown = read_json(fitted / ROUNDS) if (fitted / ROUNDS).is_file() else {}
         return cls(
-            swarm=together([trained(output.folder) for output in swarms]),
+            swarms=tuple(trained(output.folder) for output in swarms),
             searched=read_json(searched / "search.json"),
             report=tuple(FitRow(**row) for row in read_json(fitted / "fit.json")["report"]),
+            reused=tuple(sorted(run for output in swarms for run in _reused(output))),
             rounds={key: grown[key] for key in ("trace", "stopped") if key in grown},
         )
 
     def nearest_run_distance(self, mixture: Mixture) -> float:
-        """Total variation to the nearest run."""
-        weights_D = np.array([mixture[name] for name in self.swarm.domains])
-        return float(np.abs(self.swarm.weights_RD - weights_D).sum(axis=1).min() / 2)
+        """Total variation to the nearest run; a swarm of an earlier recipe may lack domains."""
+        distances = []
+        for swarm in self.swarms:
+            weights_D = np.array([mixture.get(name, 0.0) for name in swarm.domains])
+            lacking = 1 - float(weights_D.sum())
+            distances.append((float(np.abs(swarm.weights_RD - weights_D).sum(axis=1).min()) + lacking) / 2)
+        return min(distances)
+
+
+def _reused(output: Output) -> list[str]:
+    path = output.folder / REUSE
+    return list(read_json(path)["reused"].values()) if path.is_file() else []

@@ -54,7 +54,7 @@ def found(*mixtures: Mixture, found_by: str = "descent") -> Found:
     weights_RD = np.array([mixture.shares for mixture in runs])
     ids = ("run-0", "run-1", "run-2")
     swarm = Swarm(ids, tuple(LIMITS.tokens), tuple(WANTED), weights_RD, np.full((3, 3), 2.0))
-    return Found(swarm, searched(*mixtures, found_by=found_by), (), {})
+    return Found((swarm,), searched(*mixtures, found_by=found_by), (), {})
 
 
 class Trainer:

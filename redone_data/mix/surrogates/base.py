@@ -18,7 +18,7 @@ SMALLEST = 1e-4  # a weight below this counts as this where a slope is taken: w^
 
 @dataclass(frozen=True, eq=False)
 class Beside:
-    """What is known beside the runs. A surrogate that has no use for it ignores it.
+    """What is known beside the runs, in the order of the weights. A surrogate that has no use for it ignores it.
 
     epochs_D: passes over each domain's tokens that a weight of one would mean; None: repetition is unknown.
     screen: the metric's loss of any mixtures (rows of weights) without training, by counted n-grams; None: not counted.

@@ -35,8 +35,8 @@ class GaussianProcess(Surrogate):
     signal: float = 1.0
     noise: float = 0.1
     width: float = 1.0
-    likelihood_runs: int = 192
-    iterations: int = 25
+    likelihood_runs: int = 256
+    iterations: int = 15
 
     def fit(self, weights_RD: Floats, losses_R: Floats, rng: np.random.Generator, beside: Beside = NOTHING) -> Fitted:
         return self.fit_process(weights_RD, losses_R, rng)

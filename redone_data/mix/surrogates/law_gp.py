@@ -10,7 +10,7 @@ import numpy as np
 
 from redone_data.mix.surrogates.base import NOTHING, Beside, Fitted, Floats, Surrogate
 from redone_data.mix.surrogates.gp import GaussianProcess, Process
-from redone_data.mix.surrogates.saturating import SaturatingLaw
+from redone_data.mix.surrogates.saturating import Law, SaturatingLaw
 
 
 @final
@@ -23,7 +23,7 @@ class LawWithProcess(Surrogate):
     process: GaussianProcess = field(default_factory=lambda: GaussianProcess(signal=0.5, noise=0.5))
 
     def fit(self, weights_RD: Floats, losses_R: Floats, rng: np.random.Generator, beside: Beside = NOTHING) -> Fitted:
-        law = self.law.fit(weights_RD, losses_R, rng, beside)
+        law = self.law.fit_law(weights_RD, losses_R, rng, beside)
         process = self.process.fit_process(weights_RD, losses_R - law.predict(weights_RD), rng)
         return _LawWithProcess(law, process, law.harm_D)
 
@@ -31,7 +31,7 @@ class LawWithProcess(Surrogate):
 @final
 @dataclass(frozen=True)
 class _LawWithProcess(Fitted):
-    law: Fitted
+    law: Law
     process: Process
     harm_D: Floats | None
 
@@ -42,6 +42,4 @@ class _LawWithProcess(Fitted):
         return self.law.gradient(weights_CD) + self.process.gradient(weights_CD)
 
     def spread(self, weights_CD: Floats) -> Floats:
-        law_C = self.law.spread(weights_CD)
-        assert law_C is not None, "the law knows its spread"
-        return np.hypot(law_C, self.process.spread(weights_CD))
+        return np.hypot(self.law.spread_of_law(weights_CD), self.process.spread(weights_CD))
