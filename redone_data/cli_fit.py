@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 TABLES = 2
 ONE_PROCESS_CELLS = 1500  # runs x metrics: below it more processes take longer to start than they save
+# Read when numpy is loaded, so set before: on a busy machine threads on small matrices cost ten times what they save.
+ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 FitInputs = Annotated[
     list[Path],
@@ -65,6 +67,8 @@ class TableOptions:
 
 def fit_tables(tables: Sequence[Path], options: TableOptions, console: "Console", *, as_json: bool) -> None:
     """Fit RUNS.csv and METRICS.csv, show and write; raise RedoneError where no metric can be predicted."""
+    for name in ONE_THREAD:
+        os.environ.setdefault(name, "1")
     from redone_data.mix.fit import FitConfig, fit
     from redone_data.mix.fit_files import fit_record, write_fit, write_predictions
     from redone_data.mix.tables import load_mixtures, load_swarm

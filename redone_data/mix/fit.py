@@ -1,6 +1,6 @@
 """The fit: each metric's loss as a function of the mixture, judged on held-out runs, with intervals and a noise floor.
 
-A metric has skill where its nested held-out predictions rank the runs better than chance does in 99 of 100 swarms
+A metric has skill where its nested held-out predictions rank the runs better than noise does in 199 of 200 swarms
 (`chance_rank`), better than `min_skill`, and err less than the mean does; where it has none the search keeps the prior.
 choose.py says how surrogates are compared, intervals.py what the intervals promise.
 

@@ -10,7 +10,9 @@ Models of folds saw fewer runs than the final one and err more, so their errors 
 is known at no cost: the nested models saw fewer still, and the power law through both is drawn on to all runs
 (`growth`).
 
-benchmarks/intervals.py has the coverage and the interval score on the published RegMix tables beside plain conformal.
+On the published RegMix 1M tables (benchmarks/intervals.py, law_gp, 64 runs, mean of 50 draws and 13 metrics) the 95 %
+intervals cover .949 at an interval score of .765; plain conformal .971 at .980, the Gaussian process's variance .926
+at 1.447, the bootstrap .762 at .970.
 
 Shapes: R runs, C candidates, D domains, F features.
 """
