@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from redone_data.mix.choose import rows_of_mixtures
+from redone_data.mix.constraints import Constraints
 from redone_data.mix.design import DesignConfig, mixture_of, sample_weights
 from redone_data.mix.fit import Fit
 from redone_data.mix.intervals import noise_floor
@@ -69,13 +70,28 @@ class Batch:
 
 
 def next_batch(
-    fit: Fit, wanted: Mapping[str, float], limits: Limits, config: DesignConfig, runs: int, seed: int
+    fit: Fit,
+    wanted: Mapping[str, float],
+    limits: Limits,
+    constraints: Constraints,
+    config: DesignConfig,
+    runs: int,
+    seed: int,
+    only_CD: Floats | None = None,
 ) -> Batch:
-    """Choose so many runs by the fit, or say why none would pay. wanted: metric -> weight of the objective."""
+    """Choose so many runs by the fit, or say why none would pay.
+
+    wanted: metric -> weight of the objective. only_CD: the mixtures to choose from; None: all that the constraints
+    allow.
+    """
     swarm, mixtures = fit.swarm, rows_of_mixtures(fit.swarm.weights_RD)
     rng = stream(seed, "round", len(swarm.run_ids))
     skilled = {metric: weight for metric, weight in wanted.items() if fit.has_skill([metric])}
-    candidates_CD = sample_weights(limits.prior, limits.max_weights, config, rng, count=SAMPLED)
+    if only_CD is None:
+        sampled_CD = sample_weights(limits.prior, limits.max_weights, config, rng, count=SAMPLED)
+        candidates_CD = constraints.project(sampled_CD)
+    else:
+        candidates_CD = only_CD
     runs_RD = np.array([swarm.weights_RD[rows[0]] for rows in mixtures])
     if not skilled:
         chosen = _farthest([], candidates_CD, runs_RD, runs)
@@ -83,12 +99,16 @@ def next_batch(
         return Batch(len(swarm.run_ids), None, None, None, None, None if fill else NOTHING_NEW, fill)
 
     objective = Objective(skilled)
-    for _ in range(GENERATIONS):
-        candidates_CD = _blended(candidates_CD, objective.predict(fit, candidates_CD), rng)
-    candidates_CD = np.unique(np.round(candidates_CD, WEIGHT_DECIMALS), axis=0)
+    if only_CD is None:
+        for _ in range(GENERATIONS):
+            candidates_CD = _blended(candidates_CD, objective.predict(fit, candidates_CD), rng)
+        candidates_CD = np.unique(np.round(candidates_CD, WEIGHT_DECIMALS), axis=0)
     measured_R = _weighted(objective, {metric: swarm.losses(metric) for metric in objective.metrics})
     floor = noise_floor(measured_R, mixtures)
-    best = float(objective.predict(fit, runs_RD).min())
+    # Runs of the design lie anywhere within the caps; the best mixture is one that the recipe allows.
+    allowed_R = constraints.holds(runs_RD)
+    rivals_RD = runs_RD[allowed_R] if allowed_R.any() else constraints.project(np.array([limits.prior.shares]))
+    best = float(objective.predict(fit, rivals_RD).min())
     predicted_C = objective.predict(fit, candidates_CD)
     gain_C = expected_improvement(best, predicted_C, _spread(fit, objective, candidates_CD, measured_R, floor))
     order_C = np.argsort(-gain_C, kind="stable")
@@ -98,7 +118,8 @@ def next_batch(
     planned = [Planned("improving", mixture_of(fit.domains, weights_D)) for weights_D in improving]
     planned += [Planned("diverse", mixture_of(fit.domains, weights_D)) for weights_D in far]
     if again:
-        planned.append(Planned("again", mixture_of(fit.domains, _best_measured(swarm, mixtures, measured_R))))
+        rivals = [rows for rows, holds in zip(mixtures, allowed_R, strict=True) if holds] or mixtures
+        planned.append(Planned("again", mixture_of(fit.domains, _best_measured(swarm, rivals, measured_R))))
     gain = float(gain_C.max())
     stopped = None
     if floor is not None and gain < floor:

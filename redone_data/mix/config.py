@@ -36,6 +36,9 @@ class MixConfig:
     targets: dict[str, float] = field(
         default_factory=dict, metadata={"help": "domain -> weight of its loss in the objective; default: all alike"}
     )
+    reuse: tuple[str, ...] = field(
+        default=(), metadata={"help": "folders of earlier runs, whose proxies are taken over where they still hold"}
+    )
     max_epochs: float = field(default=4.0, metadata={"help": "no domain is repeated more often than this"})
     retention: Retention | None = field(
         default=None, metadata={"help": "general loss is kept: at most that of a reference mixture + epsilon"}

@@ -12,18 +12,19 @@ from redone_data.engine import Output, Step
 from redone_data.manifest import atomic, read_json, write_json
 from redone_data.mix.batch import next_batch
 from redone_data.mix.config import MixConfig
-from redone_data.mix.fit import Fit, fit
+from redone_data.mix.constraints import Constraints
+from redone_data.mix.fit import Fit
 from redone_data.mix.limits import Limits
-from redone_data.mix.rounds import together
 from redone_data.mix.searching import searched
 from redone_data.mix.swarm import trained
+from redone_data.mix.together import fit_together
 from redone_data.mixture import Mixture
 
 ROUNDS = "rounds.json"
 
 
 def _fitted(swarms: Sequence[Output], config: MixConfig, seed: int) -> Fit:
-    return fit(together([trained(swarm.folder) for swarm in swarms]), config.fit, seed)
+    return fit_together([trained(swarm.folder) for swarm in swarms], config.fit, seed)
 
 
 def swarm_inputs(swarms: Sequence[Output]) -> dict[str, str]:
@@ -56,6 +57,7 @@ class FitStep(Step):
             "design": plain(self.mix.design),
             "objective": self.mix.objective(tuple(self.limits.tokens)),
             "limits": plain(self.limits),
+            "constraints": [plain(self.mix.bounds), plain(self.mix.groups), plain(self.mix.trust)],
         }
         return {"fit": plain(self.mix.fit), "seed": self.seed, **(chosen if self.mix.rounds.max else {})}
 
@@ -87,7 +89,15 @@ class FitStep(Step):
 
     def _rounds(self, fitted: Fit) -> dict[str, Any]:
         wanted, rounds, design = self.mix.objective(tuple(self.limits.tokens)), self.mix.rounds, self.mix.design
-        batch = next_batch(fitted, wanted, self.limits, design, rounds.runs_of(design), self.seed)
+        batch = next_batch(
+            fitted,
+            wanted,
+            self.limits,
+            Constraints.of(self.mix, self.limits),
+            design,
+            rounds.runs_of(design),
+            self.seed,
+        )
         stopped, planned = batch.stopped, batch.planned
         if stopped is None and self.round == rounds.max:
             stopped, planned = f"the budget of rounds is spent (mix.rounds.max is {rounds.max})", ()
