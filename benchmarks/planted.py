@@ -1,6 +1,6 @@
 """A planted optimum: regret of what is proposed, beside RegMix's way (LightGBM + simulation) on the same runs.
 
-Surfaces whose best weights are known (found on the true surface from twenty starts). Families; each metric has its own
+Surfaces whose best weights are known (found on the true surface from twelve starts). Families; each metric has its own
 helpful domain:
   law        the saturating law, the form that one of our surrogates has
   loglinear  c + exp(sum t_j w_j), the data mixing law: some domains help, some hurt
@@ -90,7 +90,7 @@ class Surface:
     def best(self, constraints: Constraints) -> float:
         domains = len(self.epochs_D)
         starts = constraints.project(stream(0, "starts", domains).dirichlet(np.ones(domains), 2_000))
-        starts = starts[np.argsort(self.objective(starts))[:20]]
+        starts = starts[np.argsort(self.objective(starts))[:12]]
         values = []
         for start_D in starts:
             found = minimize(
@@ -99,7 +99,7 @@ class Surface:
                 bounds=[(1e-9, cap) for cap in constraints.most_D],
                 constraints={"type": "eq", "fun": lambda w: w.sum() - 1},
                 method="SLSQP",
-                options={"maxiter": 60},
+                options={"maxiter": 200},
             )
             values.append(float(self.objective(constraints.project(np.clip(found.x, 0, 1)[None]))[0]))
         return min(values)

@@ -7,7 +7,7 @@ elastic linear program). That is known as soon as tokens are counted, before a p
 
 `project` brings mixtures inside: water-filling and rescaling of groups keep the shape of a draw, and what is then still
 outside is drawn back to an inner point, on the straight line, exactly to the border. 20,000 mixtures of 17 domains take
-0.2 s with groups, .03 s with caps alone (benchmarks/fit_speed.py).
+0.3 s of CPU with a group (benchmarks/fit_speed.py), 0.02 s with caps alone.
 
 Shapes: C candidates, D domains, K rows of a rule, N linear rows, U units, X variables of a linear program.
 """

@@ -1,7 +1,8 @@
 """The lowest point of a smooth surface within the constraints, from a given start: SLSQP with known slopes.
 
 Distances to a mixture are made linear by a variable beside each weight, so a trust region costs as many variables
-again. What comes back is exactly inside. 17 domains take 0.02 s a start, 60 domains 0.2 s.
+again. What comes back is inside. One law of 17 domains takes 3 ms of CPU a start, within a distance 11 ms; 60 domains
+21 and 143 ms.
 
 Shapes: C candidates, D domains, N linear rows, X variables of the solver.
 """

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from redone_data.mix.config import MixConfig
 from redone_data.mix.constraints import CAPS, Constraints
-from redone_data.mix.design import mixture_of
 from redone_data.mix.finalists import finalists
 from redone_data.mix.fit import Fit
 from redone_data.mix.front import general_objective, pareto_front
@@ -53,7 +52,7 @@ def searched(fit: Fit, mix: MixConfig, limits: Limits, seed: int) -> dict[str, A
         return search(fit, objective, within, limits.prior, mix.search, mix.design, seed, keep=keep)
 
     result, uncapped = best(constraints), best(constraints.without_caps())
-    weights_D = fit.weights_of([result.mixture])[0]
+    weights_D = np.array(result.mixture.shares)  # of the same domains in the same order, and not scaled again
     flattered = optimism(fit, objective, constraints, limits.prior, mix.design, seed)
     front = [] if general is None else pareto_front(result.space, general, result.pool_CD, weights_D)
     at_proposal = {} if general is None else {"predicted": float(general.predict(fit, weights_D[None])[0])}
@@ -73,7 +72,7 @@ def searched(fit: Fit, mix: MixConfig, limits: Limits, seed: int) -> dict[str, A
         "retention": None if keep is None else {**at_proposal, "most": keep.most, "metrics": keep.general.weights},
         "front": [
             {
-                "weights": dict(mixture_of(domains, point.weights_D)),
+                "weights": dict(zip(domains, point.weights_D.tolist(), strict=True)),
                 "objective": point.objective,
                 "retention": point.retention,
                 "chosen": point.chosen,
@@ -81,7 +80,11 @@ def searched(fit: Fit, mix: MixConfig, limits: Limits, seed: int) -> dict[str, A
             for point in front
         ],
         "finalists": [
-            {"name": item.name, "weights": dict(mixture_of(domains, item.weights_D)), "predicted": item.predicted}
+            {
+                "name": item.name,
+                "weights": dict(zip(domains, item.weights_D.tolist(), strict=True)),
+                "predicted": item.predicted,
+            }
             for item in finalists(result, weights_D)
         ],
     }
