@@ -15,6 +15,7 @@ of CPU for one fit of 64 and of 512 runs (benchmarks/regression.py):
     saturating  .976   .982   .987   .989   .991        .958    .973   0.007, 0.024
     gp          .924   .955   .975   .987   .993       -.798    .978   0.005, 0.07
     law_gp      .976   .982   .987   .989   .993        .948    .973   0.015, 0.10
+
 Shapes: R runs, C candidates, D domains, T parameters.
 """
 
