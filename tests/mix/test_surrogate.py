@@ -5,6 +5,7 @@ from scipy.optimize import approx_fprime
 
 from redone_data.errors import RedoneError
 from redone_data.mix.scores import spearman
+from redone_data.mix.surrogates.base import Beside
 from redone_data.mix.surrogates.gp import _Likelihood
 from redone_data.mix.surrogates.named import SURROGATES, surrogate_named
 from redone_data.mix.surrogates.repetition import Repetition
@@ -108,6 +109,15 @@ def test_the_trees_do_not_predict_a_constant_from_few_runs(runs: int) -> None:
     assert len(np.unique(model.predict(swarm.weights_RD))) > 4
 
 
+@pytest.mark.parametrize("name", sorted(SURROGATES))
+def test_a_fold_of_three_runs_is_fitted_without_an_error(name: str) -> None:
+    weights = np.array([[0.2, 0.8, 0.0], [0.5, 0.1, 0.4], [0.0, 0.0, 1.0]])
+    beside = Beside(epochs_D=np.array([8.0, 0.5, np.inf]))
+    model = surrogate_named(name).fit(weights, np.array([2.0, 2.5, 3.0]), stream(0, "fit"), beside)
+    assert np.isfinite(model.predict(np.eye(3))).all()
+    assert np.isfinite(model.gradient(np.eye(3))).all()
+
+
 def test_an_unknown_surrogate_is_named_with_the_known_ones() -> None:
     with pytest.raises(RedoneError, match="did you mean 'linear'"):
         surrogate_named("linaer")
@@ -122,13 +132,14 @@ def regmix() -> tuple[Swarm, Swarm]:
 @pytest.mark.skipif(
     not (SHARED_DATA / "regmix").is_dir(), reason="the published RegMix tables are not beside the repository"
 )
+@pytest.mark.parametrize("name", ["saturating", "law_gp"])
 @pytest.mark.parametrize(("runs", "least"), [(32, 0.97), (64, 0.98)])
-def test_the_law_ranks_the_published_regmix_test_mixtures_from_few_runs(runs: int, least: float) -> None:
+def test_the_law_ranks_the_published_regmix_test_mixtures_from_few_runs(name: str, runs: int, least: float) -> None:
     train, test = regmix()
     metric = next(name for name in train.metrics if "pile_cc" in name)
     scores = []
     for subset in range(5):
         rows = np.random.default_rng(subset).choice(512, runs, replace=False)
-        model = SaturatingLaw().fit(train.weights_RD[rows], train.losses(metric)[rows], stream(subset, "fit"))
+        model = surrogate_named(name).fit(train.weights_RD[rows], train.losses(metric)[rows], stream(subset, "fit"))
         scores.append(spearman(model.predict(test.weights_RD), test.losses(metric)))
     assert np.mean(scores) >= least

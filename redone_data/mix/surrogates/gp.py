@@ -2,7 +2,9 @@
 
 Constant mean, Matern 5/2 with a length for each domain, noise; lengths, signal and noise by penalised marginal
 likelihood with its analytic gradient (Rasmussen and Williams 2006, chapter 5), on a drawn subset of the runs where
-these are many. The square root spreads small weights apart, where most of a loss is decided.
+these are many. The square root spreads small weights apart, where most of a loss is decided. 0.005 s for 64 runs of 17
+domains, 0.06 s for 512. It falls back to the mean away from the runs: never search with it alone beyond them (fitted to
+the worst 75 % of RegMix's runs it ranks the best 25 % the wrong way round; law_gp does not).
 
 Shapes: R runs, C candidates, D domains, H hyperparameters (log length_1..D, log signal, log noise).
 """

@@ -1,5 +1,11 @@
 """The saturating law with a Gaussian process on what it leaves: the form where runs are few, their detail where many.
 
+The one to start from at any number of runs. On the published RegMix tables (256 test mixtures, mean of 13 metrics and
+3 draws) its error is under the law's own at every size: .227, .192, .145, .133 and .118 of the losses' spread at 20,
+32, 64, 128 and 256 runs, where the law has .228, .194, .148, .136 and .129 and the process alone .42, .31, .22, .153
+and .125. Its own 95 % spread covers 93-96 %. From the worst 75 % of the runs it ranks the best 25 % nearly as the law
+does; the process alone falls back to its mean there. 0.01 s for 64 runs of 17 domains, 0.08 s for 512, one core.
+
 Shapes: R runs, C candidates, D domains.
 """
 
@@ -23,7 +29,7 @@ class LawWithProcess(Surrogate):
     process: GaussianProcess = field(default_factory=lambda: GaussianProcess(signal=0.5, noise=0.5))
 
     def fit(self, weights_RD: Floats, losses_R: Floats, rng: np.random.Generator, beside: Beside = NOTHING) -> Fitted:
-        law = self.law.fit_law(weights_RD, losses_R, rng, beside)
+        law = self.law.fit_law(weights_RD, losses_R, beside)
         process = self.process.fit_process(weights_RD, losses_R - law.predict(weights_RD), rng)
         return _LawWithProcess(law, process, law.harm_D)
 

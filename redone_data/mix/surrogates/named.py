@@ -1,15 +1,20 @@
 """From a mixture to its loss: the models that are fitted to the proxy runs.
 
-Three, from plain to strong. `linear` is the baseline that must be beaten. `lightgbm` is RegMix's choice
-(arXiv 2407.01492) and needs hundreds of runs. `saturating` is the law L(w) = c + (b + sum_j a_j w_j^p_j)^(-g) with
-a_j, b, g > 0 and 0 < p_j < 1: every domain helps with falling returns. On the published RegMix tables (17 domains, 1M
-proxies, 256 held-out mixtures, Pile-CC, mean of 5 random subsets, one fit at 512) the rank correlation is
-    runs          20     32     64    128    512    seconds to fit 64, 512 runs, one core
-    linear      .738   .824   .844   .883   .902    0.001, 0.001
-    lightgbm    .841   .914   .942   .962   .988    0.04, 0.24
-    saturating  .965   .976   .985   .991   .994    0.01, 0.03
-
-The law is convex in w (a falling convex function of a concave sum), so a weighted sum of fitted laws has one minimum.
+From plain to strong: `linear` is the baseline that must be beaten; `lightgbm` is RegMix's choice (arXiv 2407.01492)
+and needs hundreds of runs; `loglinear` is the data mixing law (arXiv 2403.16952); `saturating` is the law L(w) = c +
+(b + sum_j a_j w_j^p_j)^(-g), in which every domain helps with falling returns, and may harm when repeated too often;
+`gp` is a Gaussian process, free of any form; `law_gp` is the saturating law with a process on its residuals. The last
+is the one to start from at any number of runs. Spearman on the published RegMix tables (17 domains, 1M proxies, 256
+test mixtures, mean of 13 metrics, mean of 5 draws, one at 512), on the best 25 % of the runs after a fit to the worst
+75 %, and on olmix's swarm (24 domains, 64 training runs, average of 110 metrics, mean of 5 draws), with the seconds
+of CPU for one fit of 64 and of 512 runs (benchmarks/regression.py):
+    runs          20     32     64    128    512   best 25 %   olmix   seconds
+    linear      .570   .659   .745   .800   .833        .937    .819   0.001, 0.001
+    lightgbm    .891   .939   .962   .975   .989        .116    .961   0.07, 0.27
+    loglinear   .688   .863   .938   .958   .974        .910    .844   0.001, 0.004
+    saturating  .976   .982   .987   .989   .991        .958    .973   0.007, 0.024
+    gp          .924   .955   .975   .987   .993       -.798    .978   0.005, 0.07
+    law_gp      .976   .982   .987   .989   .993        .948    .973   0.015, 0.10
 
 Shapes: R runs, C candidates, D domains, T parameters.
 """

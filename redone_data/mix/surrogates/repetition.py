@@ -41,6 +41,7 @@ class Repetition:
         """What these runs can tell."""
         if epochs_D is None:
             epochs_D = np.zeros(weights_RD.shape[1])
+        epochs_D = np.where(np.isfinite(epochs_D), epochs_D, 0.0)  # a domain without tokens has no weight to repeat
         excess_RD = np.maximum(weights_RD * epochs_D - HARMLESS, 0.0)
         if (excess_RD.max(axis=1) > 0).sum() < ENOUGH_RUNS:
             return cls(epochs_D, np.empty(0, dtype=np.intp), 0.0)
