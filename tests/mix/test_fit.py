@@ -136,5 +136,5 @@ def test_too_few_mixtures_and_unknown_metrics_are_refused() -> None:
     result = fit(Planted.draw(5, 1, seed=0).swarm(8, noise=0.0, seed=0), FAST, seed=0)
     with pytest.raises(RedoneError, match="did you mean 'loss0'"):
         result.has_skill(["loss_0"])
-    with pytest.raises(RedoneError, match="no surrogate 'gp'"):
-        FitConfig(surrogate="gp")
+    with pytest.raises(RedoneError, match="no surrogate 'spline'"):
+        FitConfig(surrogate="spline")
