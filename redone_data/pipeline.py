@@ -24,12 +24,16 @@ from redone_data.engine import Engine, Output, Progress, Silent
 from redone_data.errors import RedoneError
 from redone_data.manifest import ASIDES, MANIFEST, atomic, digest, link, read_json, write_json
 from redone_data.mix.config import MixConfig
-from redone_data.mix.limits import PROPOSAL, Limits
+from redone_data.mix.decide import fixed_proposal, propose
+from redone_data.mix.design import Floats, capped_rows, caps_of
+from redone_data.mix.finalists import best_measured_run, finalists
+from redone_data.mix.fit import FitRow
+from redone_data.mix.limits import Limits
 from redone_data.mix.proposal import Proposal
-from redone_data.mix.rounds import RoundStep, design_runs, proxies
+from redone_data.mix.rounds import RoundStep, design_runs, proxies, together
 from redone_data.mix.steps import FitStep, SearchStep, planned_mixtures
-from redone_data.mix.swarm import ProxyRun, SwarmStep, ValidationStep
-from redone_data.mix.validate import fixed_proposal, propose, validation_runs
+from redone_data.mix.swarm import ProxyRun, SwarmConfig, SwarmStep, trained
+from redone_data.mix.validate import Evidence, measure
 from redone_data.mixture import Mixture
 from redone_data.recipe import LoadedRecipe
 from redone_data.rng import stream_seed
@@ -70,7 +74,8 @@ class Run:
     fits: list[Output] = field(default_factory=list)
     fitted: Output | None = None
     searched: Output | None = None
-    validation: Output | None = None
+    validations: dict[str, Output] = field(default_factory=dict)
+    evidence: Evidence | None = None
     proposal: Proposal | None = None
     samples: dict[str, Sample] = field(default_factory=dict)
     published: bool = False
@@ -228,21 +233,27 @@ class Run:
             self.searched = self.engine.run(SearchStep(self.swarms, _made(self.fitted), self.limits, mix, seed))
 
     def _validate(self) -> None:
-        recipe, mix = self.recipe, self.mix
         if self.searched is None:
             self.proposal = self._fixed()
             return
+        recipe, mix, limits, fitted = self.recipe, self.mix, self.limits, _made(self.fitted).folder
         found = read_json(self.searched.folder / "search.json")
-        mixtures = self.limits.baselines()
-        if found["found_by"] != "no skill":
-            mixtures = {PROPOSAL: Mixture.of(found["weights"]), **mixtures}
-        runs = validation_runs(mixtures, mix.validate.seeds, recipe.seed)
-        if runs:
-            self.validation = self.engine.run(self._swarm_step(ValidationStep, runs))
-        seeds = sorted({run.seed for run in runs})
-        self.proposal = propose(
-            self.limits, mix, recipe.seed, self.searched, _made(self.fitted), self.validation, seeds
-        )
+        report = [FitRow(**row) for row in read_json(fitted / "fit.json")["report"]]
+        wanted = mix.objective(tuple(limits.tokens))
+        best_run = best_measured_run(together([trained(s.folder) for s in self.swarms]), wanted, self._within, fitted)
+        entrants = finalists(found, limits.baselines(), best_run, mix.validate.finalists)
+        self.evidence = measure(entrants, mix.validate, mix.swarm, wanted, self._within, self._train, recipe.seed)
+        self.proposal = propose(limits, mix, recipe.seed, found, report, self.evidence)
+
+    def _train(self, kind: type[SwarmStep], runs: tuple[ProxyRun, ...], swarm: SwarmConfig) -> Output:
+        output = self.engine.run(replace(self._swarm_step(kind, runs), swarm=swarm))
+        self.validations[kind.name] = output
+        return output
+
+    def _within(self, weights_CD: Floats) -> Floats:
+        """Mixtures brought inside the caps."""
+        caps = self.limits.max_weights
+        return capped_rows(weights_CD, caps_of(tuple(sorted(caps)), caps))
 
     def _fixed(self) -> Proposal:
         mix, domains = self.mix, tuple(self.limits.tokens)
@@ -326,7 +337,11 @@ class Run:
     def _manifest(self) -> dict[str, Any]:
         made = self.curation
         outputs = [*self.reads, *_made(made.attributes).outputs, made.ledger, self.kept, self.tokenizer]
+<<<<<<< HEAD
+        outputs += [self.pool, *self.swarms, self.fitted, self.searched, *self.validations.values()]
+=======
         outputs += [self.pool, *self.swarms, *self.fits, self.searched, self.validation]
+>>>>>>> h/rounds
         outputs += [output for chosen in self.samples.values() for output in (chosen.plan, chosen.shards)]
         inputs = [
             {

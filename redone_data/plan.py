@@ -20,7 +20,7 @@ STEPS_OF_STAGE: dict[str, tuple[str, ...]] = {
     "swarm": ("swarm",),
     "fit": ("fit",),
     "search": ("search",),
-    "validate": ("validation",),
+    "validate": ("finalists", "validation", "target"),
     "sample": ("sample-plan", "sample-scatter", "sample-shard"),
 }
 
@@ -53,9 +53,12 @@ def plan(loaded: LoadedRecipe, root: Path, until: Stage) -> tuple[Run, list[tupl
             getattr(run, f"_{stage}")()
     except _NotDoneError:
         pass
-    skipped = set() if loaded.recipe.mix.needs_swarm else {"swarm", "fit", "search", "validation"}
+    measured = STEPS_OF_STAGE["validate"]
+    skipped = set() if loaded.recipe.mix.needs_swarm else {"swarm", "fit", "search", *measured}
     if not loaded.recipe.mix.validate.seeds:
-        skipped.add("validation")
+        skipped.update(measured)
+    if loaded.recipe.mix.validate.target is None:
+        skipped.add("target")
     steps = {**step_names(loaded.recipe), **STEPS_OF_STAGE}
     rows = [(stage, step, step in looker.found) for stage in stages for step in steps[stage] if step not in skipped]
     return run, rows

@@ -13,14 +13,15 @@ from redone_data.curate.rules import Bound
 from redone_data.curation import Curation, domain_of
 from redone_data.engine import Output
 from redone_data.manifest import read_json
-from redone_data.mix.limits import OBJECTIVE, PROPOSAL
-from redone_data.mix.validate import measured_losses
+from redone_data.mix.limits import OBJECTIVE, PRIOR, PROPOSAL, UNIFORM
+from redone_data.mix.proposal import Measured, Proposal
 from redone_data.pipeline import Run
 from redone_data.report.summary import (
     Curve,
     DomainRow,
     DropRow,
     Example,
+    FinalistRow,
     HeldOutPoint,
     Histogram,
     LanguageRow,
@@ -57,6 +58,8 @@ def summarize(run: Run) -> Summary:
         skill=_skill(run.fitted),
         held_out=_held_out(run.fitted),
         measured=_measured(run),
+        finalists=() if proposal is None else _finalists(proposal),
+        noise={} if proposal is None else _noise(proposal),
         curves=_curves(run.swarms),
         run_weights={found.run_id: dict(found.mixture) for found in run.runs},
         uniform={} if proposal is None else proposal.uniform,
@@ -221,19 +224,60 @@ def _held_out(fitted: Output | None) -> tuple[HeldOutPoint, ...]:
 
 
 def _measured(run: Run) -> tuple[MeasuredRow, ...]:
+    """What was found, prior and uniform: as predicted by the search, and as measured on fresh seeds."""
     if run.searched is None:
         return ()
     found = read_json(run.searched.folder / "search.json")
-    wanted = run.mix.objective(run.domain_names)
-    measured = {} if run.validation is None else measured_losses(run.validation, wanted)
-    mixtures = [name for name in found["predicted"] if found["found_by"] != "no skill" or name != PROPOSAL]
+    predicted, measured, chosen = found["predicted"], None, None
+    if run.evidence is not None:
+        measured, chosen = run.evidence.fresh, run.evidence.chosen
+    if chosen is not None:
+        predicted = predicted | {PROPOSAL: chosen.predicted}
+    names = {PROPOSAL: PROPOSAL if chosen is None else chosen.name, PRIOR: PRIOR, UNIFORM: UNIFORM}
     rows = []
     for metric in (OBJECTIVE, *run.domain_names):
-        for name in mixtures:
-            predicted = found["predicted"][name][metric]
-            losses = tuple(measured.get(name, {}).get(metric, ()))
-            rows.append(MeasuredRow(metric, name, predicted["predicted"], predicted["low"], predicted["high"], losses))
+        for mixture, name in names.items():
+            if mixture == PROPOSAL and found["found_by"] == "no skill":
+                continue
+            values = predicted[mixture].get(metric, {})
+            losses = () if measured is None else measured.values(name, metric)
+            interval = (values.get("predicted"), values.get("low"), values.get("high"))
+            rows.append(MeasuredRow(metric, mixture, *interval, losses))
     return tuple(rows)
+
+
+def _noise(proposal: Proposal) -> dict[str, float | None]:
+    """Baseline -> noise of the objective's difference to it, on fresh seeds; those at the target's scale come later."""
+    noise: dict[str, float | None] = {}
+    for row in proposal.differences:
+        if row.against in (PRIOR, UNIFORM):
+            noise.setdefault(row.against, row.noise)
+    return noise
+
+
+def _finalists(proposal: Proposal) -> tuple[FinalistRow, ...]:
+    """Everything that was trained to be compared, by the objective; nothing where nothing was."""
+
+    def figures(measured: Measured | None) -> tuple[float | None, float | None, str]:
+        if measured is None:
+            return None, None, ""
+        return measured.mean[OBJECTIVE], measured.sd[OBJECTIVE], measured.scale
+
+    return tuple(
+        FinalistRow(
+            name=item.name,
+            recommended=item.name == proposal.recommended,
+            predicted=item.carried.get(OBJECTIVE, item.predicted.get(OBJECTIVE)),
+            choosing=figures(item.choosing)[0],
+            choosing_sd=figures(item.choosing)[1],
+            fresh=figures(item.fresh)[0],
+            fresh_sd=figures(item.fresh)[1],
+            target=figures(item.target)[0],
+            target_sd=figures(item.target)[1],
+        )
+        for item in (*proposal.finalists, *proposal.neighbours)
+        if item.choosing or item.fresh or item.target
+    )
 
 
 def _curves(swarms: Sequence[Output]) -> tuple[Curve, ...]:

@@ -29,7 +29,7 @@ with (folder / "runs.csv").open() as runs, (folder / "metrics.csv").open("w", ne
 
 
 def swarm_recipe(recipe: SmallRecipe, command: str | None = None, **mix: Any) -> SmallRecipe:
-    values = {"design": {"runs": 4}, "swarm": {"proxy": PROXY, "command": command}, "validate": {"seeds": 1}} | mix
+    values = {"design": {"runs": 4}, "swarm": {"proxy": PROXY, "command": command}, "validate": {"finalists": 2, "seeds": 1, "fresh_seeds": 1}} | mix
     return recipe.change(lambda recipe_values: recipe_values.update(mix=values))
 
 
@@ -68,7 +68,7 @@ def test_a_trainer_of_the_users_own_plugs_in_and_its_planted_optimum_is_found(
     recipe: SmallRecipe, tmp_path: Path
 ) -> None:
     command = trainer(tmp_path, PLANTED)
-    swarm_recipe(recipe, command, design={"runs": 24}, validate={"seeds": 2})
+    swarm_recipe(recipe, command, design={"runs": 24}, validate={"seeds": 2, "fresh_seeds": 2})
     proposal = read_json(recipe.mixed(tmp_path / "out") / "proposal.json")
     assert proposal["weights"]["posts"] > proposal["prior"]["posts"] + 0.1
     objective = proposal["metrics"]["objective"]
@@ -120,7 +120,7 @@ for row in rows[1:]:
 """
     )
     for lost, decision in (("run-0003", "measured better"), ("uniform", "the prior is proposed")):
-        swarm_recipe(recipe, f"{trainer(tmp_path, diverging)} {lost}", design={"runs": 12}, validate={"seeds": 2})
+        swarm_recipe(recipe, f"{trainer(tmp_path, diverging)} {lost}", design={"runs": 12}, validate={"seeds": 2, "fresh_seeds": 2})
         assert decision in read_json(recipe.mixed(tmp_path / lost) / "proposal.json")["decision"]
     swarm_recipe(recipe, f"{trainer(tmp_path, diverging)} run-", design={"runs": 12})
     with pytest.raises(RedoneError, match=r"all 12 proxy runs diverged; lower mix\.swarm\.proxy\.learning_rate"):

@@ -1,11 +1,13 @@
 """What a recipe says about the mixture."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from redone_data.errors import RedoneError, did_you_mean
+from redone_data.mix.constraints import Bound, Group, Trust, parts_of
 from redone_data.mix.design import DesignConfig
 from redone_data.mix.fit import FitConfig
+from redone_data.mix.front import Retention
 from redone_data.mix.rounds import RoundsConfig
 from redone_data.mix.search import SearchConfig
 from redone_data.mix.swarm import SwarmConfig
@@ -13,14 +15,40 @@ from redone_data.mixture import Mixture
 
 
 @dataclass(frozen=True)
-class ValidateConfig:
-    """Proxies trained on the found mixture, the prior and uniform weights."""
+class ScaleConfig:
+    """A size of proxy and how long it is trained; the rest is as in the swarm."""
 
-    seeds: int = field(default=3, metadata={"help": "fresh seeds a mixture; 0 skips the measurement"})
+    size: str = field(metadata={"help": "a name of redone-train's table of sizes"})
+    tokens: int = field(metadata={"help": "training tokens a proxy"})
 
     def __post_init__(self) -> None:
-        if self.seeds < 0:
-            raise RedoneError(f"seeds: {self.seeds}; 0 or more")
+        if self.tokens < 1:
+            raise RedoneError(f"tokens: {self.tokens}; at least 1 is needed")
+
+
+@dataclass(frozen=True)
+class ValidateConfig:
+    """Finalists, baselines and the best measured run, trained side by side: chosen on some seeds, judged on others."""
+
+    finalists: int = field(default=3, metadata={"help": "mixtures of the search that are trained"})
+    seeds: int = field(default=2, metadata={"help": "seeds a finalist is chosen on; 0 skips the measurement"})
+    fresh_seeds: int = field(default=3, metadata={"help": "seeds that only the chosen one and the baselines see"})
+    neighbours: int = field(default=0, metadata={"help": "mixtures near the chosen one, on the fresh seeds too"})
+    proxy: ScaleConfig | None = field(
+        default=None, metadata={"help": "size and tokens of these proxies; default: the swarm's"}
+    )
+    target: ScaleConfig | None = field(
+        default=None, metadata={"help": "size and tokens at which the chosen one and the baselines are trained again"}
+    )
+
+    def __post_init__(self) -> None:
+        if self.finalists < 1:
+            raise RedoneError(f"finalists: {self.finalists}; at least 1 (seeds: 0 skips the measurement)")
+        for key in ("seeds", "neighbours"):
+            if getattr(self, key) < 0:
+                raise RedoneError(f"{key}: {getattr(self, key)}; 0 or more")
+        if self.fresh_seeds < 1:
+            raise RedoneError(f"fresh_seeds: {self.fresh_seeds}; at least 1 (seeds: 0 skips the measurement)")
 
 
 @dataclass(frozen=True)
@@ -35,6 +63,12 @@ class MixConfig:
         default_factory=dict, metadata={"help": "domain -> weight of its loss in the objective; default: all alike"}
     )
     max_epochs: float = field(default=4.0, metadata={"help": "no domain is repeated more often than this"})
+    retention: Retention | None = field(
+        default=None, metadata={"help": "general loss is kept: at most that of a reference mixture + epsilon"}
+    )
+    groups: dict[str, Group] = field(default_factory=dict, metadata={"help": "domains that are bounded together"})
+    bounds: dict[str, Bound] = field(default_factory=dict, metadata={"help": "least and greatest share of a domain"})
+    trust: Trust = field(default_factory=Trust)
     design: DesignConfig = field(default_factory=DesignConfig)
     rounds: RoundsConfig = field(default_factory=RoundsConfig)
     swarm: SwarmConfig = field(default_factory=SwarmConfig)
@@ -61,7 +95,16 @@ class MixConfig:
 
         pools: domains that are split; what they hold is known only when they are read.
         """
-        for key, names in (("weights", self.weights or {}), ("targets", self.targets)):
+        retention = self.retention or Retention()
+        named: tuple[tuple[str, Iterable[str]], ...] = (
+            ("weights", self.weights or {}),
+            ("targets", self.targets),
+            ("retention.metrics", retention.metrics),
+            ("retention.reference", retention.reference or {}),
+            ("bounds", self.bounds),
+            *((f"groups.{name}.domains", group.domains) for name, group in self.groups.items()),
+        )
+        for key, names in named:
             for name in names:
                 if name not in domains and not any(name.startswith(f"{pool}/") for pool in pools):
                     raise RedoneError(f"mix.{key}: '{name}' is not a domain; {did_you_mean(name, domains)}")
@@ -74,7 +117,19 @@ class MixConfig:
         natural: domain -> natural share. Raises RedoneError for a name that is no domain.
         """
         weights = None if self.weights is None else _shared(self.weights, natural, "weights")
-        return replace(self, weights=weights, targets=_shared(self.targets, natural, "targets"))
+        retention = self.retention
+        if retention is not None:
+            metrics = _shared(retention.metrics, natural, "retention.metrics")
+            reference = retention.reference and _shared(retention.reference, natural, "retention.reference")
+            retention = replace(retention, metrics=metrics, reference=reference)
+        targets = _shared(self.targets, natural, "targets")
+        return replace(self, weights=weights, targets=targets, retention=retention)
+
+    def general(self, domains: tuple[str, ...]) -> dict[str, float]:
+        """Metric -> weight of what is to be kept: `retention.metrics`; else the domains that are no target, alike."""
+        if self.retention is not None and self.retention.metrics:
+            return dict(sorted(self.retention.metrics.items()))
+        return {name: 1.0 for name in domains if self.targets and name not in self.targets}
 
     def objective(self, domains: tuple[str, ...]) -> dict[str, float]:
         """Metric -> weight of the search objective."""
@@ -84,11 +139,7 @@ class MixConfig:
 def _shared(values: Mapping[str, float], natural: Mapping[str, float], key: str) -> dict[str, float]:
     result: dict[str, float] = {}
     for name, value in values.items():
-        parts = [domain for domain in natural if domain == name or domain.startswith(f"{name}/")]
-        if name in natural:
-            parts = [name]
-        if not parts:
-            raise RedoneError(f"mix.{key}: '{name}' is not a domain; {did_you_mean(name, natural)}")
+        parts = parts_of(name, natural, f"mix.{key}")
         total = sum(natural[part] for part in parts)
         for part in parts:
             result[part] = result.get(part, 0.0) + value * natural[part] / total

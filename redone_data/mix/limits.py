@@ -25,10 +25,15 @@ class Limits:
     def max_weights(self) -> dict[str, float]:
         return {name: min(1.0, tokens * self.max_epochs / self.budget) for name, tokens in self.tokens.items()}
 
+    @property
+    def epochs_at_one(self) -> dict[str, float]:
+        """Passes over each domain if it had the whole budget; times a weight, the epochs of that weight."""
+        return {name: self.budget / tokens if tokens else 0.0 for name, tokens in self.tokens.items()}
+
     def baselines(self) -> dict[str, Mixture]:
         """The prior and the uniform mixture as they can be trained: within the caps."""
         names = tuple(self.tokens)
         return {PRIOR: capped(self.prior, self.max_weights), UNIFORM: capped(Mixture.uniform(names), self.max_weights)}
 
     def epochs(self, mixture: Mixture) -> dict[str, float]:
-        return {name: mixture[name] * self.budget / tokens if tokens else 0.0 for name, tokens in self.tokens.items()}
+        return {name: mixture[name] * epochs for name, epochs in self.epochs_at_one.items()}

@@ -2,22 +2,27 @@
 
 A JSON file with a schema version, the same bytes for the same content: keys sorted, floats rounded to eight significant
 digits when the proposal is made (so reading it back gives an equal object), null where nothing is known. Reading is
-strict: a missing or unknown key is an error, never a default.
+strict: a missing or unknown key is an error, never a default. Every measured figure names the scale it was measured at
+and the number of seeds behind it.
 """
 
 import json
 import math
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from redone_data.config import read_config
 from redone_data.errors import RedoneError, did_you_mean
 from redone_data.mix.fit import FitRow
 from redone_data.mixture import Mixture
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 SIGNIFICANT_DIGITS = 8
 MIXED = "mixed"
+
+# Where a candidate comes from: the search, the best run of the swarm, a baseline, or from beside the chosen one.
+Kind = Literal["found", "run", "baseline", "neighbour"]
 
 
 @dataclass(frozen=True)
@@ -44,18 +49,107 @@ class MetricRecord:
 
 
 @dataclass(frozen=True)
+class Measured:
+    """What training one mixture gave: metric -> mean and standard deviation over seeds, at one scale.
+
+    seeds: how many finished. sd: None where one seed finished.
+    """
+
+    scale: str
+    seeds: int
+    mean: dict[str, float]
+    sd: dict[str, float | None]
+
+    def __post_init__(self) -> None:
+        _round_fields(self)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A mixture that was trained to be compared with others: metric -> loss as predicted and as measured.
+
+    predicted: at the swarm's scale. carried: the same prediction at the scale of `choosing`, by the affine map.
+    choosing: on the seeds that the finalists were chosen on, so flattering for the chosen one. fresh: on seeds that had
+        no part in the choice. target: on those seeds at the target's scale. None: not trained so, or all diverged.
+    """
+
+    name: str
+    kind: Kind
+    weights: dict[str, float]
+    predicted: dict[str, float] = field(default_factory=dict)
+    carried: dict[str, float] = field(default_factory=dict)
+    choosing: Measured | None = None
+    fresh: Measured | None = None
+    target: Measured | None = None
+
+    def __post_init__(self) -> None:
+        Mixture.of(self.weights)
+        _round_fields(self)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The measured objective of one mixture minus that of another on the same seeds; negative: the first is better.
+
+    noise: half-width of the 95 % interval; None where there is no telling (one seed of two mixtures).
+    """
+
+    name: str
+    against: str
+    difference: float
+    noise: float | None
+    seeds: int
+    scale: str
+
+    def __post_init__(self) -> None:
+        _round_fields(self)
+
+
+@dataclass(frozen=True)
+class FrontPoint:
+    """A mixture on the Pareto front of the objective and retention, as predicted; one of them is `chosen`."""
+
+    weights: dict[str, float]
+    objective: float
+    retention: float | None
+    chosen: bool
+
+    def __post_init__(self) -> None:
+        _round_fields(self)
+
+
+@dataclass(frozen=True)
+class Uncapped:
+    """The optimum if no cap on epochs were set, and the epochs it would mean; predicted: its objective."""
+
+    weights: dict[str, float]
+    epochs: dict[str, float]
+    predicted: float | None
+
+    def __post_init__(self) -> None:
+        _round_fields(self)
+
+
+@dataclass(frozen=True)
 class Proposal:
     """A proposed mixture and the evidence for it.
 
     weights, prior, uniform: domain -> share; the prior and uniform mixture are those that were compared, caps applied.
     epochs: domain -> passes over its tokens that these weights mean.
+    recommended: the name of the candidate that is proposed.
     metrics: what is known of each metric.
     surrogates: metric -> the surrogate that predicted it.
-    seed: of design, fit and search. seeds: of the validation runs.
+    seed: of design, fit and search. seeds: the fresh ones of the validation.
     decision: why these weights ("searched", "no skill: the prior", "fixed by recipe", "from an earlier proposal").
     skill: how well held-out runs were predicted. objective: metric -> weight.
-    nearest_run_distance: total variation; None where there was no swarm. binding_caps: domains at their cap.
-    scale: of the proxies, such as "0.3m parameters x 0.2M tokens".
+    nearest_run_distance: total variation; None where there was no swarm. binding_caps: domains at their cap; binding:
+        names of the constraints that bind.
+    scale: of the swarm's proxies, such as "0.3m parameters x 0.2M tokens".
+    finalists: everything that was trained to be compared, baselines too. neighbours: mixtures beside the chosen one.
+    differences: what the decision rests on. diverged: validation runs that are left out.
+    front, uncapped, optimism: of the search; optimism is how much its predicted gain is thought to flatter.
+    noise: metric -> standard deviation over seeds of one mixture in the swarm.
+    rounds: how the swarm grew and why it stopped. reused: runs taken over from an earlier swarm.
     """
 
     weights: dict[str, float]
@@ -70,8 +164,20 @@ class Proposal:
     objective: dict[str, float] = field(default_factory=dict)
     nearest_run_distance: float | None = None
     binding_caps: tuple[str, ...] = ()
+    binding: tuple[str, ...] = ()
     scale: str = ""
     seeds: tuple[int, ...] = ()
+    recommended: str | None = None
+    finalists: tuple[Candidate, ...] = ()
+    neighbours: tuple[Candidate, ...] = ()
+    differences: tuple[Difference, ...] = ()
+    diverged: tuple[str, ...] = ()
+    front: tuple[FrontPoint, ...] = ()
+    uncapped: Uncapped | None = None
+    optimism: float | None = None
+    noise: dict[str, float | None] = field(default_factory=dict)
+    rounds: dict[str, Any] = field(default_factory=dict)
+    reused: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("weights", "prior", "uniform"):
@@ -119,27 +225,40 @@ class Proposal:
             raise RedoneError(f"{path}: a proposal is a JSON object, this is a {type(record).__name__}")
         version = record.pop("schema_version", None)
         if version != SCHEMA_VERSION:
-            raise RedoneError(f"{path}: schema_version is {version}, not {SCHEMA_VERSION}; make the proposal again")
+            raise RedoneError(
+                f"{path}: schema_version is {version}, this version reads {SCHEMA_VERSION}; "
+                "make the proposal again (finished proxies are not trained again), or copy its weights to mix.weights"
+            )
         derived = ("domains", "surrogate")
         _same_keys(record, [*(item.name for item in fields(cls)), *derived], f"{path}")
         stated = {name: record.pop(name) for name in derived}
+        _all_keys(cls, record, path)
         try:
-            for metric, values in record["metrics"].items():
-                _same_keys(values, [item.name for item in fields(MetricRecord)], f"{path}: metrics.{metric}")
-            for row in record["skill"]:
-                _same_keys(row, [item.name for item in fields(FitRow)], f"{path}: skill")
-            record["metrics"] = {name: MetricRecord(**values) for name, values in record["metrics"].items()}
-            record["skill"] = tuple(FitRow(**row) for row in record["skill"])
-            record["binding_caps"], record["seeds"] = tuple(record["binding_caps"]), tuple(record["seeds"])
-            proposal = cls(**record)
-        except (TypeError, AttributeError) as error:
-            raise RedoneError(f"{path}: a value has the wrong type: {error}") from error
+            proposal = read_config(cls, record, where=f"{path}")
         except RedoneError as error:
             raise RedoneError(str(error) if str(error).startswith(str(path)) else f"{path}: {error}") from error
         for name in derived:
             if stated[name] != getattr(proposal, name):
                 raise RedoneError(f"{path}: '{name}' is {stated[name]}, the rest says {getattr(proposal, name)}")
         return proposal
+
+
+def _all_keys(kind: Any, value: Any, path: Path, key: str = "") -> None:
+    """Every record within a record has all keys of its kind; their types are read_config's to check."""
+    if is_dataclass(kind) and isinstance(kind, type):
+        _same_keys(value, [item.name for item in fields(kind)], f"{path}: {key}" if key else f"{path}")
+        for name, inner in get_type_hints(kind).items():
+            _all_keys(inner, value[name], path, f"{key}.{name}" if key else name)
+    elif get_origin(kind) is dict and isinstance(value, dict):
+        for name, item in value.items():
+            _all_keys(get_args(kind)[1], item, path, f"{key}.{name}")
+    elif get_origin(kind) is tuple and isinstance(value, list):
+        for i, item in enumerate(value):
+            _all_keys(get_args(kind)[0], item, path, f"{key}[{i}]")
+    elif value is not None:
+        for option in get_args(kind):
+            if is_dataclass(option):
+                _all_keys(option, value, path, key)
 
 
 def _same_keys(record: Any, expected: list[str], where: str) -> None:
@@ -165,4 +284,6 @@ def _rounded(value: Any) -> Any:
         return float(f"{value:.{SIGNIFICANT_DIGITS}g}")
     if isinstance(value, dict):
         return {key: _rounded(value[key]) for key in sorted(value)}
+    if isinstance(value, list):
+        return [_rounded(item) for item in value]
     return value

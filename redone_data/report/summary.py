@@ -90,6 +90,24 @@ class MeasuredRow:
 
 
 @dataclass(frozen=True)
+class FinalistRow:
+    """Objective of one mixture that was trained to be compared: predicted, then mean and sd over seeds. Bits per byte.
+
+    choosing: on the seeds that one was chosen on. fresh: on others. target: on those at the target's scale.
+    """
+
+    name: str
+    recommended: bool
+    predicted: float | None
+    choosing: float | None
+    choosing_sd: float | None
+    fresh: float | None
+    fresh_sd: float | None
+    target: float | None = None
+    target_sd: float | None = None
+
+
+@dataclass(frozen=True)
 class SkillRow:
     """How well a surrogate predicts held-out runs of one metric."""
 
@@ -145,6 +163,8 @@ class Summary:
     skill: tuple[SkillRow, ...] = ()
     held_out: tuple[HeldOutPoint, ...] = ()
     measured: tuple[MeasuredRow, ...] = ()
+    finalists: tuple[FinalistRow, ...] = ()
+    noise: dict[str, float | None] = field(default_factory=dict)  # baseline -> of the objective's difference to it
     curves: tuple[Curve, ...] = ()
     run_weights: dict[str, dict[str, float]] = field(default_factory=dict)  # run id -> domain -> weight
     uniform: dict[str, float] = field(default_factory=dict)

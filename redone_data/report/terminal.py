@@ -90,7 +90,14 @@ class Bars(Progress):
 
 def print_summary(summary: Summary, console: Console) -> None:
     """What a run did, as tables; parts that it did not reach are left out."""
-    for table in (_domains(summary), _drops(summary), _weights(summary), _losses(summary), _timings(summary)):
+    for table in (
+        _domains(summary),
+        _drops(summary),
+        _weights(summary),
+        _losses(summary),
+        _finalists(summary),
+        _timings(summary),
+    ):
         if table is not None:
             console.print(table)
             console.print()
@@ -180,12 +187,31 @@ def _losses(summary: Summary) -> Table | None:
     for row in rows:
         cells = [label(row.metric), loss(row.predicted)]
         for mixture in (PROPOSAL, PRIOR, UNIFORM):
-            spread = row.spread(mixture)
-            cells.append(loss(row.mean(mixture)) + (f" ± {loss(spread)}" if spread is not None else ""))
+            cells.append(_spread(row.mean(mixture), row.spread(mixture)))
         gain = row.gain(PRIOR)
         cells.append(ABSENT if gain is None else f"{signed(100 * gain, 2)} %")
         _row(table, cells, style="bold" if row.metric == OBJECTIVE else "")
     return table
+
+
+def _finalists(summary: Summary) -> Table | None:
+    """Only where one was chosen among several: otherwise the table of losses says it all."""
+    if not any(row.choosing is not None for row in summary.finalists):
+        return None
+    measured_at_target = any(row.target is not None for row in summary.finalists)
+    numbers = ["predicted", "to choose", "fresh seeds", *(["at the target's scale"] if measured_at_target else [])]
+    table = _table("Finalists, objective in bits per byte (mean ± sd over seeds)", ["mixture"], numbers)
+    for row in summary.finalists:
+        cells = [label(row.name), loss(row.predicted), _spread(row.choosing, row.choosing_sd)]
+        cells.append(_spread(row.fresh, row.fresh_sd))
+        if measured_at_target:
+            cells.append(_spread(row.target, row.target_sd))
+        _row(table, cells, style="bold" if row.recommended else "")
+    return table
+
+
+def _spread(mean: float | None, sd: float | None) -> str:
+    return loss(mean) + (f" ± {loss(sd)}" if sd is not None else "")
 
 
 def _timings(summary: Summary) -> Table | None:

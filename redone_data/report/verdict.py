@@ -1,7 +1,8 @@
 """Does the found mixture beat prior and uniform weights, as measured? Differences of the objective, and their noise.
 
-The noise is two standard errors of the difference of two means over seeds, from the pooled spread: the rule by which
-the proposal was decided. The decision itself is told in the words of the run; this only puts figures beside it.
+The noise is the one by which the proposal was decided (mix/paired.py); a summary without it gets two standard errors
+of the difference of two means, from the pooled spread. The decision itself is told in the words of the run; this only
+puts figures beside it.
 """
 
 import math
@@ -64,15 +65,18 @@ def verdict(summary: Summary) -> Verdict:
     """Compare what was measured of the objective; nothing where it was not measured."""
     losses = {row.mixture: row.measured for row in summary.measured if row.metric == OBJECTIVE and row.measured}
     found = losses.get(PROPOSAL)
-    compared = tuple(_compare(found, losses[name], name) for name in (PRIOR, UNIFORM) if found and name in losses)
+    compared = tuple(
+        _compare(found, losses[name], name, summary.noise.get(name))
+        for name in (PRIOR, UNIFORM)
+        if found and name in losses
+    )
     return Verdict(compared, any(row.mixture == PROPOSAL for row in summary.measured) or not summary.measured)
 
 
-def _compare(found: tuple[float, ...], baseline: tuple[float, ...], name: str) -> Comparison:
+def _compare(found: tuple[float, ...], baseline: tuple[float, ...], name: str, noise: float | None) -> Comparison:
     reference = statistics.fmean(baseline)
     difference = statistics.fmean(found) - reference
-    noise = None
-    if min(len(found), len(baseline)) > 1:
+    if noise is None and min(len(found), len(baseline)) > 1:
         pooled = (statistics.variance(found) + statistics.variance(baseline)) / 2
         noise = _STANDARD_ERRORS * math.sqrt(pooled * (1 / len(found) + 1 / len(baseline)))
     return Comparison(name, difference, difference / reference if reference else 0.0, noise)

@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -7,7 +8,16 @@ from hypothesis import strategies as st
 
 from redone_data.errors import RedoneError
 from redone_data.mix.fit import FitRow
-from redone_data.mix.proposal import MetricRecord, Proposal
+from redone_data.mix.proposal import (
+    Candidate,
+    Difference,
+    FrontPoint,
+    Kind,
+    Measured,
+    MetricRecord,
+    Proposal,
+    Uncapped,
+)
 from redone_data.mixture import Mixture
 
 NUMBERS = st.floats(-1e6, 1e6)
@@ -22,6 +32,13 @@ def proposals(draw: st.DrawFn) -> Proposal:
         return dict(Mixture.of({name: draw(st.floats(1e-3, 1.0)) for name in domains}))
 
     metrics = draw(st.lists(NAMES, max_size=3, unique=True))
+
+    def candidate() -> Candidate:
+        losses = {name: draw(NUMBERS) for name in metrics}
+        measured = Measured("1m", draw(st.integers(1, 9)), losses, {name: draw(st.none() | NUMBERS) for name in losses})
+        kind: Kind = draw(st.sampled_from(get_args(Kind)))
+        return Candidate(draw(NAMES), kind, shares(), losses, losses, draw(st.none() | st.just(measured)), measured)
+
     rows = [FitRow(name, "linear", *(draw(NUMBERS) for _ in range(5)), skilled=draw(st.booleans())) for name in metrics]
     return Proposal(
         weights=shares(),
@@ -38,6 +55,16 @@ def proposals(draw: st.DrawFn) -> Proposal:
         binding_caps=tuple(draw(st.lists(st.sampled_from(domains), unique=True))),
         scale=draw(st.text(max_size=10)),
         seeds=tuple(draw(st.lists(st.integers(0, 9)))),
+        recommended=draw(st.none() | NAMES),
+        finalists=(candidate(), candidate()),
+        neighbours=(candidate(),),
+        differences=(Difference("best", "prior", draw(NUMBERS), draw(st.none() | NUMBERS), 3, "1m"),),
+        front=(FrontPoint(shares(), draw(NUMBERS), draw(st.none() | NUMBERS), chosen=draw(st.booleans())),),
+        uncapped=draw(st.none() | st.just(Uncapped(shares(), shares(), draw(NUMBERS)))),
+        optimism=draw(st.none() | NUMBERS),
+        noise={name: draw(st.none() | NUMBERS) for name in metrics},
+        rounds={"stopped": draw(st.text(max_size=5)), "trace": [{"runs": 8, "best": draw(NUMBERS)}]},
+        reused=tuple(draw(st.lists(NAMES))),
     )
 
 
@@ -58,7 +85,7 @@ def example() -> Proposal:
 
 def test_the_file_says_its_version_its_domains_and_its_surrogate() -> None:
     record = json.loads(example().to_json())
-    assert (record["schema_version"], record["domains"], record["surrogate"]) == (1, ["notes", "wiki"], "linear")
+    assert (record["schema_version"], record["domains"], record["surrogate"]) == (2, ["notes", "wiki"], "linear")
     assert record["metrics"]["a"]["measured_prior_sd"] is None
     assert example().to_json().endswith("}\n")
 
@@ -73,13 +100,16 @@ def test_two_kinds_of_surrogate_are_called_mixed() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"schema_version": 2}, "schema_version is 2, not 1"),
+        ({"schema_version": 1}, "schema_version is 1, this version reads 2; make the proposal again"),
         ({"decisions": ""}, "unknown key 'decisions'; did you mean 'decision'"),
         ({"prior": {"wiki": 1.0}}, "'prior' has domains"),
         ({"weights": {"wiki": 0.5, "notes": 0.6}}, "sum to 1.1"),
         ({"metrics": {"a": {"predicted": 1.0}}}, "metrics.a: missing high"),
         ({"domains": ["wiki"]}, "'domains' is"),
-        ({"weights": "all"}, "wrong type|has domains"),
+        ({"weights": "all"}, "weights: expected a mapping of names"),
+        ({"seed": "two"}, "seed: expected a whole number"),
+        ({"finalists": [{"name": "best"}]}, r"finalists\[0\]: missing carried, choosing"),
+        ({"uncapped": {"weights": {}}}, "uncapped: missing epochs, predicted"),
     ],
 )
 def test_a_proposal_that_was_edited_wrongly_is_refused(change: dict[str, object], message: str, tmp_path: Path) -> None:

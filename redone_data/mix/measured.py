@@ -1,0 +1,63 @@
+"""What validation proxies measured: mixture -> seed -> metric -> loss in bits per byte, and the scale of it."""
+
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from redone_data.engine import Output
+from redone_data.manifest import read_json
+from redone_data.mix.limits import OBJECTIVE
+from redone_data.mix.proposal import Measured
+from redone_data.mix.swarm import SwarmConfig, trained
+
+
+def scale_of(swarm: SwarmConfig) -> str:
+    return f"{swarm.proxy.size} parameters x {swarm.proxy.tokens / 1e6:g}M tokens"
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One set of proxies: the same seeds for every mixture. diverged: run ids that are left out."""
+
+    scale: str
+    losses: dict[str, dict[int, dict[str, float]]]
+    diverged: tuple[str, ...] = ()
+
+    @classmethod
+    def read(cls, validation: Output, scale: str, wanted: Mapping[str, float]) -> "Measurement":
+        """Of a finished step; the objective is among the metrics."""
+        swarm = trained(validation.folder)
+        total = sum(wanted.values())
+        table: dict[str, dict[int, dict[str, float]]] = {}
+        for run_id, losses_M in zip(swarm.run_ids, swarm.losses_RM, strict=True):
+            of_run = dict(zip(swarm.metrics, map(float, losses_M), strict=True))
+            of_run[OBJECTIVE] = sum(weight * of_run[metric] for metric, weight in wanted.items()) / total
+            name, _, number = run_id.rpartition("-")
+            table.setdefault(name, {})[int(number)] = of_run
+        results = [read_json(path) for path in sorted((validation.folder / "results").glob("[!.]*.json"))]
+        diverged = tuple(sorted(result["run_id"] for result in results if result.get("status") == "diverged"))
+        return cls(scale, table, diverged)
+
+    def of(self, metric: str) -> dict[str, dict[int, float]]:
+        """Mixture -> seed -> loss."""
+        return {
+            name: {seed: losses[metric] for seed, losses in of_seed.items()} for name, of_seed in self.losses.items()
+        }
+
+    def values(self, name: str, metric: str) -> tuple[float, ...]:
+        """One loss a seed; nothing where the mixture was not trained, or always diverged."""
+        return tuple(losses[metric] for _, losses in sorted(self.losses.get(name, {}).items()))
+
+    def record(self, name: str) -> Measured | None:
+        """Means and spreads as the proposal holds them."""
+        if name not in self.losses:
+            return None
+        seeds = len(self.losses[name])
+        metrics = sorted(next(iter(self.losses[name].values())))
+        values = {metric: self.values(name, metric) for metric in metrics}
+        return Measured(
+            scale=self.scale,
+            seeds=seeds,
+            mean={metric: statistics.fmean(losses) for metric, losses in values.items()},
+            sd={metric: statistics.stdev(losses) if seeds > 1 else None for metric, losses in values.items()},
+        )
