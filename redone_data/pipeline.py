@@ -337,11 +337,7 @@ class Run:
     def _manifest(self) -> dict[str, Any]:
         made = self.curation
         outputs = [*self.reads, *_made(made.attributes).outputs, made.ledger, self.kept, self.tokenizer]
-<<<<<<< HEAD
-        outputs += [self.pool, *self.swarms, self.fitted, self.searched, *self.validations.values()]
-=======
-        outputs += [self.pool, *self.swarms, *self.fits, self.searched, self.validation]
->>>>>>> h/rounds
+        outputs += [self.pool, *self.swarms, *self.fits, self.searched, *self.validations.values()]
         outputs += [output for chosen in self.samples.values() for output in (chosen.plan, chosen.shards)]
         inputs = [
             {
