@@ -14,6 +14,7 @@ from rich.console import Console
 from redone_data.cli_files import add_file_verbs
 from redone_data.cli_index import app as index_app
 from redone_data.cli_quality import app as quality_app
+from redone_data.cli_what_if import add_what_if
 from redone_data.errors import USER_ERROR_EXIT_CODE, RedoneError
 from redone_data.processes import children_die_with_us, kill_children, raise_at
 
@@ -109,6 +110,7 @@ _add_stage(
 
 
 add_file_verbs(app)
+add_what_if(app)
 app.add_typer(index_app)
 app.add_typer(quality_app)
 

@@ -29,7 +29,11 @@ with (folder / "runs.csv").open() as runs, (folder / "metrics.csv").open("w", ne
 
 
 def swarm_recipe(recipe: SmallRecipe, command: str | None = None, **mix: Any) -> SmallRecipe:
-    values = {"design": {"runs": 4}, "swarm": {"proxy": PROXY, "command": command}, "validate": {"finalists": 2, "seeds": 1, "fresh_seeds": 1}} | mix
+    values = {
+        "design": {"runs": 4},
+        "swarm": {"proxy": PROXY, "command": command},
+        "validate": {"finalists": 2, "seeds": 1, "fresh_seeds": 1},
+    } | mix
     return recipe.change(lambda recipe_values: recipe_values.update(mix=values))
 
 
@@ -120,7 +124,12 @@ for row in rows[1:]:
 """
     )
     for lost, decision in (("run-0003", "measured better"), ("uniform", "the prior is proposed")):
-        swarm_recipe(recipe, f"{trainer(tmp_path, diverging)} {lost}", design={"runs": 12}, validate={"seeds": 2, "fresh_seeds": 2})
+        swarm_recipe(
+            recipe,
+            f"{trainer(tmp_path, diverging)} {lost}",
+            design={"runs": 12},
+            validate={"seeds": 2, "fresh_seeds": 2},
+        )
         assert decision in read_json(recipe.mixed(tmp_path / lost) / "proposal.json")["decision"]
     swarm_recipe(recipe, f"{trainer(tmp_path, diverging)} run-", design={"runs": 12})
     with pytest.raises(RedoneError, match=r"all 12 proxy runs diverged; lower mix\.swarm\.proxy\.learning_rate"):

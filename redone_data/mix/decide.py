@@ -11,7 +11,7 @@ from redone_data.mix.config import MixConfig
 from redone_data.mix.finalists import Finalist
 from redone_data.mix.fit import FitRow
 from redone_data.mix.limits import OBJECTIVE, PRIOR, UNIFORM, Limits
-from redone_data.mix.measured import Measurement, scale_of
+from redone_data.mix.measured import COUNTED_ONLY, Measurement, scale_of
 from redone_data.mix.proposal import Difference, FrontPoint, MetricRecord, Proposal, Uncapped
 from redone_data.mix.validate import BASELINES, Evidence
 from redone_data.mixture import Mixture
@@ -23,6 +23,8 @@ def propose(
     """The recommendation and its evidence. found: search.json. report: how each metric was predicted."""
     differences = evidence.differences()
     recommended, decision = _decide(found, evidence, differences)
+    if mix.swarm.proxy.is_counted if evidence.deciding is None else evidence.deciding.is_counted:
+        decision += COUNTED_ONLY
     by_name = {item.name: item for item in evidence.entrants}
     mixture = by_name[recommended].mixture
     uncapped = found.get("uncapped")

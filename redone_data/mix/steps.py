@@ -1,7 +1,7 @@
 """Fit and search as steps of a run: from a trained swarm to the weights that are predicted best."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +12,43 @@ from redone_data.engine import Output, Step
 from redone_data.manifest import atomic, read_json, write_json
 from redone_data.mix.batch import next_batch
 from redone_data.mix.config import MixConfig
+from redone_data.mix.counting.model import CONCENTRATION
+from redone_data.mix.counting.screen import Screen
+from redone_data.mix.counting.step import Counted
 from redone_data.mix.fit import Fit, fit
 from redone_data.mix.limits import OBJECTIVE, PRIOR, PROPOSAL, Limits
 from redone_data.mix.rounds import together
 from redone_data.mix.search import Objective, search
+from redone_data.mix.surrogates.base import Beside
+from redone_data.mix.surrogates.screened import ScreenedSurrogate
 from redone_data.mix.swarm import trained
 from redone_data.mixture import Mixture
 
 ROUNDS = "rounds.json"
 
 
-def _fitted(swarms: Sequence[Output], config: MixConfig, seed: int) -> Fit:
-    return fit(together([trained(swarm.folder) for swarm in swarms]), config.fit, seed)
+def _fitted(swarms: Sequence[Output], config: MixConfig, seed: int, counts: Counted | None) -> Fit:
+    swarm, chosen = together([trained(swarm.folder) for swarm in swarms]), config.fit
+    if counts is None:
+        return fit(swarm, chosen, seed)
+    model = counts.model()
+    beside = {
+        metric: Beside(screen=Screen(model.only(metric), config.swarm.proxy.sample))
+        for metric in swarm.metrics
+        if metric in model.metrics
+    }
+    if ScreenedSurrogate.name not in chosen.surrogates:
+        chosen = replace(chosen, surrogates=(*chosen.surrogates, ScreenedSurrogate.name))
+    return fit(swarm, chosen, seed, beside)
+
+
+def _screening(mix: MixConfig, counts: Counted | None) -> dict[str, Any]:
+    """What the screen adds to a step's configuration."""
+    return {} if counts is None else {"sample": mix.swarm.proxy.sample, "concentration": CONCENTRATION}
+
+
+def _counts_of(counts: Counted | None) -> dict[str, str]:
+    return {} if counts is None else {"counts": counts.fingerprint}
 
 
 def swarm_inputs(swarms: Sequence[Output]) -> dict[str, str]:
@@ -48,6 +73,7 @@ class FitStep(Step):
     seed: int
     earlier: Output | None = None
     round: int = 0
+    counts: Counted | None = None
 
     def config(self) -> Any:
         chosen = {
@@ -57,17 +83,18 @@ class FitStep(Step):
             "objective": self.mix.objective(tuple(self.limits.tokens)),
             "limits": plain(self.limits),
         }
-        return {"fit": plain(self.mix.fit), "seed": self.seed, **(chosen if self.mix.rounds.max else {})}
+        rounds = chosen if self.mix.rounds.max else {}
+        return {"fit": plain(self.mix.fit), "seed": self.seed, **rounds, **_screening(self.mix, self.counts)}
 
     def inputs(self) -> dict[str, str]:
         earlier = {} if self.earlier is None else {"earlier": self.earlier.fingerprint}
-        return {**swarm_inputs(self.swarms), **earlier}
+        return {**swarm_inputs(self.swarms), **earlier, **_counts_of(self.counts)}
 
     def tasks(self) -> list[None]:
         return [None]
 
     def run(self, task: None, index: int, folder: Path) -> dict[str, Any]:
-        fitted = _fitted(self.swarms, self.mix, self.seed)
+        fitted = _fitted(self.swarms, self.mix, self.seed, self.counts)
         rows = {"report": [asdict(row) for row in fitted.report], "compared": [asdict(row) for row in fitted.compared]}
         write_json(folder / "fit.json", rows)
         swarm = fitted.swarm
@@ -120,6 +147,7 @@ class SearchStep(Step):
     limits: Limits
     mix: MixConfig
     seed: int
+    counts: Counted | None = None
 
     def config(self) -> Any:
         return {
@@ -129,16 +157,17 @@ class SearchStep(Step):
             "objective": self.mix.objective(tuple(self.limits.tokens)),
             "limits": plain(self.limits),
             "seed": self.seed,
+            **_screening(self.mix, self.counts),
         }
 
     def inputs(self) -> dict[str, str]:
-        return {**swarm_inputs(self.swarms), "fit": self.fitted.fingerprint}
+        return {**swarm_inputs(self.swarms), "fit": self.fitted.fingerprint, **_counts_of(self.counts)}
 
     def tasks(self) -> list[None]:
         return [None]
 
     def run(self, task: None, index: int, folder: Path) -> dict[str, Any]:
-        fitted = _fitted(self.swarms, self.mix, self.seed)
+        fitted = _fitted(self.swarms, self.mix, self.seed, self.counts)
         wanted = self.mix.objective(tuple(self.limits.tokens))
         skilled = {metric: weight for metric, weight in wanted.items() if fitted.has_skill([metric])}
         baselines = self.limits.baselines()

@@ -20,10 +20,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from redone_data.config import plain
 from redone_data.engine import Output, Step
 from redone_data.errors import USER_ERROR_EXIT_CODE, RedoneError
 from redone_data.manifest import atomic, read_json, write_json
+from redone_data.mix.counting.model import CONCENTRATION, SAMPLE_SHARE, CountModel
+from redone_data.mix.counting.step import Counted
 from redone_data.mix.held_out import held_out
 from redone_data.mix.tables import Swarm, load_swarm
 from redone_data.mixture import Mixture
@@ -57,6 +61,11 @@ class ProxyConfig:
     def is_counted(self) -> bool:
         """Whether losses come from counted n-grams, not from trained models."""
         return self.size == COUNTS
+
+    @property
+    def sample(self) -> float:
+        """The tokens that counts stand for: what such a proxy learns from its training, about."""
+        return self.tokens * SAMPLE_SHARE
 
 
 @dataclass(frozen=True)
@@ -95,7 +104,10 @@ class ProxyRun:
 
 @dataclass(frozen=True)
 class SwarmStep(Step):
-    """Train a set of proxies; the step's folder is the swarm's folder."""
+    """Train a set of proxies; the step's folder is the swarm's folder.
+
+    counted: where the losses come from when nothing is trained (`proxy.is_counted`).
+    """
 
     name = "swarm"
     VERSION = 1
@@ -106,14 +118,18 @@ class SwarmStep(Step):
     swarm: SwarmConfig
     budget: int
     seed: int
+    counted: Counted | None = None
 
     def config(self) -> Any:
         runs = [[run.run_id, run.seed, dict(run.mixture)] for run in self.runs]
+        if self.counted is not None:
+            return {"runs": runs, "sample": self.swarm.proxy.sample, "concentration": CONCENTRATION}
         budget = self.budget if self.swarm.matched_repetition else None
         return {"swarm": plain(self.swarm), "runs": runs, "budget": budget, "seed": self.seed}
 
     def inputs(self) -> dict[str, str]:
-        return {"pool": self.pool.fingerprint}
+        counts = {} if self.counted is None else {"counts": self.counted.fingerprint}
+        return {"pool": self.pool.fingerprint, **counts}
 
     def tasks(self) -> list[None]:
         return [None]
@@ -122,9 +138,13 @@ class SwarmStep(Step):
         return len(list((folder / "results").glob("[!.]*.json"))), len(self.runs)
 
     def run(self, task: None, index: int, folder: Path) -> dict[str, Any]:
-        write_json(folder / "swarm.json", self._description(folder))
         with atomic(folder / "runs.csv") as aside:
-            aside.write_text(runs_csv(self.runs), encoding="utf-8")
+            aside.write_text(_runs_csv(self.runs), encoding="utf-8")
+        if self.counted is not None:
+            with atomic(folder / "metrics.csv") as aside:
+                aside.write_text(self._counted_metrics(self.counted.model()), encoding="utf-8")
+            return {"runs": len(self.runs)}
+        write_json(folder / "swarm.json", self._description(folder))
         _launch(self.swarm.command, folder)
         if not (folder / "metrics.csv").is_file():
             raise RedoneError(f"{folder}: the swarm command ended without writing metrics.csv")
@@ -137,6 +157,13 @@ class SwarmStep(Step):
             shutil.rmtree(folder / scratch, ignore_errors=True)
         (folder / LOG).unlink(missing_ok=True)
         return {"runs": len(self.runs), "timings": timings}
+
+    def _counted_metrics(self, model: CountModel) -> str:
+        """The table that a trainer would write, by counts."""
+        weights_RD = np.array([[run.mixture[name] for name in model.domains] for run in self.runs])
+        losses_RM = model.losses(weights_RD, self.swarm.proxy.sample).round(9)
+        rows = [[run.run_id, *losses_M] for run, losses_M in zip(self.runs, losses_RM.tolist(), strict=True)]
+        return _csv([["run_id", *model.metrics], *rows])
 
     def _description(self, folder: Path) -> dict[str, Any]:
         meta = self.tokenizer.statistics
@@ -193,14 +220,15 @@ def _relative(path: Path) -> str:
     return f"../{path.parent.name}/{path.name}"
 
 
-def runs_csv(runs: Sequence[ProxyRun]) -> str:
-    """The table of a swarm's runs, as a trainer reads it."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+def _runs_csv(runs: Sequence[ProxyRun]) -> str:
     domains = list(runs[0].mixture)
-    writer.writerow(["run_id", "seed", *domains])
-    for run in runs:
-        writer.writerow([run.run_id, run.seed, *(repr(run.mixture[name]) for name in domains)])
+    rows = [[run.run_id, run.seed, *(repr(run.mixture[name]) for name in domains)] for run in runs]
+    return _csv([["run_id", "seed", *domains], *rows])
+
+
+def _csv(rows: Sequence[Sequence[Any]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue()
 
 

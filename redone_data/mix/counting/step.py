@@ -1,4 +1,4 @@
-"""Counting as steps of a run: the n-grams' counts once, then the losses of a swarm of mixtures in the swarm's contract.
+"""Counting as a step of a run: the counts of the held-out n-grams, once, for any number of mixtures.
 
 The held-out documents are those that proxies are measured on. One task a domain reads its pool once, 7 million tokens
 a second; a million held-out tokens need about 150 MB.
@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 
 from redone_data.engine import Output, Step
 from redone_data.manifest import atomic
-from redone_data.mix.counting.model import CONCENTRATION, SAMPLE_SHARE, CountModel
+from redone_data.mix.counting.model import CountModel
 from redone_data.mix.counting.trie import ORDERS, Trie
 from redone_data.mix.held_out import HeldOut, held_out
-from redone_data.mix.swarm import ProxyRun, SwarmConfig, runs_csv
 from redone_data.tokens.pool import Pool, pools
 
 CHUNK_TOKENS = 1 << 20
@@ -36,11 +35,11 @@ class CountStep(Step):
 
     pool: Output
     tokenizer: Output
-    swarm: SwarmConfig
+    validation_tokens: int
     seed: int
 
     def config(self) -> Any:
-        return {"orders": ORDERS, "validation_tokens": self.swarm.validation_tokens, "seed": self.seed}
+        return {"orders": ORDERS, "validation_tokens": self.validation_tokens, "seed": self.seed}
 
     def inputs(self) -> dict[str, str]:
         return {"pool": self.pool.fingerprint}
@@ -63,7 +62,7 @@ class CountStep(Step):
 
     def held_out(self) -> dict[str, HeldOut]:
         """Domain -> the documents that losses are measured on."""
-        wanted = self.swarm.validation_tokens
+        wanted = self.validation_tokens
         return {name: held_out(pool, wanted, self.token_bytes, self.seed) for name, pool in pools(self.pool).items()}
 
     def trie(self) -> Trie:
@@ -85,47 +84,18 @@ class CountStep(Step):
 
 
 @dataclass(frozen=True)
-class CountSwarmStep(Step):
-    """A swarm whose losses are counted: writes runs.csv and metrics.csv as a trainer would."""
+class Counted:
+    """A finished count, which gives the losses of mixtures."""
 
-    name = "count-swarm"
-    VERSION = 1
-
-    counting: CountStep
-    counted: Output
-    runs: tuple[ProxyRun, ...]
-
-    def config(self) -> Any:
-        runs = [[run.run_id, run.seed, dict(run.mixture)] for run in self.runs]
-        return {"runs": runs, "sample": self.sample, "concentration": CONCENTRATION}
+    step: CountStep
+    output: Output
 
     @property
-    def sample(self) -> float:
-        return self.counting.swarm.proxy.tokens * SAMPLE_SHARE
+    def fingerprint(self) -> str:
+        return self.output.fingerprint
 
-    def inputs(self) -> dict[str, str]:
-        return {"counts": self.counted.fingerprint}
-
-    def tasks(self) -> list[None]:
-        return [None]
-
-    def run(self, task: None, index: int, folder: Path) -> dict[str, Any]:
-        model = self.counting.model(self.counted)
-        weights_RD = np.array([[run.mixture[name] for name in model.domains] for run in self.runs])
-        losses_RM = model.losses(weights_RD, self.sample)
-        with atomic(folder / "runs.csv") as aside:
-            aside.write_text(runs_csv(self.runs), encoding="utf-8")
-        columns = {metric: losses_RM[:, column].round(9) for column, metric in enumerate(model.metrics)}
-        with atomic(folder / "metrics.csv") as aside:
-            pl.DataFrame({"run_id": [run.run_id for run in self.runs], **columns}).write_csv(aside)
-        return {"runs": len(self.runs)}
-
-
-@dataclass(frozen=True)
-class CountValidationStep(CountSwarmStep):
-    """The same for the found mixture and the baselines."""
-
-    name = "count-validation"
+    def model(self) -> CountModel:
+        return self.step.model(self.output)
 
 
 def _counts_file(domain: int) -> str:
