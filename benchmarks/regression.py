@@ -25,7 +25,7 @@ import numpy as np
 from measuring import machine
 from numpy.typing import NDArray
 
-from redone_data.mix.fit import spearman
+from redone_data.mix.scores import spearman
 from redone_data.mix.surrogates.base import NOTHING, Beside, Fitted, Surrogate
 from redone_data.mix.surrogates.named import SURROGATES
 from redone_data.mix.surrogates.trees import _Trees

@@ -25,6 +25,7 @@ from redone_data.errors import RedoneError
 from redone_data.manifest import ASIDES, MANIFEST, atomic, digest, link, read_json, write_json
 from redone_data.mix.config import MixConfig
 from redone_data.mix.constraints import Constraints
+from redone_data.mix.counting.step import Counted, CountStep
 from redone_data.mix.decide import fixed_proposal, propose
 from redone_data.mix.entrants import entrants
 from redone_data.mix.found import Found
@@ -69,6 +70,7 @@ class Run:
     kept: Output | None = None
     tokenizer: Output | None = None
     pool: Output | None = None
+    counted: Counted | None = None
     runs: tuple[ProxyRun, ...] = ()
     reused: list[Output] = field(default_factory=list)
     swarms: tuple[Output, ...] = ()
@@ -222,14 +224,14 @@ class Run:
         if not self.runs:
             return
         held = [output for output in self.reused if output.statistics["reused"]]
-        self.swarms = (*held, self.engine.run(self._swarm_step(SwarmStep, self.runs)))
+        self.swarms = (*held, self._run_swarm(self._swarm_step(SwarmStep, self.runs)))
         for number in range(1, self.mix.rounds.max + 1):
             self._fit()
             mixtures = planned_mixtures(_made(self.fitted))
             if not mixtures:
                 break
             batch = proxies(mixtures, len(self.runs), self.recipe.seed)
-            self.swarms += (self.engine.run(replace(self._swarm_step(RoundStep, batch), number=number)),)
+            self.swarms += (self._run_swarm(replace(self._swarm_step(RoundStep, batch), number=number)),)
             self.runs += batch
             self.round = number
 
@@ -237,18 +239,32 @@ class Run:
         pool, tokenizer = _made(self.pool), _made(self.tokenizer)
         return kind(pool, tokenizer, runs, self.mix.swarm, self.limits.budget, self._swarm_seed())
 
+    def _run_swarm(self, step: SwarmStep) -> Output:
+        """Train it, or count where its proxies are counted."""
+        return self.engine.run(replace(step, counted=self.count()) if step.swarm.proxy.is_counted else step)
+
+    def count(self) -> Counted:
+        """Counts of the n-grams of the held-out documents that proxies are measured on."""
+        pool, tokenizer = _made(self.pool), _made(self.tokenizer)
+        step = CountStep(pool, tokenizer, self.mix.swarm.validation_tokens, self._swarm_seed())
+        self.counted = Counted(step, self.engine.run(step))
+        return self.counted
+
     def _fit(self) -> None:
         """The fit of all runs so far; the last one is the run's."""
         if self.swarms:
             earlier = self.fits[self.round - 1] if self.round else None
-            step = FitStep(self.swarms, self.limits, self.mix, self.recipe.seed, earlier, self.round)
+            counts = self.count() if self.mix.screen else None
+            step = FitStep(self.swarms, self.limits, self.mix, self.recipe.seed, earlier, self.round, counts)
             self.fits[self.round :] = [self.engine.run(step)]
             self.fitted = self.fits[-1]
 
     def _search(self) -> None:
         if self.swarms:
             mix, seed = self.mix, self.recipe.seed
-            self.searched = self.engine.run(SearchStep(self.swarms, _made(self.fitted), self.limits, mix, seed))
+            counts = self.counted if mix.screen else None
+            step = SearchStep(self.swarms, _made(self.fitted), self.limits, mix, seed, counts)
+            self.searched = self.engine.run(step)
 
     def _validate(self) -> None:
         if self.searched is None:
@@ -262,7 +278,7 @@ class Run:
         self.proposal = propose(found, self.evidence, limits, mix, allowed, seed)
 
     def _train(self, kind: type[SwarmStep], runs: tuple[ProxyRun, ...], swarm: SwarmConfig) -> Output:
-        output = self.engine.run(replace(self._swarm_step(kind, runs), swarm=swarm))
+        output = self._run_swarm(replace(self._swarm_step(kind, runs), swarm=swarm))
         self.validations[kind.name] = output
         return output
 
@@ -349,6 +365,7 @@ class Run:
         made = self.curation
         outputs = [*self.reads, *_made(made.attributes).outputs, made.ledger, self.kept, self.tokenizer]
         outputs += [self.pool, *self.reused, *self.swarms, *self.fits, self.searched, *self.validations.values()]
+        outputs += [] if self.counted is None else [self.counted.output]
         outputs += [output for chosen in self.samples.values() for output in (chosen.plan, chosen.shards)]
         inputs = [
             {

@@ -72,6 +72,9 @@ class MixConfig:
     groups: dict[str, Group] = field(default_factory=dict, metadata={"help": "domains that are bounded together"})
     bounds: dict[str, Bound] = field(default_factory=dict, metadata={"help": "least and greatest share of a domain"})
     trust: Trust = field(default_factory=Trust)
+    screen: bool = field(
+        default=False, metadata={"help": "count n-grams too, and let the fit use them (surrogate screened)"}
+    )
     design: DesignConfig = field(default_factory=DesignConfig)
     rounds: RoundsConfig = field(default_factory=RoundsConfig)
     swarm: SwarmConfig = field(default_factory=SwarmConfig)

@@ -14,7 +14,7 @@ from redone_data.mix.constraints import Constraints
 from redone_data.mix.entrants import Entrant
 from redone_data.mix.found import Found
 from redone_data.mix.limits import OBJECTIVE, PRIOR, UNIFORM, Limits
-from redone_data.mix.measured import Measurement, scale_of
+from redone_data.mix.measured import COUNTED_ONLY, Measurement, scale_of
 from redone_data.mix.proposal import Difference, FrontPoint, MetricRecord, Proposal, Uncapped
 from redone_data.mix.validate import BASELINES, Evidence
 from redone_data.mixture import Mixture
@@ -26,6 +26,8 @@ def propose(
     """The recommendation and its evidence."""
     searched, differences = found.searched, evidence.differences()
     recommended, decision = _decide(searched, evidence, differences)
+    if mix.swarm.proxy.is_counted if evidence.deciding is None else evidence.deciding.is_counted:
+        decision += COUNTED_ONLY
     by_name = {item.name: item for item in evidence.entrants}
     mixture = by_name[recommended].mixture
     uncapped = searched.get("uncapped")

@@ -10,8 +10,13 @@ from redone_data.mix.limits import OBJECTIVE
 from redone_data.mix.proposal import Measured
 from redone_data.mix.swarm import SwarmConfig, trained
 
+COUNTED = "counted n-grams"
+COUNTED_ONLY = " By counted n-grams, not by trained models: a screen, not a measurement."
+
 
 def scale_of(swarm: SwarmConfig) -> str:
+    if swarm.proxy.is_counted:
+        return f"{COUNTED} x {swarm.proxy.tokens / 1e6:g}M tokens"
     return f"{swarm.proxy.size} parameters x {swarm.proxy.tokens / 1e6:g}M tokens"
 
 
@@ -37,6 +42,10 @@ class Measurement:
         results = [read_json(path) for path in sorted((validation.folder / "results").glob("[!.]*.json"))]
         diverged = tuple(sorted(result["run_id"] for result in results if result.get("status") == "diverged"))
         return cls(scale, table, diverged)
+
+    @property
+    def is_counted(self) -> bool:
+        return self.scale.startswith(COUNTED)
 
     def of(self, metric: str) -> dict[str, dict[int, float]]:
         """Mixture -> seed -> loss."""

@@ -1,30 +1,66 @@
 """Fit and search as steps of a run: from a trained swarm to the weights that are predicted best."""
 
+import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import polars as pl
+import numpy as np
 
 from redone_data.config import plain
 from redone_data.engine import Output, Step
-from redone_data.manifest import atomic, read_json, write_json
+from redone_data.manifest import read_json, write_json
 from redone_data.mix.batch import next_batch
 from redone_data.mix.config import MixConfig
 from redone_data.mix.constraints import Constraints
+from redone_data.mix.counting.model import CONCENTRATION
+from redone_data.mix.counting.screen import Screen
+from redone_data.mix.counting.step import Counted
+from redone_data.mix.diagnostics import effects, learning_curve
 from redone_data.mix.fit import Fit
+from redone_data.mix.fit_files import write_fit
 from redone_data.mix.limits import Limits
 from redone_data.mix.searching import searched
+from redone_data.mix.surrogates.base import Beside
+from redone_data.mix.surrogates.screened import ScreenedSurrogate
 from redone_data.mix.swarm import trained
 from redone_data.mix.together import fit_together
 from redone_data.mixture import Mixture
 
 ROUNDS = "rounds.json"
+MANY_LOSSES = 1500  # runs x metrics from which starting processes pays
 
 
-def _fitted(swarms: Sequence[Output], config: MixConfig, seed: int) -> Fit:
-    return fit_together([trained(swarm.folder) for swarm in swarms], config.fit, seed)
+def _fitted(swarms: Sequence[Output], mix: MixConfig, limits: Limits, seed: int, counts: Counted | None) -> Fit:
+    """The fit of all runs, with what is known beside them: how often they repeat each domain, and counted n-grams."""
+    measured, chosen = [trained(swarm.folder) for swarm in swarms], mix.fit
+    metrics = {metric for swarm in measured for metric in swarm.metrics}
+    epochs_D = np.array([epochs for _, epochs in sorted(limits.epochs_at_one.items())])
+    # Proxies that do not repeat what the real run will repeat have nothing to say of repetition.
+    beside = {metric: Beside(epochs_D=epochs_D if mix.swarm.matched_repetition else None) for metric in metrics}
+    if counts is not None:
+        model, sample = counts.model(), mix.swarm.proxy.sample
+        for metric in metrics & set(model.metrics):
+            beside[metric] = replace(beside[metric], screen=Screen(model.only(metric), sample))
+        if ScreenedSurrogate.name not in chosen.surrogates:
+            chosen = replace(chosen, surrogates=(*chosen.surrogates, ScreenedSurrogate.name))
+    losses = sum(swarm.losses_RM.size for swarm in measured)
+    workers = len(os.sched_getaffinity(0)) if losses > MANY_LOSSES else 1
+    return fit_together(measured, chosen, seed, beside, workers=workers)
+
+
+def _screening(mix: MixConfig, counts: Counted | None) -> dict[str, Any]:
+    """What the screen adds to a step's configuration."""
+    return {} if counts is None else {"sample": mix.swarm.proxy.sample, "concentration": CONCENTRATION}
+
+
+def _repetition(mix: MixConfig, limits: Limits) -> dict[str, Any]:
+    return {"epochs_at_one": limits.epochs_at_one} if mix.swarm.matched_repetition else {}
+
+
+def _counts_of(counts: Counted | None) -> dict[str, str]:
+    return {} if counts is None else {"counts": counts.fingerprint}
 
 
 def swarm_inputs(swarms: Sequence[Output]) -> dict[str, str]:
@@ -41,7 +77,7 @@ class FitStep(Step):
     """
 
     name = "fit"
-    VERSION = 2
+    VERSION = 3
 
     swarms: tuple[Output, ...]
     limits: Limits
@@ -49,9 +85,10 @@ class FitStep(Step):
     seed: int
     earlier: Output | None = None
     round: int = 0
+    counts: Counted | None = None
 
     def config(self) -> Any:
-        chosen = {
+        chosen: dict[str, Any] = {
             "rounds": plain(self.mix.rounds),
             "round": self.round,
             "design": plain(self.mix.design),
@@ -59,33 +96,27 @@ class FitStep(Step):
             "limits": plain(self.limits),
             "constraints": [plain(self.mix.bounds), plain(self.mix.groups), plain(self.mix.trust)],
         }
-        return {"fit": plain(self.mix.fit), "seed": self.seed, **(chosen if self.mix.rounds.max else {})}
+        rounds = chosen if self.mix.rounds.max else {}
+        repetition = _repetition(self.mix, self.limits)
+        screening = _screening(self.mix, self.counts)
+        return {"fit": plain(self.mix.fit), "seed": self.seed, **rounds, **repetition, **screening}
 
     def inputs(self) -> dict[str, str]:
         earlier = {} if self.earlier is None else {"earlier": self.earlier.fingerprint}
-        return {**swarm_inputs(self.swarms), **earlier}
+        return {**swarm_inputs(self.swarms), **earlier, **_counts_of(self.counts)}
 
     def tasks(self) -> list[None]:
         return [None]
 
     def run(self, task: None, index: int, folder: Path) -> dict[str, Any]:
-        fitted = _fitted(self.swarms, self.mix, self.seed)
-        rows = {"report": [asdict(row) for row in fitted.report], "compared": [asdict(row) for row in fitted.compared]}
-        write_json(folder / "fit.json", rows)
-        swarm = fitted.swarm
-        frame = pl.DataFrame(
-            {
-                "run_id": [run for run in swarm.run_ids for _ in swarm.metrics],
-                "metric": list(swarm.metrics) * len(swarm.run_ids),
-                "measured": swarm.losses_RM.ravel(),
-                "predicted": fitted.held_out_RM.ravel(),
-            }
-        )
-        with atomic(folder / "held_out.parquet") as aside:
-            frame.write_parquet(aside)
+        fitted = _fitted(self.swarms, self.mix, self.limits, self.seed, self.counts)
+        write_fit(fitted, folder)
         if self.mix.rounds.max:
             write_json(folder / ROUNDS, self._rounds(fitted))
-        return {"runs": len(swarm.run_ids), "skilled": sorted(row.metric for row in fitted.report if row.skilled)}
+        return {
+            "runs": len(fitted.swarm.run_ids),
+            "skilled": sorted(row.metric for row in fitted.report if row.skilled),
+        }
 
     def _rounds(self, fitted: Fit) -> dict[str, Any]:
         wanted, rounds, design = self.mix.objective(tuple(self.limits.tokens)), self.mix.rounds, self.mix.design
@@ -123,13 +154,14 @@ class SearchStep(Step):
     """The best mixture inside the constraints, by the fitted surrogates. Writes search.json."""
 
     name = "search"
-    VERSION = 2
+    VERSION = 3
 
     swarms: tuple[Output, ...]
     fitted: Output
     limits: Limits
     mix: MixConfig
     seed: int
+    counts: Counted | None = None
 
     def config(self) -> Any:
         return {
@@ -141,16 +173,21 @@ class SearchStep(Step):
             "constraints": {key: plain(getattr(self.mix, key)) for key in ("groups", "bounds", "trust")},
             "limits": plain(self.limits),
             "seed": self.seed,
+            **_repetition(self.mix, self.limits),
+            **_screening(self.mix, self.counts),
         }
 
     def inputs(self) -> dict[str, str]:
-        return {**swarm_inputs(self.swarms), "fit": self.fitted.fingerprint}
+        return {**swarm_inputs(self.swarms), "fit": self.fitted.fingerprint, **_counts_of(self.counts)}
 
     def tasks(self) -> list[None]:
         return [None]
 
     def run(self, task: None, index: int, folder: Path) -> dict[str, Any]:
-        found = searched(_fitted(self.swarms, self.mix, self.seed), self.mix, self.limits, self.seed)
+        fitted = _fitted(self.swarms, self.mix, self.limits, self.seed, self.counts)
+        found = searched(fitted, self.mix, self.limits, self.seed)
+        found["effects"] = effects(fitted, Mixture.of(found["weights"]))
+        found["learning"] = learning_curve(fitted, self.seed)
         write_json(folder / "search.json", _rounded(found))
         return {"found_by": found["found_by"]}
 

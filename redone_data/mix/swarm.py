@@ -21,22 +21,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import pyarrow.parquet as pq
 
 from redone_data.config import plain
 from redone_data.engine import Output, Step
 from redone_data.errors import USER_ERROR_EXIT_CODE, RedoneError
 from redone_data.manifest import atomic, read_json, write_json
+from redone_data.mix.counting.model import CONCENTRATION, SAMPLE_SHARE, CountModel
+from redone_data.mix.counting.step import Counted
+from redone_data.mix.held_out import held_out
 from redone_data.mix.tables import Swarm, load_swarm
 from redone_data.mixture import Mixture
 from redone_data.processes import die_with_parent
-from redone_data.rng import keyed_uniform
-from redone_data.text.hashing import from_hex
 from redone_data.tokens.pool import Pool, pools
 
 SCHEMA_VERSION = 1
 LOG = "swarm.log"
+COUNTS = "counts"  # the size of a proxy that is not trained
 STOP_SECONDS = 45.0  # how long a trainer may take to save its runs and end
 
 
@@ -44,7 +44,10 @@ STOP_SECONDS = 45.0  # how long a trainer may take to save its runs and end
 class ProxyConfig:
     """The small models whose losses stand for the large one's."""
 
-    size: str = field(default="0.3m", metadata={"help": "a name of redone-train's table of sizes"})
+    size: str = field(
+        default="0.3m",
+        metadata={"help": "a name of redone-train's table of sizes; counts: n-grams are counted, nothing is trained"},
+    )
     tokens: int = field(default=200_000, metadata={"help": "training tokens a proxy"})
     context: int = field(default=128, metadata={"help": "tokens a window"})
     batch_tokens: int = field(default=1024, metadata={"help": "tokens a step"})
@@ -53,6 +56,16 @@ class ProxyConfig:
     def __post_init__(self) -> None:
         if min(self.tokens, self.context, self.batch_tokens) < 1:
             raise RedoneError("proxy: tokens, context and batch_tokens are positive")
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether losses come from counted n-grams, not from trained models."""
+        return self.size == COUNTS
+
+    @property
+    def sample(self) -> float:
+        """The tokens that counts stand for: what such a proxy learns from its training, about."""
+        return self.tokens * SAMPLE_SHARE
 
 
 @dataclass(frozen=True)
@@ -91,7 +104,10 @@ class ProxyRun:
 
 @dataclass(frozen=True)
 class SwarmStep(Step):
-    """Train a set of proxies; the step's folder is the swarm's folder."""
+    """Train a set of proxies; the step's folder is the swarm's folder.
+
+    counted: where the losses come from when nothing is trained (`proxy.is_counted`).
+    """
 
     name = "swarm"
     VERSION = 1
@@ -102,14 +118,18 @@ class SwarmStep(Step):
     swarm: SwarmConfig
     budget: int
     seed: int
+    counted: Counted | None = None
 
     def config(self) -> Any:
         runs = [[run.run_id, run.seed, dict(run.mixture)] for run in self.runs]
+        if self.counted is not None:
+            return {"runs": runs, "sample": self.swarm.proxy.sample, "concentration": CONCENTRATION}
         budget = self.budget if self.swarm.matched_repetition else None
         return {"swarm": plain(self.swarm), "runs": runs, "budget": budget, "seed": self.seed}
 
     def inputs(self) -> dict[str, str]:
-        return {"pool": self.pool.fingerprint}
+        counts = {} if self.counted is None else {"counts": self.counted.fingerprint}
+        return {"pool": self.pool.fingerprint, **counts}
 
     def tasks(self) -> list[None]:
         return [None]
@@ -118,9 +138,13 @@ class SwarmStep(Step):
         return len(list((folder / "results").glob("[!.]*.json"))), len(self.runs)
 
     def run(self, task: None, index: int, folder: Path) -> dict[str, Any]:
-        write_json(folder / "swarm.json", self._description(folder))
         with atomic(folder / "runs.csv") as aside:
             aside.write_text(_runs_csv(self.runs), encoding="utf-8")
+        if self.counted is not None:
+            with atomic(folder / "metrics.csv") as aside:
+                aside.write_text(self._counted_metrics(self.counted.model()), encoding="utf-8")
+            return {"runs": len(self.runs)}
+        write_json(folder / "swarm.json", self._description(folder))
         _launch(self.swarm.command, folder)
         if not (folder / "metrics.csv").is_file():
             raise RedoneError(f"{folder}: the swarm command ended without writing metrics.csv")
@@ -137,6 +161,13 @@ class SwarmStep(Step):
     def measured_pools(self) -> dict[str, Pool]:
         """Domain -> the tokens that proxies learn from, and those that they are measured on."""
         return pools(self.pool)
+
+    def _counted_metrics(self, model: CountModel) -> str:
+        """The table that a trainer would write, by counts."""
+        weights_RD = np.array([[run.mixture[name] for name in model.domains] for run in self.runs])
+        losses_RM = model.losses(weights_RD, self.swarm.proxy.sample).round(9)
+        rows = [[run.run_id, *losses_M] for run, losses_M in zip(self.runs, losses_RM.tolist(), strict=True)]
+        return _csv([["run_id", *model.metrics], *rows])
 
     def _description(self, folder: Path) -> dict[str, Any]:
         meta = self.tokenizer.statistics
@@ -163,31 +194,13 @@ class SwarmStep(Step):
         }
 
     def _write_held_out(self, pool: Pool, path: Path) -> int:
-        """Write the held-out documents that proxies are measured on; their bytes of text.
-
-        Drawn by a hash of their ids, so that every swarm of the run is measured on the same ones.
-        """
-        total = sum(file.tokens for file in pool.validation)
-        dtype = "<u2" if self.pool.statistics["token_bytes"] == 2 else "<u4"
-        tokens: list[npt.NDArray[Any]] = []
-        ends: list[npt.NDArray[Any]] = []
-        num_bytes = 0
-        # Where the documents are so long that none is drawn, all of them stand for the domain.
-        for share in (self.swarm.validation_tokens / total, 1.0):
-            for file in pool.validation:
-                spans = pq.read_table(file.spans, columns=["id", "num_tokens", "num_bytes"])
-                chosen = keyed_uniform(self.seed, "held out", from_hex(spans["id"])[1]) < share
-                lengths = spans["num_tokens"].to_numpy()
-                tokens.append(np.fromfile(file.ds, dtype=dtype)[np.repeat(chosen, lengths)])
-                ends.append(lengths[chosen])
-                num_bytes += int(spans["num_bytes"].to_numpy()[chosen].sum())
-            if num_bytes:
-                break
+        """Write the held-out documents that proxies are measured on; their bytes of text."""
+        found = held_out(pool, self.swarm.validation_tokens, self.pool.statistics["token_bytes"], self.seed)
         with atomic(path) as aside:
-            np.concatenate(tokens).tofile(aside)
+            found.tokens.tofile(aside)
         with atomic(path.with_name(path.name + ".index")) as aside:
-            np.cumsum(np.concatenate(ends)).astype("<u8").tofile(aside)
-        return num_bytes
+            found.ends.astype("<u8").tofile(aside)
+        return found.num_bytes
 
 
 @dataclass(frozen=True)
@@ -212,12 +225,14 @@ def _relative(path: Path) -> str:
 
 
 def _runs_csv(runs: Sequence[ProxyRun]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     domains = list(runs[0].mixture)
-    writer.writerow(["run_id", "seed", *domains])
-    for run in runs:
-        writer.writerow([run.run_id, run.seed, *(repr(run.mixture[name]) for name in domains)])
+    rows = [[run.run_id, run.seed, *(repr(run.mixture[name]) for name in domains)] for run in runs]
+    return _csv([["run_id", "seed", *domains], *rows])
+
+
+def _csv(rows: Sequence[Sequence[Any]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue()
 
 

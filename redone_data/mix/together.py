@@ -15,7 +15,12 @@ from redone_data.mix.tables import Swarm
 
 
 def fit_together(
-    swarms: Sequence[Swarm], config: FitConfig, seed: int, beside: Mapping[str, Beside] | None = None
+    swarms: Sequence[Swarm],
+    config: FitConfig,
+    seed: int,
+    beside: Mapping[str, Beside] | None = None,
+    *,
+    workers: int = 1,
 ) -> Fit:
     """One fit of all metrics of these swarms, of which at least one measured all; run ids differ, domains do not."""
     metrics = sorted({metric for swarm in swarms for metric in swarm.metrics})
@@ -25,7 +30,8 @@ def fit_together(
     for metric in metrics:
         measured.setdefault(tuple(i for i, swarm in enumerate(swarms) if metric in swarm.metrics), []).append(metric)
     fits = [
-        fit(together([swarms[i] for i in chosen], names), config, seed, beside) for chosen, names in measured.items()
+        fit(together([swarms[i] for i in chosen], names), config, seed, beside, workers=workers)
+        for chosen, names in measured.items()
     ]
     if len(fits) == 1:
         return fits[0]

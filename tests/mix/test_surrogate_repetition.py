@@ -6,7 +6,7 @@ from planted import Floats, Planted
 from scipy.optimize import approx_fprime
 
 from redone_data.mix.design import DesignConfig, sample_weights
-from redone_data.mix.fit import spearman
+from redone_data.mix.scores import spearman
 from redone_data.mix.surrogates.base import Beside
 from redone_data.mix.surrogates.named import surrogate_named
 from redone_data.mix.surrogates.repetition import Repetition

@@ -26,6 +26,7 @@ from redone_data.mix.surrogates.law_gp import LawWithProcess
 from redone_data.mix.surrogates.linear import LinearSurrogate
 from redone_data.mix.surrogates.loglinear import LogLinearLaw
 from redone_data.mix.surrogates.saturating import SaturatingLaw
+from redone_data.mix.surrogates.screened import ScreenedSurrogate
 from redone_data.mix.surrogates.trees import LightGBMSurrogate
 
 SURROGATES: dict[str, Surrogate] = {
@@ -37,6 +38,7 @@ SURROGATES: dict[str, Surrogate] = {
         SaturatingLaw(),
         GaussianProcess(),
         LawWithProcess(),
+        ScreenedSurrogate(),
     )
 }
 
