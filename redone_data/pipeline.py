@@ -10,7 +10,7 @@ import fcntl
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
@@ -23,6 +23,7 @@ from redone_data.curation import Curation
 from redone_data.engine import Engine, Output, Progress, Silent
 from redone_data.errors import RedoneError
 from redone_data.manifest import ASIDES, MANIFEST, atomic, digest, link, read_json, write_json
+from redone_data.mix.checkpoint import CheckpointStep
 from redone_data.mix.config import MixConfig
 from redone_data.mix.limits import PROPOSAL, Limits
 from redone_data.mix.proposal import Proposal
@@ -36,7 +37,7 @@ from redone_data.rng import stream_seed
 from redone_data.tokens.part import CuratedPart, curated_parts
 from redone_data.tokens.pool import PoolStep, pools
 from redone_data.tokens.sample import Sample, SampleConfig, sample
-from redone_data.tokens.tokenizer import TokenizerStep
+from redone_data.tokens.tokenizer import TokenizerConfig, TokenizerStep
 from redone_data.tokens.write import write_dataset
 
 Stage = Literal["read", "judge", "curate", "tokenize", "design", "swarm", "fit", "search", "validate", "sample"]
@@ -63,6 +64,9 @@ class Run:
     kept: Output | None = None
     tokenizer: Output | None = None
     pool: Output | None = None
+    proxy_tokenizer: Output | None = None
+    proxy_pool: Output | None = None
+    checkpoint: Output | None = None
     runs: tuple[ProxyRun, ...] = ()
     swarm: Output | None = None
     fitted: Output | None = None
@@ -161,13 +165,17 @@ class Run:
                     f"domain '{name}' has no training documents after curation: {counts['read']} read, most dropped by "
                     f"{worst[0]} ({worst[1]}); loosen domains.{name}.rules or languages, or leave the domain out"
                 )
-        self.tokenizer = self.engine.run(TokenizerStep(self.parts, self._tokenizer_config(), self.recipe.seed))
-        self.pool = self.engine.run(PoolStep(self.parts, self.tokenizer))
+        self.tokenizer, self.pool = self._tokenized(self.recipe.tokens.tokenizer)
+        self.proxy_tokenizer, self.proxy_pool = self.tokenizer, self.pool
+        proxies = self.recipe.mix.swarm.proxy_tokenizer
+        if self.recipe.mix.needs_swarm and proxies is not None:
+            self.proxy_tokenizer, self.proxy_pool = self._tokenized(proxies)
 
-    def _tokenizer_config(self) -> Any:
-        from dataclasses import replace
+    def _tokenized(self, config: TokenizerConfig) -> tuple[Output, Output]:
+        tokenizer = self.engine.run(TokenizerStep(self.parts, self._located(config), self.recipe.seed))
+        return tokenizer, self.engine.run(PoolStep(self.parts, tokenizer))
 
-        config = self.recipe.tokens.tokenizer
+    def _located(self, config: TokenizerConfig) -> TokenizerConfig:
         if config.path is not None and (local := self.loaded.base / config.path).exists():
             return replace(config, path=str(local))
         return config
@@ -197,9 +205,12 @@ class Run:
             self.swarm = self.engine.run(self._swarm_step(SwarmStep, self.runs))
 
     def _swarm_step(self, kind: type[SwarmStep], runs: tuple[ProxyRun, ...]) -> SwarmStep:
-        pool, tokenizer = _made(self.pool), _made(self.tokenizer)
+        pool, tokenizer = _made(self.proxy_pool), _made(self.proxy_tokenizer)
+        target_pool = None if pool.folder == _made(self.pool).folder else self.pool
+        if self.mix.swarm.init is not None and self.checkpoint is None:
+            self.checkpoint = self.engine.run(CheckpointStep(self.loaded.base / self.mix.swarm.init))
         seed = stream_seed(self.recipe.seed, "swarm") >> 33
-        return kind(pool, tokenizer, runs, self.mix.swarm, self.limits.budget, seed)
+        return kind(pool, tokenizer, runs, self.mix.swarm, self.limits.budget, seed, self.checkpoint, target_pool)
 
     def _fit(self) -> None:
         if self.swarm is not None:
@@ -309,7 +320,8 @@ class Run:
     def _manifest(self) -> dict[str, Any]:
         made = self.curation
         outputs = [*self.reads, *_made(made.attributes).outputs, made.ledger, self.kept, self.tokenizer]
-        outputs += [self.pool, self.swarm, self.fitted, self.searched, self.validation]
+        outputs += [self.pool, self.proxy_tokenizer, self.proxy_pool, self.checkpoint]
+        outputs += [self.swarm, self.fitted, self.searched, self.validation]
         outputs += [output for chosen in self.samples.values() for output in (chosen.plan, chosen.shards)]
         inputs = [
             {

@@ -31,6 +31,7 @@ class ProxyModel(nn.Module):
         super().__init__()
         generator = torch.Generator().manual_seed(stream_seed(seed, "proxy-init") % 2**63)
         self.shape = shape
+        self.num_parameters = shape.num_parameters(vocab_size)
         self.embedding = nn.Parameter(torch.empty(vocab_size, shape.width))
         self.embedding.data.normal_(std=EMBEDDING_STD, generator=generator)
         self.blocks = nn.ModuleList(_Block(shape, generator) for _ in range(shape.layers))

@@ -11,12 +11,14 @@ import math
 import os
 import pickle
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
+from torch import Tensor, nn
 
+from redone_data.errors import RedoneError
 from redone_train.proxy_data import TokenPool, TrainPlan
 from redone_train.proxy_model import ProxyModel
 from redone_train.proxy_shape import BETAS, rate_at
@@ -29,6 +31,19 @@ EVALUATION_TOKENS = 2048
 OnStep = Callable[[int], bool]
 
 
+class LanguageModel(Protocol):
+    """What is trained: a proxy from scratch or a pretrained model, which parameters of it being its own affair."""
+
+    num_parameters: int
+
+    def loss(self, tokens_BL: Tensor, targets_BL: Tensor) -> Tensor: ...
+    def total_nats(self, tokens_BL: Tensor, targets_BL: Tensor) -> float: ...
+    def parameters(self) -> Iterator[nn.Parameter]: ...
+    def parameter_groups(self, rate: float) -> list[dict[str, Any]]: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: Mapping[str, Any]) -> Any: ...
+
+
 class Stopped(Exception):  # noqa: N818 - no error
     """The run was told to stop; its checkpoint is written."""
 
@@ -36,6 +51,8 @@ class Stopped(Exception):  # noqa: N818 - no error
 def train_run(swarm: Swarm, run: ProxyRun, on_step: OnStep, checkpoint_seconds: float) -> dict[str, Any]:
     """Train, evaluate, write `results/` and `timings/`; returns the timing. `on_step(tokens)` returns True to stop."""
     trainer = _Trainer(swarm, run)
+    if swarm.measures_base(run) and swarm.base() is None:
+        write_base(swarm, trainer.model)
     trainer.resume()
     status = trainer.train(on_step, checkpoint_seconds)
     nats = {} if status == "diverged" else evaluate_domains(trainer.model, swarm)
@@ -45,12 +62,9 @@ def train_run(swarm: Swarm, run: ProxyRun, on_step: OnStep, checkpoint_seconds: 
     result = {
         "run_id": run.run_id,
         "status": status,
-        "loss_bpb": {
-            name: total / math.log(2) / swarm.config.domains[name].validation_bytes for name, total in nats.items()
-        },
-        "loss_nats_per_token": {name: total / len(swarm.validation[name]) for name, total in nats.items()},
+        **_losses(swarm, nats),
         "tokens": trainer.step * proxy.rows_per_step * proxy.context,
-        "parameters": proxy.shape.num_parameters(swarm.config.vocab_size),
+        "parameters": trainer.model.num_parameters,
         "curve": trainer.curve,
         "fingerprint": swarm.fingerprint(run),
     }
@@ -59,6 +73,38 @@ def train_run(swarm: Swarm, run: ProxyRun, on_step: OnStep, checkpoint_seconds: 
     write_atomically(swarm.file_of("results", run.run_id), _json_bytes(result))
     trainer.checkpoint_path.unlink(missing_ok=True)
     return {"status": status, **timing}
+
+
+def write_base(swarm: Swarm, model: LanguageModel) -> None:
+    """The losses of the checkpoint that proxies go on from, as it came: `base.json`, a record like a run's."""
+    nats = evaluate_domains(model, swarm)
+    if not all(map(math.isfinite, nats.values())):
+        raise RedoneError("init: the checkpoint's own loss is not a finite number; its weights are broken")
+    record = {
+        **_losses(swarm, nats),
+        "tokens": 0,
+        "parameters": model.num_parameters,
+        "fingerprint": swarm.base_fingerprint,
+    }
+    write_atomically(swarm.base_path, _json_bytes(record))
+
+
+def _losses(swarm: Swarm, nats: Mapping[str, float]) -> dict[str, dict[str, float]]:
+    sizes = {name: swarm.config.domains[name].validation_bytes for name in nats}
+    return {
+        "loss_bpb": {name: total / math.log(2) / sizes[name] for name, total in nats.items()},
+        "loss_nats_per_token": {name: total / len(swarm.validation[name]) for name, total in nats.items()},
+    }
+
+
+def make_model(swarm: Swarm, run: ProxyRun) -> LanguageModel:
+    """The model of a run as it is before its first step: random weights of its seed, or the checkpoint's."""
+    config = swarm.config
+    if config.init is None:
+        return ProxyModel(config.proxy.shape, config.vocab_size, config.proxy.context, run.seed)
+    from redone_train.pretrained import PretrainedModel
+
+    return PretrainedModel(config.init, swarm.directory, run.seed)
 
 
 class _Trainer:
@@ -78,10 +124,9 @@ class _Trainer:
             swarm_seed=config.seed,
             run_seed=run.seed,
         )
-        self.model = ProxyModel(proxy.shape, config.vocab_size, proxy.context, run.seed)
-        self.optimizer = torch.optim.AdamW(
-            self.model.parameter_groups(proxy.peak_rate), lr=proxy.peak_rate, betas=BETAS, fused=True
-        )
+        self.model = make_model(swarm, run)
+        rate = swarm.peak_rate
+        self.optimizer = torch.optim.AdamW(self.model.parameter_groups(rate), lr=rate, betas=BETAS, fused=True)
         self.step = 0
         self.curve: list[tuple[int, float]] = []
         self.losses: list[float] = []  # since the last point of the curve
@@ -160,13 +205,13 @@ class _Trainer:
         self.seconds_before = state["seconds"]
 
 
-def evaluate_domains(model: ProxyModel, swarm: Swarm) -> dict[str, float]:
+def evaluate_domains(model: LanguageModel, swarm: Swarm) -> dict[str, float]:
     """Nats summed over each domain's whole validation stream, every token predicted once."""
     context, eos = swarm.config.proxy.context, swarm.config.eos_token_id
     return {name: stream_nats(model, swarm.validation[name], context, eos) for name in swarm.domains}
 
 
-def stream_nats(model: ProxyModel, pool: TokenPool, context: int, eos_token_id: int) -> float:
+def stream_nats(model: LanguageModel, pool: TokenPool, context: int, eos_token_id: int) -> float:
     """Windows of `context` tokens that do not overlap, the first begun by the end-of-document token."""
     rows = max(1, EVALUATION_TOKENS // context)
     total, previous = 0.0, eos_token_id
