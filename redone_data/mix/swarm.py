@@ -160,8 +160,7 @@ class SwarmStep(Step):
         for scratch in ("timings", "checkpoints"):
             shutil.rmtree(folder / scratch, ignore_errors=True)
         (folder / LOG).unlink(missing_ok=True)
-        base = base_losses(folder)
-        return {"runs": len(self.runs), "timings": timings} | ({} if base is None else {"base_loss_bpb": base})
+        return {"runs": len(self.runs), "timings": timings}
 
     def _conversion(self) -> Conversion | None:
         return None if self.target_pool is None else Conversion.between(pools(self.target_pool), pools(self.pool))
