@@ -146,7 +146,7 @@ def test_gradients_added_up_portion_by_portion_are_those_of_the_whole_batch(chec
     for rows_at_once in (1 << 20, 40, 1):  # tokens: all rows, two at a time, one at a time
         model.rows_at_once = rows_at_once
         loss = model.loss(inputs, targets)
-        assert float(loss) == pytest.approx(float(expected), rel=1e-6)
+        assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
         for found, gradient in zip(torch.autograd.grad(loss, list(model.parameters())), wanted, strict=True):
             torch.testing.assert_close(found, gradient, rtol=1e-4, atol=1e-7)
         assert model.total_nats(inputs, targets) == pytest.approx(expected.item() * targets.numel(), rel=1e-6)
