@@ -32,13 +32,13 @@ NEEDED = "mix.swarm.init needs the packages transformers and peft; pip install '
 class PretrainedModel:
     """A causal language model of a folder, with ProxyModel's interface; `trained` are the parameters that learn."""
 
-    def __init__(self, init: PretrainedConfig, directory: Path, seed: int) -> None:
-        self.init = init
+    def __init__(self, init: PretrainedConfig, directory: Path, seed: int, device: str = "cpu") -> None:
+        self.init, self.device = init, torch.device(device)
         self.model = _load(init.folder(directory))
         self.num_parameters = sum(parameter.numel() for parameter in self.model.parameters())
         if init.adapt == "lora":
             self.model = _with_adapters(self.model, init, seed)
-        self.model.eval()  # no dropout
+        self.model.to(self.device).eval()  # no dropout
         self.trained = {name: value for name, value in self.model.named_parameters() if value.requires_grad}
         self.rows_at_once = LOGITS_AT_ONCE // self.model.get_output_embeddings().weight.shape[0]
 
@@ -58,13 +58,15 @@ class PretrainedModel:
             # the first token shown, so that every target is still predicted once.
             tokens_BL = tokens_BL.clone()
             tokens_BL[:, 0] = self.init.bos_token_id
-        logits_BLV = self.model(input_ids=tokens_BL, use_cache=False).logits.float()
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type != "cpu"):
+            logits_BLV = self.model(input_ids=tokens_BL, use_cache=False).logits.float()
         return F.cross_entropy(logits_BLV.flatten(0, 1), targets_BL.reshape(-1), reduction="sum")
 
     def portions(self, tokens_BL: Tensor, targets_BL: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """As many rows at a time as leave the logits in memory."""
         rows = max(1, self.rows_at_once // tokens_BL.shape[1])
-        yield from zip(torch.split(tokens_BL, rows), torch.split(targets_BL, rows), strict=True)
+        for tokens, targets in zip(torch.split(tokens_BL, rows), torch.split(targets_BL, rows), strict=True):
+            yield tokens.to(self.device), targets.to(self.device)
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """Those that are trained."""
@@ -90,7 +92,7 @@ class _AddedUp(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, model: PretrainedModel, tokens_BL: Tensor, targets_BL: Tensor, *trained: Tensor) -> Tensor:
-        total = torch.zeros(())
+        total = torch.zeros((), device=model.device)
         added: list[Tensor] = []
         for tokens, targets in model.portions(tokens_BL, targets_BL):
             with torch.enable_grad():

@@ -48,9 +48,14 @@ class Stopped(Exception):  # noqa: N818 - no error
     """The run was told to stop; its checkpoint is written."""
 
 
-def train_run(swarm: Swarm, run: ProxyRun, on_step: OnStep, checkpoint_seconds: float) -> dict[str, Any]:
-    """Train, evaluate, write `results/` and `timings/`; returns the timing. `on_step(tokens)` returns True to stop."""
-    trainer = _Trainer(swarm, run)
+def train_run(
+    swarm: Swarm, run: ProxyRun, on_step: OnStep, checkpoint_seconds: float, device: str = "cpu"
+) -> dict[str, Any]:
+    """Train, evaluate, write `results/` and `timings/`; returns the timing. `on_step(tokens)` returns True to stop.
+
+    device: of a model that goes on from a checkpoint; a proxy from scratch is trained on the CPU here.
+    """
+    trainer = _Trainer(swarm, run, device)
     if swarm.measures_base(run) and swarm.base() is None:
         write_base(swarm, trainer.model)
     trainer.resume()
@@ -97,18 +102,18 @@ def _losses(swarm: Swarm, nats: Mapping[str, float]) -> dict[str, dict[str, floa
     }
 
 
-def make_model(swarm: Swarm, run: ProxyRun) -> LanguageModel:
+def make_model(swarm: Swarm, run: ProxyRun, device: str = "cpu") -> LanguageModel:
     """The model of a run as it is before its first step: random weights of its seed, or the checkpoint's."""
     config = swarm.config
     if config.init is None:
         return ProxyModel(config.proxy.shape, config.vocab_size, config.proxy.context, run.seed)
     from redone_train.pretrained import PretrainedModel
 
-    return PretrainedModel(config.init, swarm.directory, run.seed)
+    return PretrainedModel(config.init, swarm.directory, run.seed, device)
 
 
 class _Trainer:
-    def __init__(self, swarm: Swarm, run: ProxyRun) -> None:
+    def __init__(self, swarm: Swarm, run: ProxyRun, device: str) -> None:
         config, proxy = swarm.config, swarm.config.proxy
         self.fingerprint = swarm.fingerprint(run)
         self.checkpoint_path = swarm.file_of("checkpoints", run.run_id)
@@ -124,9 +129,9 @@ class _Trainer:
             swarm_seed=config.seed,
             run_seed=run.seed,
         )
-        self.model = make_model(swarm, run)
-        rate = swarm.peak_rate
-        self.optimizer = torch.optim.AdamW(self.model.parameter_groups(rate), lr=rate, betas=BETAS, fused=True)
+        self.model = make_model(swarm, run, device)
+        groups = self.model.parameter_groups(swarm.peak_rate)
+        self.optimizer = torch.optim.AdamW(groups, lr=swarm.peak_rate, betas=BETAS, fused=True)
         self.step = 0
         self.curve: list[tuple[int, float]] = []
         self.losses: list[float] = []  # since the last point of the curve
@@ -194,7 +199,7 @@ class _Trainer:
     def resume(self) -> None:
         """Take up the run's checkpoint; one that is unreadable or of another run is as good as none."""
         try:
-            state = torch.load(self.checkpoint_path, weights_only=True)
+            state = torch.load(self.checkpoint_path, weights_only=True, map_location="cpu")
         except (OSError, RuntimeError, EOFError, pickle.UnpicklingError):
             return
         if not isinstance(state, dict) or state.get("fingerprint") != self.fingerprint:
