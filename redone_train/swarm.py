@@ -12,6 +12,8 @@ stopped and gives the same bytes (same machine, same `threads`).
   ``domains``: by name, ``train`` and ``validation`` (lists of .ds files, relative to the folder), ``validation_bytes``
   (UTF-8 bytes of all validation documents), ``train_limit_tokens`` (null, or how many of the domain's train tokens
   proxies may see, the same ones in every run, so that they repeat them as the real run will).
+- ``swarm.json``: ``init``, only for proxies that go on from a checkpoint: ``path``, ``sha256``, ``adapt``, ``lora``,
+  ``bos_token_id`` (:class:`redone_train.pretrained_config.PretrainedConfig`).
 - ``runs.csv``: ``run_id`` (letters, digits, ``_.-``), ``seed``, one column a domain; a row's weights sum to 1.
 - ``X.ds``: raw little-endian tokens, each document ended by ``eos_token_id``; ``X.ds.index``: u64 ends of documents.
 
@@ -21,6 +23,7 @@ Written, each file by atomic rename:
   domain (empty when diverged), ``tokens``, ``parameters``, ``curve`` (about 20 [step, mean train loss in nats since
   the point before]), ``fingerprint`` (a hash of weights, seed, proxy and pools' sizes: a result with
   another one is of another run, and the run is trained again).
+- ``base.json``: with ``init``, the losses of the untouched checkpoint, measured by the first run.
 - ``timings/<run_id>.json``: ``seconds``, ``tokens_per_second`` (of training). The only file with times in it.
 - ``checkpoints/<run_id>.pt``: while the run is under way.
 - ``metrics.csv``: when all runs are finished; ``run_id``, and each domain's bits per byte; diverged runs left out.
