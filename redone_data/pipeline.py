@@ -27,8 +27,8 @@ from redone_data.mix.checkpoint import CheckpointStep
 from redone_data.mix.config import MixConfig
 from redone_data.mix.limits import PROPOSAL, Limits
 from redone_data.mix.proposal import Proposal
-from redone_data.mix.rounds import design_runs
-from redone_data.mix.steps import FitStep, SearchStep
+from redone_data.mix.rounds import RoundStep, design_runs, proxies
+from redone_data.mix.steps import FitStep, SearchStep, planned_mixtures
 from redone_data.mix.swarm import ProxyRun, SwarmStep, ValidationStep
 from redone_data.mix.validate import fixed_proposal, propose, validation_runs
 from redone_data.mixture import Mixture
@@ -48,6 +48,7 @@ MANIFEST_SCHEMA_VERSION = 1
 TIMINGS = "timings.json"
 REPORT = "report.html"
 T = TypeVar("T")
+AnySwarm = TypeVar("AnySwarm", bound=SwarmStep)
 LOCK = ".lock"
 
 
@@ -68,7 +69,9 @@ class Run:
     proxy_pool: Output | None = None
     checkpoint: Output | None = None
     runs: tuple[ProxyRun, ...] = ()
-    swarm: Output | None = None
+    swarms: tuple[Output, ...] = ()
+    round: int = 0
+    fits: list[Output] = field(default_factory=list)
     fitted: Output | None = None
     searched: Output | None = None
     validation: Output | None = None
@@ -198,13 +201,25 @@ class Run:
                     f"domain '{without[0]}' has no validation documents to measure proxies on; "
                     "raise curate.validation.fraction or min_documents, or set mix.weights"
                 )
-            self.runs = design_runs(self.limits, self.mix, self.recipe.seed)
+            targets = self.mix.objective(tuple(self.limits.tokens))
+            self.runs = design_runs(self.limits, self.mix.design, targets, self.recipe.seed)
 
     def _swarm(self) -> None:
-        if self.runs:
-            self.swarm = self.engine.run(self._swarm_step(SwarmStep, self.runs))
+        """The designed runs, then the batches that the fit of the runs before asks for."""
+        if not self.runs:
+            return
+        self.swarms = (self.engine.run(self._swarm_step(SwarmStep, self.runs)),)
+        for number in range(1, self.mix.rounds.max + 1):
+            self._fit()
+            mixtures = planned_mixtures(_made(self.fitted))
+            if not mixtures:
+                break
+            batch = proxies(mixtures, len(self.runs), self.recipe.seed)
+            self.swarms += (self.engine.run(replace(self._swarm_step(RoundStep, batch), number=number)),)
+            self.runs += batch
+            self.round = number
 
-    def _swarm_step(self, kind: type[SwarmStep], runs: tuple[ProxyRun, ...]) -> SwarmStep:
+    def _swarm_step(self, kind: type[AnySwarm], runs: tuple[ProxyRun, ...]) -> AnySwarm:
         pool, tokenizer = _made(self.proxy_pool), _made(self.proxy_tokenizer)
         target_pool = None if pool.folder == _made(self.pool).folder else self.pool
         if self.mix.swarm.init is not None and self.checkpoint is None:
@@ -213,13 +228,17 @@ class Run:
         return kind(pool, tokenizer, runs, self.mix.swarm, self.limits.budget, seed, self.checkpoint, target_pool)
 
     def _fit(self) -> None:
-        if self.swarm is not None:
-            self.fitted = self.engine.run(FitStep(self.swarm, self.mix, self.recipe.seed))
+        """The fit of all runs so far; the last one is the run's."""
+        if self.swarms:
+            earlier = self.fits[self.round - 1] if self.round else None
+            step = FitStep(self.swarms, self.limits, self.mix, self.recipe.seed, earlier, self.round)
+            self.fits[self.round :] = [self.engine.run(step)]
+            self.fitted = self.fits[-1]
 
     def _search(self) -> None:
-        if self.swarm is not None:
+        if self.swarms:
             mix, seed = self.mix, self.recipe.seed
-            self.searched = self.engine.run(SearchStep(self.swarm, _made(self.fitted), self.limits, mix, seed))
+            self.searched = self.engine.run(SearchStep(self.swarms, _made(self.fitted), self.limits, mix, seed))
 
     def _validate(self) -> None:
         recipe, mix = self.recipe, self.mix
@@ -321,7 +340,7 @@ class Run:
         made = self.curation
         outputs = [*self.reads, *_made(made.attributes).outputs, made.ledger, self.kept, self.tokenizer]
         outputs += [self.pool, self.proxy_tokenizer, self.proxy_pool, self.checkpoint]
-        outputs += [self.swarm, self.fitted, self.searched, self.validation]
+        outputs += [*self.swarms, *self.fits, self.searched, self.validation]
         outputs += [output for chosen in self.samples.values() for output in (chosen.plan, chosen.shards)]
         inputs = [
             {

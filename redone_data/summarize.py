@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -57,7 +57,7 @@ def summarize(run: Run) -> Summary:
         skill=_skill(run.fitted),
         held_out=_held_out(run.fitted),
         measured=_measured(run),
-        curves=_curves(run.swarm),
+        curves=_curves(run.swarms),
         run_weights={found.run_id: dict(found.mixture) for found in run.runs},
         uniform={} if proposal is None else proposal.uniform,
         nearest_run_distance=None if proposal is None else proposal.nearest_run_distance,
@@ -236,10 +236,8 @@ def _measured(run: Run) -> tuple[MeasuredRow, ...]:
     return tuple(rows)
 
 
-def _curves(swarm: Output | None) -> tuple[Curve, ...]:
-    if swarm is None:
-        return ()
-    results = [read_json(Path(path)) for path in sorted((swarm.folder / "results").glob("*.json"))]
+def _curves(swarms: Sequence[Output]) -> tuple[Curve, ...]:
+    results = [read_json(path) for swarm in swarms for path in sorted((swarm.folder / "results").glob("*.json"))]
     return tuple(
         Curve(result["run_id"], tuple(step for step, _ in result["curve"]), tuple(loss for _, loss in result["curve"]))
         for result in results

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from redone_data.errors import RedoneError, did_you_mean
 from redone_data.mix.design import DesignConfig
 from redone_data.mix.fit import FitConfig
+from redone_data.mix.rounds import RoundsConfig
 from redone_data.mix.search import SearchConfig
 from redone_data.mix.swarm import SwarmConfig
 from redone_data.mixture import Mixture
@@ -35,6 +36,7 @@ class MixConfig:
     )
     max_epochs: float = field(default=4.0, metadata={"help": "no domain is repeated more often than this"})
     design: DesignConfig = field(default_factory=DesignConfig)
+    rounds: RoundsConfig = field(default_factory=RoundsConfig)
     swarm: SwarmConfig = field(default_factory=SwarmConfig)
     fit: FitConfig = field(default_factory=FitConfig)
     search: SearchConfig = field(default_factory=SearchConfig)

@@ -1,12 +1,14 @@
-"""Which mixtures the proxy runs train on: RegMix's sampler under the caps that the data sets, with two anchors.
+"""Which mixtures the proxy runs train on: RegMix's sampler under the caps that the data sets, and anchors.
 
 The scheme is that of RegMix (arXiv 2407.01492): the prior is share^temperature; each mixture is a draw of
 Dirichlet(prior * s), s one of `strengths` log-spaced values, so that some runs lie near the prior and others near a
 corner; a draw that gives a domain more than `max_ratio` times its share is rejected; weights under `min_weight` become
-zero; duplicates are dropped. Two things are added. A domain may not be repeated more often than the real run would
+zero; duplicates are dropped. Three things are added. A domain may not be repeated more often than the real run would
 repeat it: `max_weights` (available tokens x epochs / budget) caps each weight, and what a cap takes away goes to the
-other domains in proportion (:func:`capped`). And the prior and the uniform mixture are always the first two runs: every
-proposal is compared with them, so they must be measured. 20,000 mixtures of 17 domains take about 0.1 s.
+other domains in proportion (:func:`capped`). The prior and the uniform mixture are always the first two runs: every
+proposal is compared with them, so they must be measured. And each target has its corner, the mixture with as much of it
+as is allowed and the rest by the prior, for what a domain does for itself is the largest effect that there is.
+20,000 mixtures of 17 domains take about 0.1 s.
 
 Shapes: R runs, C candidates, D domains.
 """
@@ -26,6 +28,8 @@ Floats = NDArray[np.float64]
 FEASIBILITY_TOLERANCE = 1e-9
 DUPLICATE_DECIMALS = 6  # mixtures that agree to this many decimals are one mixture
 MAX_ROUNDS = 60  # rounds of sampling before the ratio limit becomes a cap, and before giving up on new mixtures
+MOST_CORNERS = 4  # at most one run in so many is a target's corner
+MOST_REPLICATES = 8  # at most one run in so many is a replicate
 LATER_ROUND = 300  # draws of each round after the first
 
 
@@ -33,7 +37,8 @@ LATER_ROUND = 300  # draws of each round after the first
 class DesignConfig:
     """How the mixtures of a swarm are sampled.
 
-    runs: mixtures in all, the two anchors included.
+    runs: proxies of the first swarm, anchors and replicates included.
+    replicates: of these, further seeds of the prior, for the noise floor; at most an eighth of the runs.
     temperature: exponent on the natural shares; 1 keeps them, towards 0 they become equal.
     min_strength, max_strength: range of the Dirichlet strengths; small ones give mixtures of one or two domains.
     strengths: how many log-spaced strengths.
@@ -42,6 +47,7 @@ class DesignConfig:
     """
 
     runs: int = 20
+    replicates: int = 2
     temperature: float = 0.5
     min_strength: float = 0.1
     max_strength: float = 5.0
@@ -52,6 +58,7 @@ class DesignConfig:
     def __post_init__(self) -> None:
         rules = (
             (self.runs >= 2, f"design.runs is {self.runs}; at least 2 are needed (the prior and the uniform mixture)"),
+            (self.replicates >= 0, f"design.replicates is {self.replicates}; 0 or more"),
             (0 <= self.temperature <= 1, f"design.temperature is {self.temperature}; it lies between 0 and 1"),
             (
                 0 < self.min_strength <= self.max_strength,
@@ -66,17 +73,27 @@ class DesignConfig:
             if not holds:
                 raise RedoneError(message)
 
+    @property
+    def again(self) -> int:
+        """How many runs are the prior with another seed: a small swarm needs its runs for mixtures."""
+        return min(self.replicates, self.runs // MOST_REPLICATES)
+
 
 def design(
-    prior: Mixture, max_weights: Mapping[str, float], config: DesignConfig, rng: np.random.Generator
+    prior: Mixture,
+    max_weights: Mapping[str, float],
+    config: DesignConfig,
+    rng: np.random.Generator,
+    targets: Mapping[str, float] | None = None,
 ) -> list[Mixture]:
-    """The mixtures of a swarm: the capped prior, the capped uniform mixture, then samples; all different.
+    """`config.runs` mixtures: the capped prior, the capped uniform one, the targets' corners, then samples; all differ.
 
-    Fewer than `config.runs` come back only where the caps leave fewer mixtures that differ (in the extreme one, when
-    the caps sum to exactly one).
+    Fewer come back only where the caps leave fewer mixtures that differ (in the extreme one, when the caps sum to
+    exactly one).
     """
     caps_D = caps_of(prior.names, max_weights)
     anchors = [capped(prior, max_weights), capped(Mixture.uniform(prior.names), max_weights)]
+    anchors += corners(prior, max_weights, config, targets or {})
     chosen: dict[tuple[float, ...], Mixture] = {}
     for mixture in anchors:
         chosen.setdefault(_key(np.array(mixture.shares)), mixture)
@@ -89,6 +106,34 @@ def design(
         for weights_D in _sampled(prior, caps_D, config, rng, count=count):
             chosen.setdefault(_key(weights_D), mixture_of(prior.names, weights_D))
     return list(chosen.values())[: config.runs]
+
+
+def corners(
+    prior: Mixture, max_weights: Mapping[str, float], config: DesignConfig, targets: Mapping[str, float]
+) -> list[Mixture]:
+    """Each target's corner: as much of it as cap and `max_ratio` allow, the rest by the prior.
+
+    Of many targets, a quarter of the runs: those of the largest weight first, then those farthest from the prior.
+    """
+    caps_D, natural_D = caps_of(prior.names, max_weights), np.array(prior.shares)
+    ratio_D = _ratio_limits(natural_D, config)
+    found: list[tuple[float, float, str, Floats]] = []
+    for name, weight in targets.items():
+        if name not in prior.names:
+            continue  # measured, but nothing to train on
+        j = prior.names.index(name)
+        most = min(caps_D[j], ratio_D[j])
+        if natural_D[j] >= most:
+            continue  # as much as allowed is what the capped prior gives it
+        # Where the other domains cannot hold the rest, the target takes that too.
+        limits_D = caps_D.copy()
+        limits_D[j] = max(most, min(caps_D[j], 1 - (caps_D.sum() - caps_D[j])))
+        corner_D = natural_D * ((1 - limits_D[j]) / (1 - natural_D[j]))
+        corner_D[j] = limits_D[j]
+        corner_D = capped_rows(corner_D[None], limits_D)[0]
+        found.append((-weight, -float(np.abs(corner_D - natural_D).sum()), name, corner_D))
+    found.sort(key=lambda corner: corner[:3])
+    return [mixture_of(prior.names, corner_D) for *_, corner_D in found[: config.runs // MOST_CORNERS]]
 
 
 def sample_weights(
@@ -162,8 +207,7 @@ def _sampled(prior: Mixture, caps_D: Floats, config: DesignConfig, rng: np.rando
     support_D = natural_D > 0
     base_D = natural_D[support_D] ** config.temperature
     base_D /= base_D.sum()
-    # A domain so rare that its limit is a sliver would be in no run: it may always have ten times the least weight.
-    ratio_D = np.clip(config.max_ratio * natural_D, 10 * config.min_weight, 1.0)
+    ratio_D = _ratio_limits(natural_D, config)
     strengths_S = np.geomspace(config.min_strength, config.max_strength, config.strengths)
     per_strength = -(-count // config.strengths)
     accepted: list[Floats] = []
@@ -182,6 +226,12 @@ def _sampled(prior: Mixture, caps_D: Floats, config: DesignConfig, rng: np.rando
         if have >= count:
             break
     return _trimmed(np.concatenate(accepted)[:count], caps_D, config.min_weight)
+
+
+def _ratio_limits(natural_D: Floats, config: DesignConfig) -> Floats:
+    # A domain so rare that its limit is a sliver would be in no run: it may always have ten times the least weight.
+    limits_D: Floats = np.clip(config.max_ratio * natural_D, 10 * config.min_weight, 1.0)
+    return limits_D
 
 
 def _trimmed(rows_CD: Floats, caps_D: Floats, min_weight: float) -> Floats:

@@ -1,41 +1,36 @@
-"""Which surrogate describes each metric best, judged on runs it has not seen, and how far it may be trusted.
+"""The fit: each metric's loss as a function of the mixture, judged on held-out runs, with intervals and a noise floor.
 
-For every metric each surrogate predicts the runs of one fold from those of the others. The lowest out-of-fold RMSE
-wins, but the linear baseline stays unless it is beaten by `margin`. A metric has no skill where the winner cannot rank
-held-out runs: the proposal then keeps the prior. The interval is the finite-sample quantile of the out-of-fold
-residuals (split conformal style); with n runs it cannot promise more than n / (n + 1), and says so in `coverage`.
-
-A fold is drawn from the seed and the run ids, so the order of rows means nothing, and runs of the same mixture
-(replicates over seeds) share a fold: else a surrogate would be praised for remembering noise. The winner's own score is
-the best of three and so slightly flattering; nested folds would remove that at five times the cost. Chance passes too:
-of 100 swarms with shuffled losses each, 18 % counted as skilled at 12 runs, 9 % at 20, 2 % at 32 and at 64. One metric
-takes 0.08 s at 6 domains x 20 runs and 1.1 s at 17 x 512. Trained on 20-64 runs of the RegMix tables, the 95 %
-intervals cover 97-98 % of the held-out test mixtures.
+A metric has skill where its nested held-out predictions rank the runs better than chance does in 99 of 100 swarms
+(`chance_rank`), better than `min_skill`, and err less than the mean does; where it has none the search keeps the prior.
+choose.py says how surrogates are compared, intervals.py what the intervals promise.
 
 Shapes: R runs, C candidates, D domains, M metrics.
 """
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+import os
+import pickle
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import repeat
+from multiprocessing import get_context
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from redone_data.errors import RedoneError, did_you_mean
-from redone_data.mix.surrogates.base import Fitted
-from redone_data.mix.surrogates.linear import LinearSurrogate
+from redone_data.mix.choose import Choice, MetricRuns, choose, fold_of_runs, rows_of_mixtures
+from redone_data.mix.intervals import Interval, noise_floor
+from redone_data.mix.scores import chance_rank, r_squared, rmse, spearman
+from redone_data.mix.surrogates.base import NOTHING, Beside, Fitted
 from redone_data.mix.surrogates.named import surrogate_named
 from redone_data.mix.tables import Swarm
 from redone_data.mixture import Mixture
-from redone_data.rng import stream, stream_seed
+from redone_data.processes import end_with
 
 Floats = NDArray[np.float64]
-
-MIN_MIXTURES = 4  # below this, held-out scores say nothing
-REPLICATE_DECIMALS = 9
-CONSTANT = 1e-12  # a spread below this share of the values is rounding
 
 
 @dataclass(frozen=True)
@@ -64,7 +59,10 @@ class FitConfig:
             surrogate_named(name)
         rules = (
             (len(set(self.surrogates)) == len(self.surrogates), f"fit.surrogates names one twice: {self.surrogates}"),
-            (self.folds >= 2, f"fit.folds is {self.folds}; at least 2 are needed to hold runs out"),
+            (
+                self.folds >= 3,
+                f"fit.folds is {self.folds}; at least 3 are needed to choose and to judge",
+            ),
             (0 <= self.min_skill < 1, f"fit.min_skill is {self.min_skill}; it lies between 0 and 1"),
             (0 < self.interval < 1, f"fit.interval is {self.interval}; it lies between 0 and 1"),
             (0 <= self.margin < 1, f"fit.margin is {self.margin}; it lies between 0 and 1"),
@@ -78,8 +76,8 @@ class FitConfig:
 class FitRow:
     """One metric under one surrogate, on held-out runs; losses in the metric's own unit.
 
-    coverage: what the half-width promises: the interval asked for, or n / (n + 1) where n runs cannot promise it (the
-    half-width is then the largest residual).
+    half_width: median over the runs; `Fit.half_width` has that of any mixture.
+    coverage: what it promises: the interval asked for, or n / (n + 1) where n runs cannot promise it.
     """
 
     metric: str
@@ -104,8 +102,10 @@ class Prediction(NamedTuple):
 class Fit:
     """The chosen surrogate of each metric, fitted to all runs.
 
-    report: a row a metric, of the chosen surrogate. compared: a row a metric and surrogate, chosen or not.
-    held_out_RM: out-of-fold predictions of the chosen surrogates, rows and columns as in `swarm`.
+    report: a row a metric, of the chosen surrogate; its scores are nested. compared: a row a metric and surrogate,
+    chosen or not, by plain cross-validation.
+    held_out_RM: nested predictions of each run, rows and columns as in `swarm`.
+    fitted, intervals, noise: by metric. noise: standard deviation over seeds of one mixture; None: no replicates.
     """
 
     swarm: Swarm
@@ -115,6 +115,9 @@ class Fit:
     compared: tuple[FitRow, ...]
     held_out_RM: Floats
     fitted: dict[str, Fitted]
+    intervals: dict[str, Interval]
+    noise: dict[str, float | None]
+    beside: Mapping[str, Beside]
 
     @property
     def domains(self) -> tuple[str, ...]:
@@ -137,15 +140,52 @@ class Fit:
         """Each metric's predicted losses, a value a mixture, with the interval."""
         weights_CD = self.weights_of(mixtures)
         predictions: dict[str, Prediction] = {}
-        for row in self.report:
-            middle_C, half_width = self.fitted[row.metric].predict(weights_CD), row.half_width
-            predictions[row.metric] = Prediction(middle_C, middle_C - half_width, middle_C + half_width)
+        for metric in self.metrics:
+            middle_C, width_C = self.predict_weights(metric, weights_CD), self.half_width(metric, weights_CD)
+            predictions[metric] = Prediction(middle_C, middle_C - width_C, middle_C + width_C)
         return predictions
 
     def predict_weights(self, metric: str, weights_CD: Floats) -> Floats:
         """One metric's losses for rows of weights in the order of `domains`; the search's inner loop."""
         self._known(metric)
         return self.fitted[metric].predict(weights_CD)
+
+    def gradient(self, metric: str, weights_CD: Floats) -> Floats:
+        """C x D: how one metric's loss changes with each weight."""
+        self._known(metric)
+        return self.fitted[metric].gradient(weights_CD)
+
+    def half_width(self, metric: str, weights_CD: Floats) -> Floats:
+        """Half the interval of one metric at each mixture."""
+        self._known(metric)
+        return self.intervals[metric].at(weights_CD, self.fitted[metric].predict(weights_CD))
+
+    def spread(self, metric: str, weights_CD: Floats) -> Floats:
+        """Standard deviation of each prediction: the one whose normal interval is the calibrated one."""
+        normal = NormalDist().inv_cdf((1 + self.intervals[metric].coverage) / 2)
+        return self.half_width(metric, weights_CD) / normal
+
+    def on_runs(self, keep_R: NDArray[np.bool_]) -> "Fit":
+        """The same surrogates fitted to some of the runs; scores, intervals and noise stay those of all runs."""
+        swarm = replace(
+            self.swarm,
+            run_ids=tuple(run_id for run_id, keep in zip(self.swarm.run_ids, keep_R, strict=True) if keep),
+            weights_RD=self.swarm.weights_RD[keep_R],
+            losses_RM=self.swarm.losses_RM[keep_R],
+        )
+        fold_R = np.zeros(len(swarm.run_ids), dtype=np.int64)
+        fitted = {
+            row.metric: MetricRuns(
+                row.metric,
+                swarm.weights_RD,
+                swarm.losses(row.metric),
+                fold_R,
+                self.beside.get(row.metric, NOTHING),
+                self.seed,
+            ).fitted(row.surrogate)
+            for row in self.report
+        }
+        return replace(self, swarm=swarm, held_out_RM=self.held_out_RM[keep_R], fitted=fitted)
 
     def weights_of(self, mixtures: Sequence[Mixture]) -> Floats:
         """Mixtures as rows in the order of `domains`; a domain that a mixture lacks has weight zero."""
@@ -156,96 +196,73 @@ class Fit:
             raise RedoneError(f"metric '{metric}' was not measured by the swarm; {did_you_mean(metric, self.metrics)}")
 
 
-def fit(swarm: Swarm, config: FitConfig, seed: int) -> Fit:
-    """Compare the surrogates on held-out runs, choose one a metric, and fit it to all runs."""
-    swarm = swarm.in_order()
-    fold_R = fold_of_runs(swarm, config.folds, seed)
-    names = config.surrogates if config.surrogate is None else (config.surrogate,)
-    compared: list[FitRow] = []
-    report: list[FitRow] = []
-    fitted: dict[str, Fitted] = {}
-    held_out_RM = np.empty_like(swarm.losses_RM)
-    for column, metric in enumerate(swarm.metrics):
-        losses_R = swarm.losses(metric)
-        held_out = {name: _held_out(swarm.weights_RD, losses_R, fold_R, name, metric, seed) for name in names}
-        rows = [_judged(metric, name, losses_R, held_out[name], config) for name in names]
-        chosen = _chosen(rows, config.margin)
-        compared += rows
-        report.append(chosen)
-        held_out_RM[:, column] = held_out[chosen.surrogate]
-        rng = stream(seed, "fit", metric, chosen.surrogate, "all")
-        fitted[metric] = surrogate_named(chosen.surrogate).fit(swarm.weights_RD, losses_R, rng)
-    return Fit(swarm, config, seed, tuple(report), tuple(compared), held_out_RM, fitted)
+def fit(
+    swarm: Swarm, config: FitConfig, seed: int, beside: Mapping[str, Beside] | None = None, *, workers: int = 1
+) -> Fit:
+    """Compare the surrogates on held-out runs, choose one a metric, and fit it to all runs.
 
-
-def fold_of_runs(swarm: Swarm, folds: int, seed: int) -> NDArray[np.int64]:
-    """The fold of each run: from the seed and the run ids alone, the same for runs of the same mixture."""
-    groups: dict[tuple[float, ...], list[int]] = {}
-    for run, weights_D in enumerate(np.round(swarm.weights_RD, REPLICATE_DECIMALS)):
-        groups.setdefault(tuple(weights_D.tolist()), []).append(run)
-    if len(groups) < MIN_MIXTURES:
-        raise RedoneError(
-            f"the swarm has {len(groups)} different mixtures; at least {MIN_MIXTURES} are needed to hold runs out "
-            "(raise design.runs, or loosen the caps by more epochs)"
-        )
-    shuffled = sorted(groups.values(), key=lambda runs: stream_seed(seed, "fold", min(swarm.run_ids[r] for r in runs)))
-    fold_R = np.empty(len(swarm.run_ids), dtype=np.int64)
-    for position, runs in enumerate(shuffled):
-        fold_R[runs] = position % min(folds, len(groups))
-    return fold_R
-
-
-def spearman(predicted_R: Floats, measured_R: Floats) -> float:
-    """Rank correlation; 0 where either side is constant, for a constant ranks nothing."""
-    if _constant(predicted_R) or _constant(measured_R):
-        return 0.0
-    from scipy.stats import rankdata  # half a second, and every command reads recipes
-
-    return float(np.corrcoef(rankdata(predicted_R), rankdata(measured_R))[0, 1])
-
-
-def half_width_of(residuals_R: Floats, interval: float) -> tuple[float, float]:
-    """The finite-sample quantile of absolute residuals, and the coverage it can promise.
-
-    The ceil((n + 1) * interval)-th smallest of n; where n is too small for that to exist, the largest.
-
-    >>> half_width_of(np.arange(1.0, 100.0), 0.95)
-    (95.0, 0.95)
-    >>> half_width_of(np.array([1.0, -3.0, 2.0]), 0.95)
-    (3.0, 0.75)
+    beside: by metric, what is known beside the runs; columns of its arrays in the sorted order of the domains.
+    workers: processes that share the metrics; the result does not depend on them. A script that asks for more than one
+        needs the usual `if __name__ == "__main__"`.
     """
-    count = len(residuals_R)
-    rank = math.ceil((count + 1) * interval - 1e-9)
-    width = float(np.sort(np.abs(residuals_R))[min(rank, count) - 1])
-    return width, interval if rank <= count else count / (count + 1)
+    swarm = swarm.in_order()
+    known = beside or {}
+    mixtures = rows_of_mixtures(swarm.weights_RD)
+    fold_R = fold_of_runs(swarm.run_ids, mixtures, config.folds, seed)
+    names = config.surrogates if config.surrogate is None else (config.surrogate,)
+    tasks = [
+        MetricRuns(metric, swarm.weights_RD, swarm.losses(metric), fold_R, known.get(metric, NOTHING), seed)
+        for metric in swarm.metrics
+    ]
+    choices = _choices(tasks, names, config.margin, workers)
+    least_rank = max(config.min_skill, chance_rank(len(mixtures)))
+    report, compared, intervals = [], [], {}
+    for runs, choice in zip(tasks, choices, strict=True):
+        for name in names:
+            plain = _interval(runs, choice.held_out[name], len(mixtures), config.interval)
+            compared.append(_judged(runs, name, choice.held_out[name], plain, least_rank))
+        chosen = _interval(runs, choice.nested_R, len(mixtures), config.interval, choice.growth)
+        report.append(_judged(runs, choice.chosen, choice.nested_R, chosen, least_rank))
+        intervals[runs.metric] = chosen
+    return Fit(
+        swarm=swarm,
+        config=config,
+        seed=seed,
+        report=tuple(report),
+        compared=tuple(compared),
+        held_out_RM=np.stack([choice.nested_R for choice in choices], axis=1),
+        fitted={runs.metric: choice.fitted for runs, choice in zip(tasks, choices, strict=True)},
+        intervals=intervals,
+        noise={metric: noise_floor(swarm.losses(metric), mixtures) for metric in swarm.metrics},
+        beside=known,
+    )
 
 
-def _held_out(
-    weights_RD: Floats, losses_R: Floats, fold_R: NDArray[np.int64], name: str, metric: str, seed: int
-) -> Floats:
-    prediction_R = np.empty_like(losses_R)
-    for fold in range(int(fold_R.max()) + 1):
-        out_R = fold_R == fold
-        rng = stream(seed, "fit", metric, name, fold)
-        model = surrogate_named(name).fit(weights_RD[~out_R], losses_R[~out_R], rng)
-        prediction_R[out_R] = model.predict(weights_RD[out_R])
-    return prediction_R
+def _choices(tasks: Sequence[MetricRuns], names: Sequence[str], margin: float, workers: int) -> list[Choice]:
+    workers = min(workers, len(tasks))
+    if workers < 2 or not _can_be_sent(tasks):
+        return [choose(runs, names, margin) for runs in tasks]
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=end_with, initargs=(os.getpid(),))
+    with pool:
+        return list(pool.map(choose, tasks, repeat(names), repeat(margin)))
 
 
-def _judged(metric: str, name: str, losses_R: Floats, predicted_R: Floats, config: FitConfig) -> FitRow:
-    residuals_R = losses_R - predicted_R
-    rank = spearman(predicted_R, losses_R)
-    r2 = 0.0 if _constant(losses_R) else 1 - float((residuals_R**2).mean() / losses_R.var())
-    width, coverage = half_width_of(residuals_R, config.interval)
-    rmse = float(np.sqrt((residuals_R**2).mean()))
-    return FitRow(metric, name, rank, r2, rmse, width, coverage, skilled=rank >= config.min_skill and r2 > 0)
+def _can_be_sent(tasks: Sequence[MetricRuns]) -> bool:
+    # What lies beside the runs may hold a function of this process.
+    try:
+        pickle.dumps([runs.beside for runs in tasks])
+    except (pickle.PicklingError, AttributeError, TypeError):
+        return False
+    return True
 
 
-def _chosen(rows: list[FitRow], margin: float) -> FitRow:
-    best = min(rows, key=lambda row: row.rmse)
-    baseline = next((row for row in rows if row.surrogate == LinearSurrogate.name), best)
-    return best if best.rmse < (1 - margin) * baseline.rmse else baseline
+def _interval(runs: MetricRuns, predicted_R: Floats, mixtures: int, interval: float, shrinks: float = 1.0) -> Interval:
+    return Interval.of(runs.weights_RD, predicted_R, runs.losses_R, runs.fold_R, mixtures, interval, shrinks)
 
 
-def _constant(values: Floats) -> bool:
-    return bool(np.ptp(values) <= CONSTANT * max(1.0, float(np.abs(values).max())))
+def _judged(runs: MetricRuns, name: str, predicted_R: Floats, interval: Interval, least_rank: float) -> FitRow:
+    rank, r2 = spearman(predicted_R, runs.losses_R), r_squared(predicted_R, runs.losses_R)
+    half_width = float(np.median(interval.at(runs.weights_RD, predicted_R)))
+    error = rmse(predicted_R, runs.losses_R)
+    skilled = rank >= least_rank and r2 > 0
+    return FitRow(runs.metric, name, rank, r2, error, half_width, interval.coverage, skilled)

@@ -1,6 +1,6 @@
 """Fit and search as steps of a run: from a trained swarm to the weights that are predicted best."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -9,41 +9,65 @@ import polars as pl
 
 from redone_data.config import plain
 from redone_data.engine import Output, Step
-from redone_data.manifest import atomic, write_json
+from redone_data.manifest import atomic, read_json, write_json
+from redone_data.mix.batch import next_batch
 from redone_data.mix.config import MixConfig
 from redone_data.mix.fit import Fit, fit
 from redone_data.mix.limits import OBJECTIVE, PRIOR, PROPOSAL, Limits
+from redone_data.mix.rounds import together
 from redone_data.mix.search import Objective, search
 from redone_data.mix.swarm import trained
 from redone_data.mixture import Mixture
 
+ROUNDS = "rounds.json"
 
-def _fitted(swarm: Output, config: MixConfig, seed: int) -> Fit:
-    return fit(trained(swarm.folder), config.fit, seed)
+
+def _fitted(swarms: Sequence[Output], config: MixConfig, seed: int) -> Fit:
+    return fit(together([trained(swarm.folder) for swarm in swarms]), config.fit, seed)
+
+
+def swarm_inputs(swarms: Sequence[Output]) -> dict[str, str]:
+    """Label -> fingerprint of each swarm, first to last."""
+    return {f"swarm {number}": swarm.fingerprint for number, swarm in enumerate(swarms)}
 
 
 @dataclass(frozen=True)
 class FitStep(Step):
-    """Surrogates of every metric, judged on held-out runs. Writes fit.json and held_out.parquet."""
+    """Surrogates of every metric, judged on held-out runs, and the runs to train next.
+
+    Writes fit.json, held_out.parquet and, where the recipe has rounds, rounds.json: a row of `trace` for each round so
+    far, the runs that are `next`, and why it `stopped` (null: it did not).
+    """
 
     name = "fit"
-    VERSION = 1
+    VERSION = 2
 
-    swarm: Output
+    swarms: tuple[Output, ...]
+    limits: Limits
     mix: MixConfig
     seed: int
+    earlier: Output | None = None
+    round: int = 0
 
     def config(self) -> Any:
-        return {"fit": plain(self.mix.fit), "seed": self.seed}
+        chosen = {
+            "rounds": plain(self.mix.rounds),
+            "round": self.round,
+            "design": plain(self.mix.design),
+            "objective": self.mix.objective(tuple(self.limits.tokens)),
+            "limits": plain(self.limits),
+        }
+        return {"fit": plain(self.mix.fit), "seed": self.seed, **(chosen if self.mix.rounds.max else {})}
 
     def inputs(self) -> dict[str, str]:
-        return {"swarm": self.swarm.fingerprint}
+        earlier = {} if self.earlier is None else {"earlier": self.earlier.fingerprint}
+        return {**swarm_inputs(self.swarms), **earlier}
 
     def tasks(self) -> list[None]:
         return [None]
 
     def run(self, task: None, index: int, folder: Path) -> dict[str, Any]:
-        fitted = _fitted(self.swarm, self.mix, self.seed)
+        fitted = _fitted(self.swarms, self.mix, self.seed)
         rows = {"report": [asdict(row) for row in fitted.report], "compared": [asdict(row) for row in fitted.compared]}
         write_json(folder / "fit.json", rows)
         swarm = fitted.swarm
@@ -57,7 +81,31 @@ class FitStep(Step):
         )
         with atomic(folder / "held_out.parquet") as aside:
             frame.write_parquet(aside)
+        if self.mix.rounds.max:
+            write_json(folder / ROUNDS, self._rounds(fitted))
         return {"runs": len(swarm.run_ids), "skilled": sorted(row.metric for row in fitted.report if row.skilled)}
+
+    def _rounds(self, fitted: Fit) -> dict[str, Any]:
+        wanted, rounds, design = self.mix.objective(tuple(self.limits.tokens)), self.mix.rounds, self.mix.design
+        batch = next_batch(fitted, wanted, self.limits, design, rounds.runs_of(design), self.seed)
+        stopped, planned = batch.stopped, batch.planned
+        if stopped is None and self.round == rounds.max:
+            stopped, planned = f"the budget of rounds is spent (mix.rounds.max is {rounds.max})", ()
+        kinds = [run.kind for run in planned]
+        row = {name: value for name, value in asdict(batch).items() if name not in ("planned", "stopped")}
+        row |= {"round": self.round, "next": {kind: kinds.count(kind) for kind in sorted(set(kinds))}}
+        trace = [] if self.earlier is None else read_json(self.earlier.folder / ROUNDS)["trace"]
+        return {
+            "trace": [*trace, _rounded(row)],
+            "next": [{"kind": run.kind, "weights": dict(run.mixture)} for run in planned],
+            "stopped": stopped,
+        }
+
+
+def planned_mixtures(fitted: Output) -> list[Mixture]:
+    """The mixtures that a fit wants to be trained next; none where it stopped, or where the recipe has no rounds."""
+    path = fitted.folder / ROUNDS
+    return [Mixture.of(run["weights"]) for run in read_json(path)["next"]] if path.is_file() else []
 
 
 @dataclass(frozen=True)
@@ -67,7 +115,7 @@ class SearchStep(Step):
     name = "search"
     VERSION = 1
 
-    swarm: Output
+    swarms: tuple[Output, ...]
     fitted: Output
     limits: Limits
     mix: MixConfig
@@ -84,13 +132,13 @@ class SearchStep(Step):
         }
 
     def inputs(self) -> dict[str, str]:
-        return {"swarm": self.swarm.fingerprint, "fit": self.fitted.fingerprint}
+        return {**swarm_inputs(self.swarms), "fit": self.fitted.fingerprint}
 
     def tasks(self) -> list[None]:
         return [None]
 
     def run(self, task: None, index: int, folder: Path) -> dict[str, Any]:
-        fitted = _fitted(self.swarm, self.mix, self.seed)
+        fitted = _fitted(self.swarms, self.mix, self.seed)
         wanted = self.mix.objective(tuple(self.limits.tokens))
         skilled = {metric: weight for metric, weight in wanted.items() if fitted.has_skill([metric])}
         baselines = self.limits.baselines()

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from redone_data.errors import RedoneError
-from redone_data.mix.design import DesignConfig, capped, design, sample_weights
+from redone_data.mix.design import DesignConfig, capped, corners, design, sample_weights
 from redone_data.mixture import Mixture
 from redone_data.rng import stream
 
@@ -73,6 +73,36 @@ def test_the_prior_and_the_uniform_mixture_are_always_the_first_runs() -> None:
     assert len(runs) == len({run.shares for run in runs}) == 24
 
 
+def test_each_target_has_its_corner_as_far_as_its_cap_allows() -> None:
+    caps, targets = {"notes": 0.3, "wiki": 0.6}, {"wiki": 1.0, "code": 2.0}
+    runs = design(PRIOR, caps, DesignConfig(runs=24), stream(0, "design"), targets)
+    code, wiki = runs[2:4]
+    assert code["code"] == pytest.approx(15 * PRIOR["code"])  # max_ratio times its share
+    assert wiki["wiki"] == pytest.approx(0.6)
+    assert wiki["notes"] == pytest.approx(0.3)
+    assert wiki["books"] / wiki["qa"] == pytest.approx(PRIOR["books"] / PRIOR["qa"])
+    assert len(runs) == len({run.shares for run in runs}) == 24
+
+
+def test_corners_of_many_targets_leave_most_runs_to_samples() -> None:
+    targets = dict.fromkeys(PRIOR, 1.0) | {"qa": 2.0}
+    few = corners(PRIOR, {}, DesignConfig(runs=12), targets)
+    assert len(few) == 3
+    assert max(few[0], key=few[0].__getitem__) == "qa"
+
+
+def test_a_domain_that_cannot_have_more_than_the_prior_has_no_corner() -> None:
+    assert corners(PRIOR, {"notes": 0.5}, DesignConfig(runs=24), {"notes": 1.0, "elsewhere": 1.0}) == []
+
+
+@given(mixtures_and_caps())
+def test_corners_keep_to_the_caps(case: tuple[Mixture, dict[str, float]]) -> None:
+    mixture, caps = case
+    for corner in corners(mixture, caps, DesignConfig(runs=40), dict.fromkeys(mixture, 1.0)):
+        assert sum(corner.values()) == pytest.approx(1)
+        assert all(corner[name] <= caps[name] + 1e-7 for name in mixture)
+
+
 def test_no_run_breaks_a_cap_or_holds_a_sliver() -> None:
     caps = {"notes": 0.3, "code": 0.1, "qa": 0.05}
     for run in design(PRIOR, caps, DesignConfig(runs=200), stream(1, "design")):
@@ -111,5 +141,7 @@ def test_a_design_depends_on_the_seed_alone() -> None:
 def test_a_bad_setting_is_refused_with_its_name() -> None:
     with pytest.raises(RedoneError, match=r"design\.runs is 1"):
         DesignConfig(runs=1)
+    with pytest.raises(RedoneError, match=r"design\.replicates is -1"):
+        DesignConfig(replicates=-1)
     with pytest.raises(RedoneError, match=r"design\.max_ratio is 0\.5"):
         DesignConfig(max_ratio=0.5)

@@ -5,7 +5,8 @@ import pytest
 from planted import Planted
 
 from redone_data.errors import RedoneError
-from redone_data.mix.fit import Fit, FitConfig, fit, fold_of_runs
+from redone_data.mix.choose import fold_of_runs, rows_of_mixtures
+from redone_data.mix.fit import Fit, FitConfig, fit
 from redone_data.mix.tables import Swarm
 from redone_data.mixture import Mixture
 from redone_data.rng import stream
@@ -48,7 +49,7 @@ def test_replicates_of_a_mixture_share_a_fold() -> None:
         np.vstack([swarm.weights_RD] * 2),
         np.vstack([swarm.losses_RM] * 2),
     )
-    folds = fold_of_runs(doubled, 5, seed=3)
+    folds = fold_of_runs(doubled.run_ids, rows_of_mixtures(doubled.weights_RD), 5, seed=3)
     assert np.array_equal(folds[:12], folds[12:])
     assert sorted(np.bincount(folds[:12])) == [2, 2, 2, 3, 3]
 

@@ -4,7 +4,7 @@ from planted import SHARED_DATA, Planted
 from scipy.optimize import approx_fprime
 
 from redone_data.errors import RedoneError
-from redone_data.mix.fit import spearman
+from redone_data.mix.scores import spearman
 from redone_data.mix.surrogates.named import SURROGATES, surrogate_named
 from redone_data.mix.surrogates.saturating import SaturatingLaw, _Terms
 from redone_data.mix.surrogates.trees import LightGBMSurrogate

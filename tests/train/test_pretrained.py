@@ -209,7 +209,7 @@ def cpt_recipe(recipe: SmallRecipe, **swarm: Any) -> SmallRecipe:
     proxy = {"tokens": 2_048, "context": 32, "batch_tokens": 256}
     swarm = {"proxy": proxy, "init": "checkpoint", "lora": {"rank": 4}, "validation_tokens": 2_000, **swarm}
     write_model(recipe.path.parent / "checkpoint")
-    mix = {"design": {"runs": 3}, "swarm": swarm, "validate": {"seeds": 1}}
+    mix = {"design": {"runs": 3}, "rounds": {"max": 0}, "swarm": swarm, "validate": {"seeds": 1}}
     return recipe.change(lambda values: values.update(mix=mix))
 
 

@@ -1,0 +1,136 @@
+"""Which surrogate describes a metric best, by nested cross-validation: the reported score is one of the whole choice.
+
+Inner folds choose: each surrogate predicts the runs of one fold from those of the others, the lowest error wins, but
+the linear baseline stays unless it is beaten by `margin`. Outer folds judge: for each, the choice is made again without
+it, and the winner predicts it. So the score reported is that of "compare, choose, predict" on runs that had no say in
+it, not that of the luckiest of five (Varma and Simon 2006, doi:10.1186/1471-2105-7-91).
+
+A model without folds i and j serves as inner model of outer fold i, judged on j, and of outer fold j, judged on i: with
+K folds, K (K - 1) / 2 + K + 1 fits a surrogate instead of K * K + 1 (16 instead of 26).
+
+A fold is drawn from the seed and the run ids, so the order of rows means nothing, and runs of the same mixture
+(replicates over seeds) share a fold: else a surrogate would be praised for remembering noise.
+
+Shapes: R runs, K folds.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from redone_data.errors import RedoneError
+from redone_data.mix.intervals import growth
+from redone_data.mix.scores import rmse
+from redone_data.mix.surrogates.base import Beside, Fitted
+from redone_data.mix.surrogates.linear import LinearSurrogate
+from redone_data.mix.surrogates.named import surrogate_named
+from redone_data.rng import stream, stream_seed
+
+Floats = NDArray[np.float64]
+Rows = NDArray[np.int64]
+
+MIN_MIXTURES = 4  # below this, held-out scores say nothing
+REPLICATE_DECIMALS = 9
+RACE = 1.5  # a surrogate that errs so many times more than the best has lost: nested fits of it would change nothing
+
+
+@dataclass(frozen=True, eq=False)
+class MetricRuns:
+    """One metric's runs, and what is known beside them: all that its surrogates may see."""
+
+    metric: str
+    weights_RD: Floats
+    losses_R: Floats
+    fold_R: Rows
+    beside: Beside
+    seed: int
+
+    @property
+    def folds(self) -> int:
+        return int(self.fold_R.max()) + 1
+
+    def fitted(self, name: str, without: Sequence[int] = ()) -> Fitted:
+        """The surrogate fitted to the runs outside these folds."""
+        keep_R = ~np.isin(self.fold_R, without)
+        rng = stream(self.seed, "fit", self.metric, name, *(without or ("all",)))
+        return surrogate_named(name).fit(self.weights_RD[keep_R], self.losses_R[keep_R], rng, self.beside)
+
+
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """What was chosen for one metric.
+
+    chosen: the surrogate, and `fitted` is it on all runs.
+    nested_R: predictions of each run by a surrogate that was chosen and fitted without its fold.
+    held_out: of every surrogate, predictions of each run by a fit without its fold.
+    growth: the error of `fitted` as a share of that of the fits without a fold.
+    """
+
+    chosen: str
+    fitted: Fitted
+    nested_R: Floats
+    held_out: dict[str, Floats]
+    growth: float
+
+
+def choose(runs: MetricRuns, names: Sequence[str], margin: float) -> Choice:
+    """Compare the surrogates on held-out runs, choose one, and judge the choice."""
+    held_out = {name: np.empty_like(runs.losses_R) for name in names}
+    for name in names:
+        for fold in range(runs.folds):
+            out_R = runs.fold_R == fold
+            held_out[name][out_R] = runs.fitted(name, (fold,)).predict(runs.weights_RD[out_R])
+    errors = {name: rmse(held_out[name], runs.losses_R) for name in names}
+    chosen = _lowest(errors, margin)
+    racing = [name for name in names if name == LinearSurrogate.name or errors[name] <= RACE * errors[chosen]]
+    inner = {name: _without_pairs(runs, name) for name in racing}
+    nested_R = np.empty_like(runs.losses_R)
+    for fold in range(runs.folds):
+        out_R = runs.fold_R == fold
+        without = {name: rmse(inner[name][fold, ~out_R], runs.losses_R[~out_R]) for name in racing}
+        nested_R[out_R] = held_out[_lowest(without, margin)][out_R]
+    pair_errors = (inner[chosen] - runs.losses_R)[np.isfinite(inner[chosen])]
+    shrinks = growth(held_out[chosen] - runs.losses_R, pair_errors, runs.folds)
+    return Choice(chosen, runs.fitted(chosen), nested_R, held_out, shrinks)
+
+
+def _without_pairs(runs: MetricRuns, name: str) -> Floats:
+    """K x R: row k has each run's prediction by a fit without fold k and the run's own fold; NaN within fold k."""
+    predicted_KR = np.full((runs.folds, len(runs.losses_R)), np.nan)
+    for first in range(runs.folds):
+        for second in range(first + 1, runs.folds):
+            model = runs.fitted(name, (first, second))
+            for outer, inner in ((first, second), (second, first)):
+                rows_R = runs.fold_R == inner
+                predicted_KR[outer, rows_R] = model.predict(runs.weights_RD[rows_R])
+    return predicted_KR
+
+
+def _lowest(errors: dict[str, float], margin: float) -> str:
+    best = min(errors, key=errors.__getitem__)
+    baseline = LinearSurrogate.name if LinearSurrogate.name in errors else best
+    return best if errors[best] < (1 - margin) * errors[baseline] else baseline
+
+
+def rows_of_mixtures(weights_RD: Floats) -> list[Rows]:
+    """The rows of each different mixture."""
+    groups: dict[tuple[float, ...], list[int]] = {}
+    for run, weights_D in enumerate(np.round(weights_RD, REPLICATE_DECIMALS)):
+        groups.setdefault(tuple(weights_D.tolist()), []).append(run)
+    return [np.array(rows, dtype=np.int64) for rows in groups.values()]
+
+
+def fold_of_runs(run_ids: Sequence[str], mixtures: Sequence[Rows], folds: int, seed: int) -> Rows:
+    """The fold of each run: from the seed and the run ids alone, the same for runs of the same mixture."""
+    if len(mixtures) < MIN_MIXTURES:
+        raise RedoneError(
+            f"the swarm has {len(mixtures)} different mixtures; at least {MIN_MIXTURES} are needed to hold runs out "
+            "(raise design.runs, or loosen the caps by more epochs)"
+        )
+    shuffled = sorted(mixtures, key=lambda rows: stream_seed(seed, "fold", min(run_ids[r] for r in rows)))
+    fold_R = np.empty(len(run_ids), dtype=np.int64)
+    for position, rows in enumerate(shuffled):
+        fold_R[rows] = position % min(folds, len(mixtures))
+    return fold_R
