@@ -11,7 +11,7 @@ import math
 import os
 import pickle
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,26 +39,48 @@ def train_run(swarm: Swarm, run: ProxyRun, on_step: OnStep, checkpoint_seconds: 
     trainer.resume()
     status = trainer.train(on_step, checkpoint_seconds)
     nats = {} if status == "diverged" else evaluate_domains(trainer.model, swarm)
-    if not all(map(math.isfinite, nats.values())):
-        status, nats = "diverged", {}
-    proxy = swarm.config.proxy
+    timing = {"seconds": round(trainer.seconds(), 3), "tokens_per_second": round(trainer.tokens_per_second(), 1)}
+    done = write_result(
+        swarm,
+        run,
+        nats=nats,
+        tokens=trainer.step * trainer.tokens_per_step,
+        parameters=swarm.config.proxy.shape.num_parameters(swarm.config.vocab_size),
+        curve=trainer.curve,
+        timing=timing,
+    )
+    trainer.checkpoint_path.unlink(missing_ok=True)
+    return done
+
+
+def write_result(
+    swarm: Swarm,
+    run: ProxyRun,
+    *,
+    nats: Mapping[str, float],
+    tokens: int,
+    parameters: int,
+    curve: list[tuple[int, float]],
+    timing: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The run's files in `results/` and `timings/`; losses that are missing or not finite mean that it diverged."""
+    ok = bool(nats) and all(map(math.isfinite, nats.values()))
+    losses = nats if ok else {}
     result = {
         "run_id": run.run_id,
-        "status": status,
+        "status": "ok" if ok else "diverged",
         "loss_bpb": {
-            name: total / math.log(2) / swarm.config.domains[name].validation_bytes for name, total in nats.items()
+            name: total / math.log(2) / swarm.config.domains[name].validation_bytes for name, total in losses.items()
         },
-        "loss_nats_per_token": {name: total / len(swarm.validation[name]) for name, total in nats.items()},
-        "tokens": trainer.step * proxy.rows_per_step * proxy.context,
-        "parameters": proxy.shape.num_parameters(swarm.config.vocab_size),
-        "curve": trainer.curve,
+        "loss_nats_per_token": {name: total / len(swarm.validation[name]) for name, total in losses.items()},
+        "tokens": tokens,
+        "parameters": parameters,
+        "curve": curve,
         "fingerprint": swarm.fingerprint(run),
     }
-    timing = {"seconds": round(trainer.seconds(), 3), "tokens_per_second": round(trainer.tokens_per_second(), 1)}
     write_atomically(swarm.file_of("timings", run.run_id), _json_bytes(timing))
     write_atomically(swarm.file_of("results", run.run_id), _json_bytes(result))
-    trainer.checkpoint_path.unlink(missing_ok=True)
-    return {"status": status, **timing}
+    return {"status": result["status"], **timing}
 
 
 class _Trainer:
@@ -143,7 +165,7 @@ class _Trainer:
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
-        with _aside(self.checkpoint_path) as aside:
+        with beside(self.checkpoint_path) as aside:
             torch.save(state, aside)
 
     def resume(self) -> None:
@@ -182,7 +204,7 @@ def stream_nats(model: ProxyModel, pool: TokenPool, context: int, eos_token_id: 
 
 
 @contextlib.contextmanager
-def _aside(path: Path) -> Iterator[Path]:
+def beside(path: Path) -> Iterator[Path]:
     """A path beside `path` to write to, renamed to it when the block ends well."""
     aside = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     try:
@@ -194,7 +216,7 @@ def _aside(path: Path) -> Iterator[Path]:
 
 def write_atomically(path: Path, content: bytes) -> None:
     """The file appears whole or not at all."""
-    with _aside(path) as aside:
+    with beside(path) as aside:
         aside.write_bytes(content)
 
 

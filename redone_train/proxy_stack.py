@@ -95,7 +95,7 @@ class ProxyStack(nn.Module):
         return self.dtype, self.sets_at_a_time, self.tokens_at_a_time
 
     def _hidden(self, tokens_KBL: Tensor) -> Tensor:
-        num_sets, num_rows, length = tokens_KBL.shape
+        _, num_rows, length = tokens_KBL.shape
         with torch.autocast(tokens_KBL.device.type, dtype=torch.bfloat16, enabled=self.dtype is torch.bfloat16):
             # One table of K x V rows, so that one gather serves every set.
             table = self.embedding.flatten(0, 1)
