@@ -61,23 +61,45 @@ def train_run(
     trainer.resume()
     status = trainer.train(on_step, checkpoint_seconds)
     nats = {} if status == "diverged" else evaluate_domains(trainer.model, swarm)
-    if not all(map(math.isfinite, nats.values())):
-        status, nats = "diverged", {}
-    proxy = swarm.config.proxy
+    timing = {"seconds": round(trainer.seconds(), 3), "tokens_per_second": round(trainer.tokens_per_second(), 1)}
+    done = write_result(
+        swarm,
+        run,
+        nats=nats,
+        tokens=trainer.step * trainer.tokens_per_step,
+        parameters=trainer.model.num_parameters,
+        curve=trainer.curve,
+        timing=timing,
+    )
+    trainer.checkpoint_path.unlink(missing_ok=True)
+    return done
+
+
+def write_result(
+    swarm: Swarm,
+    run: ProxyRun,
+    *,
+    nats: Mapping[str, float],
+    tokens: int,
+    parameters: int,
+    curve: list[tuple[int, float]],
+    timing: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The run's files in `results/` and `timings/`; losses that are missing or not finite mean that it diverged."""
+    ok = bool(nats) and all(map(math.isfinite, nats.values()))
+    losses = nats if ok else {}
     result = {
         "run_id": run.run_id,
-        "status": status,
-        **_losses(swarm, nats),
-        "tokens": trainer.step * proxy.rows_per_step * proxy.context,
-        "parameters": trainer.model.num_parameters,
-        "curve": trainer.curve,
+        "status": "ok" if ok else "diverged",
+        **_losses(swarm, losses),
+        "tokens": tokens,
+        "parameters": parameters,
+        "curve": curve,
         "fingerprint": swarm.fingerprint(run),
     }
-    timing = {"seconds": round(trainer.seconds(), 3), "tokens_per_second": round(trainer.tokens_per_second(), 1)}
     write_atomically(swarm.file_of("timings", run.run_id), _json_bytes(timing))
     write_atomically(swarm.file_of("results", run.run_id), _json_bytes(result))
-    trainer.checkpoint_path.unlink(missing_ok=True)
-    return {"status": status, **timing}
+    return {"status": result["status"], **timing}
 
 
 def write_base(swarm: Swarm, model: LanguageModel) -> None:
@@ -193,7 +215,7 @@ class _Trainer:
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
-        with _aside(self.checkpoint_path) as aside:
+        with beside(self.checkpoint_path) as aside:
             torch.save(state, aside)
 
     def resume(self) -> None:
@@ -232,7 +254,7 @@ def stream_nats(model: LanguageModel, pool: TokenPool, context: int, eos_token_i
 
 
 @contextlib.contextmanager
-def _aside(path: Path) -> Iterator[Path]:
+def beside(path: Path) -> Iterator[Path]:
     """A path beside `path` to write to, renamed to it when the block ends well."""
     aside = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     try:
@@ -244,7 +266,7 @@ def _aside(path: Path) -> Iterator[Path]:
 
 def write_atomically(path: Path, content: bytes) -> None:
     """The file appears whole or not at all."""
-    with _aside(path) as aside:
+    with beside(path) as aside:
         aside.write_bytes(content)
 
 

@@ -1,6 +1,6 @@
 """Reading and checking a swarm folder: everything that a user can get wrong is refused before a run starts.
 
-The contract of the folder is the docstring of :mod:`redone_train.swarm`.
+The contract of the folder is docs/swarm.md.
 """
 
 import csv

@@ -24,6 +24,7 @@ from redone_train.pretrained import PretrainedModel
 from redone_train.pretrained_config import LoraConfig, PretrainedConfig
 from redone_train.proxy_run import Stopped, train_run
 from redone_train.swarm_files import Swarm
+from redone_train.swarm_groups import keep_stack
 
 WEIGHTS = "model.safetensors"
 
@@ -131,6 +132,15 @@ def test_a_run_is_not_finished_before_the_checkpoint_is_measured_and_is_trained_
     swarm = Swarm(folder.directory)
     assert swarm.base() is None
     assert not any(swarm.finished(run) for run in swarm.runs.values())
+
+
+def test_runs_from_a_checkpoint_are_never_stacked(folder: Any, checkpoint: Path) -> None:
+    go_on_from(folder, checkpoint)
+    folder.add_run("run", {"notes": 1.0})
+    swarm = Swarm(folder.directory)
+    assert keep_stack(swarm, None, [1 << 40]) == 1
+    with pytest.raises(RedoneError, match="--stack 4: proxies from a checkpoint are trained one at a time"):
+        keep_stack(swarm, 4, [])
 
 
 def model_of(checkpoint: Path, **init: Any) -> PretrainedModel:
