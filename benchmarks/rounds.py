@@ -16,6 +16,7 @@ from measuring import machine
 from numpy.typing import NDArray
 
 from redone_data.mix.batch import next_batch
+from redone_data.mix.constraints import Constraints
 from redone_data.mix.design import DesignConfig
 from redone_data.mix.fit import Fit, FitConfig, fit
 from redone_data.mix.limits import Limits
@@ -71,12 +72,22 @@ def played(table: Swarm, metrics: list[str], batches: list[int], seed: int) -> t
     wanted = dict.fromkeys(metrics, 1.0)
     truth_R = table.losses_RM[:, [table.metrics.index(metric) for metric in metrics]].mean(axis=1)
     runs = stream(seed, "draw").permutation(len(truth_R))[: FIRST - sum(min(size, 0) for size in batches)]
+    anywhere = Constraints.caps(table.domains, {})
     limits = Limits(dict(zip(table.domains, [1] * len(table.domains), strict=True)), 1, 1.0)
     skipped = 0
     for size in batches:
         if size > 0:
             fitted = fit_of(table, runs, metrics, seed)
-            batch = next_batch(fitted, wanted, limits, DesignConfig(), size, seed, only_CD=table.weights_RD)
+            batch = next_batch(
+                fitted,
+                wanted,
+                limits,
+                anywhere,
+                DesignConfig(),
+                size,
+                seed,
+                only_CD=table.weights_RD,
+            )
             skipped += batch.stopped is not None
             chosen = [rows_of(table, np.array([run.mixture[name] for name in table.domains])) for run in batch.planned]
             runs = np.unique(np.concatenate([runs, np.array(chosen, dtype=np.int64)]))

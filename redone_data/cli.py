@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from redone_data.cli_ablate import ablate
 from redone_data.cli_files import add_file_verbs
 from redone_data.cli_index import app as index_app
 from redone_data.cli_quality import app as quality_app
@@ -108,6 +109,7 @@ _add_stage(
 )
 
 
+app.command()(ablate)
 add_file_verbs(app)
 app.add_typer(index_app)
 app.add_typer(quality_app)

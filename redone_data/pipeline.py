@@ -25,8 +25,10 @@ from redone_data.errors import RedoneError
 from redone_data.manifest import ASIDES, MANIFEST, atomic, digest, link, read_json, write_json
 from redone_data.mix.checkpoint import CheckpointStep
 from redone_data.mix.config import MixConfig
+from redone_data.mix.constraints import Constraints
 from redone_data.mix.limits import PROPOSAL, Limits
 from redone_data.mix.proposal import Proposal
+from redone_data.mix.reuse import EarlierRun, ReuseStep, reused_runs
 from redone_data.mix.rounds import RoundStep, design_runs, proxies
 from redone_data.mix.steps import FitStep, SearchStep, planned_mixtures
 from redone_data.mix.swarm import ProxyRun, SwarmStep, ValidationStep
@@ -69,6 +71,7 @@ class Run:
     proxy_pool: Output | None = None
     checkpoint: Output | None = None
     runs: tuple[ProxyRun, ...] = ()
+    reused: list[Output] = field(default_factory=list)
     swarms: tuple[Output, ...] = ()
     round: int = 0
     fits: list[Output] = field(default_factory=list)
@@ -201,14 +204,31 @@ class Run:
                     f"domain '{without[0]}' has no validation documents to measure proxies on; "
                     "raise curate.validation.fraction or min_documents, or set mix.weights"
                 )
+            Constraints.of(self.mix, self.limits)  # what conflicts is said before a proxy is trained
             targets = self.mix.objective(tuple(self.limits.tokens))
-            self.runs = design_runs(self.limits, self.mix.design, targets, self.recipe.seed)
+            self.reused = [self.engine.run(step) for step in self._reuse_steps()]
+            runs = reused_runs(self.reused, self.mix.design)
+            self.runs = design_runs(self.limits, self.mix.design, targets, self.recipe.seed, runs)
+
+    def _reuse_steps(self) -> list[ReuseStep]:
+        steps = []
+        for number, label in enumerate(self.mix.reuse):
+            root = self.loaded.base / label
+            if root.resolve() == self.root.resolve():
+                raise RedoneError(f"mix.reuse: {label} is this run's own folder; name that of an earlier recipe")
+            earlier, seed = EarlierRun.open(root, label), self._swarm_seed()
+            steps.append(ReuseStep(earlier, number, _made(self.pool), self.mix.swarm, self.limits.budget, seed))
+        return steps
+
+    def _swarm_seed(self) -> int:
+        return stream_seed(self.recipe.seed, "swarm") >> 33
 
     def _swarm(self) -> None:
         """The designed runs, then the batches that the fit of the runs before asks for."""
         if not self.runs:
             return
-        self.swarms = (self.engine.run(self._swarm_step(SwarmStep, self.runs)),)
+        held = [output for output in self.reused if output.statistics["reused"]]
+        self.swarms = (*held, self.engine.run(self._swarm_step(SwarmStep, self.runs)))
         for number in range(1, self.mix.rounds.max + 1):
             self._fit()
             mixtures = planned_mixtures(_made(self.fitted))
@@ -224,7 +244,7 @@ class Run:
         target_pool = None if pool.folder == _made(self.pool).folder else self.pool
         if self.mix.swarm.init is not None and self.checkpoint is None:
             self.checkpoint = self.engine.run(CheckpointStep(self.loaded.base / self.mix.swarm.init))
-        seed = stream_seed(self.recipe.seed, "swarm") >> 33
+        seed = self._swarm_seed()
         return kind(pool, tokenizer, runs, self.mix.swarm, self.limits.budget, seed, self.checkpoint, target_pool)
 
     def _fit(self) -> None:
@@ -340,7 +360,7 @@ class Run:
         made = self.curation
         outputs = [*self.reads, *_made(made.attributes).outputs, made.ledger, self.kept, self.tokenizer]
         outputs += [self.pool, self.proxy_tokenizer, self.proxy_pool, self.checkpoint]
-        outputs += [*self.swarms, *self.fits, self.searched, self.validation]
+        outputs += [*self.reused, *self.swarms, *self.fits, self.searched, self.validation]
         outputs += [output for chosen in self.samples.values() for output in (chosen.plan, chosen.shards)]
         inputs = [
             {

@@ -22,11 +22,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from redone_data.mix.choose import rows_of_mixtures
+from redone_data.mix.constraints import Constraints
 from redone_data.mix.design import DesignConfig, mixture_of, sample_weights
 from redone_data.mix.fit import Fit
 from redone_data.mix.intervals import noise_floor
 from redone_data.mix.limits import Limits
-from redone_data.mix.search import Objective
+from redone_data.mix.search import Objective, total_variation
 from redone_data.mix.tables import Swarm
 from redone_data.mixture import Mixture
 from redone_data.rng import stream
@@ -72,6 +73,7 @@ def next_batch(
     fit: Fit,
     wanted: Mapping[str, float],
     limits: Limits,
+    constraints: Constraints,
     config: DesignConfig,
     runs: int,
     seed: int,
@@ -79,13 +81,15 @@ def next_batch(
 ) -> Batch:
     """Choose so many runs by the fit, or say why none would pay.
 
-    wanted: metric -> weight of the objective. only_CD: the mixtures to choose from; None: all that the caps allow.
+    wanted: metric -> weight of the objective. only_CD: the mixtures to choose from; None: all that the constraints
+    allow.
     """
     swarm, mixtures = fit.swarm, rows_of_mixtures(fit.swarm.weights_RD)
     rng = stream(seed, "round", len(swarm.run_ids))
     skilled = {metric: weight for metric, weight in wanted.items() if fit.has_skill([metric])}
     if only_CD is None:
-        candidates_CD = sample_weights(limits.prior, limits.max_weights, config, rng, count=SAMPLED)
+        sampled_CD = sample_weights(limits.prior, limits.max_weights, config, rng, count=SAMPLED)
+        candidates_CD = constraints.project(sampled_CD)
     else:
         candidates_CD = only_CD
     runs_RD = np.array([swarm.weights_RD[rows[0]] for rows in mixtures])
@@ -101,7 +105,10 @@ def next_batch(
         candidates_CD = np.unique(np.round(candidates_CD, WEIGHT_DECIMALS), axis=0)
     measured_R = _weighted(objective, {metric: swarm.losses(metric) for metric in objective.metrics})
     floor = noise_floor(measured_R, mixtures)
-    best = float(objective.predict(fit, runs_RD).min())
+    # Runs of the design lie anywhere within the caps; the best mixture is one that the recipe allows.
+    allowed_R = constraints.holds(runs_RD)
+    rivals_RD = runs_RD[allowed_R] if allowed_R.any() else constraints.project(np.array([limits.prior.shares]))
+    best = float(objective.predict(fit, rivals_RD).min())
     predicted_C = objective.predict(fit, candidates_CD)
     gain_C = expected_improvement(best, predicted_C, _spread(fit, objective, candidates_CD, measured_R, floor))
     order_C = np.argsort(-gain_C, kind="stable")
@@ -111,7 +118,8 @@ def next_batch(
     planned = [Planned("improving", mixture_of(fit.domains, weights_D)) for weights_D in improving]
     planned += [Planned("diverse", mixture_of(fit.domains, weights_D)) for weights_D in far]
     if again:
-        planned.append(Planned("again", mixture_of(fit.domains, _best_measured(swarm, mixtures, measured_R))))
+        rivals = [rows for rows, holds in zip(mixtures, allowed_R, strict=True) if holds] or mixtures
+        planned.append(Planned("again", mixture_of(fit.domains, _best_measured(swarm, rivals, measured_R))))
     gain = float(gain_C.max())
     stopped = None
     if floor is not None and gain < floor:
@@ -172,28 +180,28 @@ def _blended(candidates_CD: Floats, predicted_C: Floats, rng: np.random.Generato
 
 def _apart(ranked_CD: Floats, runs_RD: Floats, count: int) -> list[Floats]:
     """The first candidates that keep their distance from the runs and each other; nearer ones where too few do."""
-    between_RR = _distances(runs_RD, runs_RD)
+    between_RR = total_variation(runs_RD, runs_RD)
     np.fill_diagonal(between_RR, np.inf)
     apart = APART * float(np.median(between_RR.min(axis=1))) if len(runs_RD) > 1 else 0.0
-    nearest_C = _distances(ranked_CD, runs_RD).min(axis=1)
+    nearest_C = total_variation(ranked_CD, runs_RD).min(axis=1)
     chosen: list[Floats] = []
     while len(chosen) < count and apart > 10**-WEIGHT_DECIMALS:
         for row in np.flatnonzero(nearest_C >= apart):
             if len(chosen) < count and nearest_C[row] >= apart:
                 chosen.append(ranked_CD[row])
-                nearest_C = np.minimum(nearest_C, _distances(ranked_CD, ranked_CD[row][None])[:, 0])
+                nearest_C = np.minimum(nearest_C, total_variation(ranked_CD, ranked_CD[row][None])[:, 0])
         apart /= 2
     return chosen
 
 
 def _farthest(beside: list[Floats], candidates_CD: Floats, runs_RD: Floats, count: int) -> list[Floats]:
     """One after another, the candidate farthest from the runs, from `beside`, and from those chosen."""
-    nearest_C = _distances(candidates_CD, np.vstack([runs_RD, *beside])).min(axis=1)
+    nearest_C = total_variation(candidates_CD, np.vstack([runs_RD, *beside])).min(axis=1)
     chosen: list[Floats] = []
     while len(chosen) < count and nearest_C.max() > 10**-WEIGHT_DECIMALS:
         farthest_D = candidates_CD[int(nearest_C.argmax())]
         chosen.append(farthest_D)
-        nearest_C = np.minimum(nearest_C, _distances(candidates_CD, farthest_D[None])[:, 0])
+        nearest_C = np.minimum(nearest_C, total_variation(candidates_CD, farthest_D[None])[:, 0])
     return chosen
 
 
@@ -203,11 +211,3 @@ def _best_measured(swarm: Swarm, mixtures: Sequence[NDArray[np.int64]], measured
     best = min(open_, key=lambda rows: float(measured_R[rows].mean()))
     weights_D: Floats = swarm.weights_RD[best[0]]
     return weights_D
-
-
-def _distances(left_CD: Floats, right_RD: Floats) -> Floats:
-    """Total variation."""
-    distance_CR = np.zeros((len(left_CD), len(right_RD)))
-    for domain in range(left_CD.shape[1]):
-        distance_CR += np.abs(left_CD[:, domain, None] - right_RD[None, :, domain])
-    return distance_CR / 2

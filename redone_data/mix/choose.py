@@ -14,6 +14,7 @@ A fold is drawn from the seed and the run ids, so the order of rows means nothin
 Shapes: R runs, K folds.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -33,7 +34,7 @@ Rows = NDArray[np.int64]
 
 MIN_MIXTURES = 4  # below this, held-out scores say nothing
 REPLICATE_DECIMALS = 9
-RACE = 1.5  # a surrogate that errs so many times more than the best has lost: nested fits of it would change nothing
+RACE = 3.0  # a surrogate that errs more by so many standard errors has lost; nested fits of it would change nothing
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +85,7 @@ def choose(runs: MetricRuns, names: Sequence[str], margin: float) -> Choice:
             held_out[name][out_R] = runs.fitted(name, (fold,)).predict(runs.weights_RD[out_R])
     errors = {name: rmse(held_out[name], runs.losses_R) for name in names}
     chosen = _lowest(errors, margin)
-    racing = [name for name in names if name == LinearSurrogate.name or errors[name] <= RACE * errors[chosen]]
+    racing = [name for name in names if name == LinearSurrogate.name or _races(runs, held_out[name], held_out[chosen])]
     inner = {name: _without_pairs(runs, name) for name in racing}
     nested_R = np.empty_like(runs.losses_R)
     for fold in range(runs.folds):
@@ -106,6 +107,11 @@ def _without_pairs(runs: MetricRuns, name: str) -> Floats:
                 rows_R = runs.fold_R == inner
                 predicted_KR[outer, rows_R] = model.predict(runs.weights_RD[rows_R])
     return predicted_KR
+
+
+def _races(runs: MetricRuns, rival_R: Floats, chosen_R: Floats) -> bool:
+    worse_R = (rival_R - runs.losses_R) ** 2 - (chosen_R - runs.losses_R) ** 2
+    return bool(worse_R.mean() <= RACE * worse_R.std() / math.sqrt(len(worse_R)))
 
 
 def _lowest(errors: dict[str, float], margin: float) -> str:

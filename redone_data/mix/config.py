@@ -1,11 +1,13 @@
 """What a recipe says about the mixture."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from redone_data.errors import RedoneError, did_you_mean
+from redone_data.mix.constraints import Bound, Group, Trust, parts_of
 from redone_data.mix.design import DesignConfig
 from redone_data.mix.fit import FitConfig
+from redone_data.mix.front import Retention
 from redone_data.mix.rounds import RoundsConfig
 from redone_data.mix.search import SearchConfig
 from redone_data.mix.swarm import SwarmConfig
@@ -34,7 +36,16 @@ class MixConfig:
     targets: dict[str, float] = field(
         default_factory=dict, metadata={"help": "domain -> weight of its loss in the objective; default: all alike"}
     )
+    reuse: tuple[str, ...] = field(
+        default=(), metadata={"help": "folders of earlier runs, whose proxies are taken over where they still hold"}
+    )
     max_epochs: float = field(default=4.0, metadata={"help": "no domain is repeated more often than this"})
+    retention: Retention | None = field(
+        default=None, metadata={"help": "general loss is kept: at most that of a reference mixture + epsilon"}
+    )
+    groups: dict[str, Group] = field(default_factory=dict, metadata={"help": "domains that are bounded together"})
+    bounds: dict[str, Bound] = field(default_factory=dict, metadata={"help": "least and greatest share of a domain"})
+    trust: Trust = field(default_factory=Trust)
     design: DesignConfig = field(default_factory=DesignConfig)
     rounds: RoundsConfig = field(default_factory=RoundsConfig)
     swarm: SwarmConfig = field(default_factory=SwarmConfig)
@@ -61,7 +72,16 @@ class MixConfig:
 
         pools: domains that are split; what they hold is known only when they are read.
         """
-        for key, names in (("weights", self.weights or {}), ("targets", self.targets)):
+        retention = self.retention or Retention()
+        named: tuple[tuple[str, Iterable[str]], ...] = (
+            ("weights", self.weights or {}),
+            ("targets", self.targets),
+            ("retention.metrics", retention.metrics),
+            ("retention.reference", retention.reference or {}),
+            ("bounds", self.bounds),
+            *((f"groups.{name}.domains", group.domains) for name, group in self.groups.items()),
+        )
+        for key, names in named:
             for name in names:
                 if name not in domains and not any(name.startswith(f"{pool}/") for pool in pools):
                     raise RedoneError(f"mix.{key}: '{name}' is not a domain; {did_you_mean(name, domains)}")
@@ -74,7 +94,19 @@ class MixConfig:
         natural: domain -> natural share. Raises RedoneError for a name that is no domain.
         """
         weights = None if self.weights is None else _shared(self.weights, natural, "weights")
-        return replace(self, weights=weights, targets=_shared(self.targets, natural, "targets"))
+        retention = self.retention
+        if retention is not None:
+            metrics = _shared(retention.metrics, natural, "retention.metrics")
+            reference = retention.reference and _shared(retention.reference, natural, "retention.reference")
+            retention = replace(retention, metrics=metrics, reference=reference)
+        targets = _shared(self.targets, natural, "targets")
+        return replace(self, weights=weights, targets=targets, retention=retention)
+
+    def general(self, domains: tuple[str, ...]) -> dict[str, float]:
+        """Metric -> weight of what is to be kept: `retention.metrics`; else the domains that are no target, alike."""
+        if self.retention is not None and self.retention.metrics:
+            return dict(sorted(self.retention.metrics.items()))
+        return {name: 1.0 for name in domains if self.targets and name not in self.targets}
 
     def objective(self, domains: tuple[str, ...]) -> dict[str, float]:
         """Metric -> weight of the search objective."""
@@ -84,11 +116,7 @@ class MixConfig:
 def _shared(values: Mapping[str, float], natural: Mapping[str, float], key: str) -> dict[str, float]:
     result: dict[str, float] = {}
     for name, value in values.items():
-        parts = [domain for domain in natural if domain == name or domain.startswith(f"{name}/")]
-        if name in natural:
-            parts = [name]
-        if not parts:
-            raise RedoneError(f"mix.{key}: '{name}' is not a domain; {did_you_mean(name, natural)}")
+        parts = parts_of(name, natural, f"mix.{key}")
         total = sum(natural[part] for part in parts)
         for part in parts:
             result[part] = result.get(part, 0.0) + value * natural[part] / total

@@ -32,6 +32,9 @@ from redone_data.processes import end_with
 
 Floats = NDArray[np.float64]
 
+# A process a core, and a thread a process: matrices this small take ten times longer with more.
+BLAS_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
 
 @dataclass(frozen=True)
 class FitConfig:
@@ -45,7 +48,7 @@ class FitConfig:
     surrogate: forces one for all metrics; null compares.
     """
 
-    surrogates: tuple[str, ...] = ("linear", "lightgbm", "saturating")
+    surrogates: tuple[str, ...] = ("linear", "lightgbm", "loglinear", "saturating", "law_gp")
     folds: int = 5
     min_skill: float = 0.3
     interval: float = 0.95
@@ -242,9 +245,15 @@ def _choices(tasks: Sequence[MetricRuns], names: Sequence[str], margin: float, w
     workers = min(workers, len(tasks))
     if workers < 2 or not _can_be_sent(tasks):
         return [choose(runs, names, margin) for runs in tasks]
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=end_with, initargs=(os.getpid(),))
-    with pool:
-        return list(pool.map(choose, tasks, repeat(names), repeat(margin)))
+    before = {name: os.environ.get(name) for name in BLAS_THREADS}
+    os.environ.update(dict.fromkeys(BLAS_THREADS, "1"))
+    try:
+        context = get_context("spawn")  # what a fork would inherit, polars' threads, may hang
+        with ProcessPoolExecutor(workers, context, initializer=end_with, initargs=(os.getpid(),)) as pool:
+            return list(pool.map(choose, tasks, repeat(names), repeat(margin)))
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
 def _can_be_sent(tasks: Sequence[MetricRuns]) -> bool:

@@ -7,13 +7,10 @@ numbers and seeds of their own.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from redone_data.errors import RedoneError
 from redone_data.mix.design import DesignConfig, capped, design
 from redone_data.mix.limits import Limits
 from redone_data.mix.swarm import ProxyRun, SwarmStep
-from redone_data.mix.tables import Swarm
 from redone_data.mixture import Mixture
 from redone_data.rng import stream, stream_seed
 
@@ -68,16 +65,3 @@ def proxies(mixtures: Sequence[Mixture], first: int, seed: int) -> tuple[ProxyRu
         ProxyRun(f"run-{i:04d}", stream_seed(seed, "proxy", i) >> 33, mixture)
         for i, mixture in enumerate(mixtures, start=first)
     )
-
-
-def together(swarms: Sequence[Swarm]) -> Swarm:
-    """The runs of several swarms as one; their domains and metrics are the same, their run ids differ."""
-    first = swarms[0]
-    assert all((s.domains, s.metrics) == (first.domains, first.metrics) for s in swarms), "swarms of one recipe"
-    return Swarm(
-        tuple(run_id for swarm in swarms for run_id in swarm.run_ids),
-        first.domains,
-        first.metrics,
-        np.concatenate([swarm.weights_RD for swarm in swarms]),
-        np.concatenate([swarm.losses_RM for swarm in swarms]),
-    ).in_order()

@@ -1,6 +1,6 @@
 """Fit and search as steps of a run: from a trained swarm to the weights that are predicted best."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,18 +12,19 @@ from redone_data.engine import Output, Step
 from redone_data.manifest import atomic, read_json, write_json
 from redone_data.mix.batch import next_batch
 from redone_data.mix.config import MixConfig
-from redone_data.mix.fit import Fit, fit
-from redone_data.mix.limits import OBJECTIVE, PRIOR, PROPOSAL, Limits
-from redone_data.mix.rounds import together
-from redone_data.mix.search import Objective, search
+from redone_data.mix.constraints import Constraints
+from redone_data.mix.fit import Fit
+from redone_data.mix.limits import Limits
+from redone_data.mix.searching import searched
 from redone_data.mix.swarm import trained
+from redone_data.mix.together import fit_together
 from redone_data.mixture import Mixture
 
 ROUNDS = "rounds.json"
 
 
 def _fitted(swarms: Sequence[Output], config: MixConfig, seed: int) -> Fit:
-    return fit(together([trained(swarm.folder) for swarm in swarms]), config.fit, seed)
+    return fit_together([trained(swarm.folder) for swarm in swarms], config.fit, seed)
 
 
 def swarm_inputs(swarms: Sequence[Output]) -> dict[str, str]:
@@ -56,6 +57,7 @@ class FitStep(Step):
             "design": plain(self.mix.design),
             "objective": self.mix.objective(tuple(self.limits.tokens)),
             "limits": plain(self.limits),
+            "constraints": [plain(self.mix.bounds), plain(self.mix.groups), plain(self.mix.trust)],
         }
         return {"fit": plain(self.mix.fit), "seed": self.seed, **(chosen if self.mix.rounds.max else {})}
 
@@ -87,7 +89,15 @@ class FitStep(Step):
 
     def _rounds(self, fitted: Fit) -> dict[str, Any]:
         wanted, rounds, design = self.mix.objective(tuple(self.limits.tokens)), self.mix.rounds, self.mix.design
-        batch = next_batch(fitted, wanted, self.limits, design, rounds.runs_of(design), self.seed)
+        batch = next_batch(
+            fitted,
+            wanted,
+            self.limits,
+            Constraints.of(self.mix, self.limits),
+            design,
+            rounds.runs_of(design),
+            self.seed,
+        )
         stopped, planned = batch.stopped, batch.planned
         if stopped is None and self.round == rounds.max:
             stopped, planned = f"the budget of rounds is spent (mix.rounds.max is {rounds.max})", ()
@@ -110,10 +120,10 @@ def planned_mixtures(fitted: Output) -> list[Mixture]:
 
 @dataclass(frozen=True)
 class SearchStep(Step):
-    """The best mixture under the caps, by the fitted surrogates. Writes search.json."""
+    """The best mixture inside the constraints, by the fitted surrogates. Writes search.json."""
 
     name = "search"
-    VERSION = 1
+    VERSION = 2
 
     swarms: tuple[Output, ...]
     fitted: Output
@@ -127,6 +137,8 @@ class SearchStep(Step):
             "fit": plain(self.mix.fit),
             "design": plain(self.mix.design),
             "objective": self.mix.objective(tuple(self.limits.tokens)),
+            "retention": plain(self.mix.retention),
+            "constraints": {key: plain(getattr(self.mix, key)) for key in ("groups", "bounds", "trust")},
             "limits": plain(self.limits),
             "seed": self.seed,
         }
@@ -138,23 +150,7 @@ class SearchStep(Step):
         return [None]
 
     def run(self, task: None, index: int, folder: Path) -> dict[str, Any]:
-        fitted = _fitted(self.swarms, self.mix, self.seed)
-        wanted = self.mix.objective(tuple(self.limits.tokens))
-        skilled = {metric: weight for metric, weight in wanted.items() if fitted.has_skill([metric])}
-        baselines = self.limits.baselines()
-        found: dict[str, Any] = {"unskilled": sorted(set(wanted) - set(skilled))}
-        if skilled:
-            prior, caps = self.limits.prior, self.limits.max_weights
-            objective = Objective(skilled)
-            result = search(fitted, objective, prior, caps, self.mix.search, self.mix.design, self.seed)
-            mixture = result.mixture
-            found |= {"found_by": result.found_by, "binding_caps": list(result.binding_caps)}
-            found["nearest_run_distance"] = result.nearest_run_distance
-        else:
-            mixture = baselines[PRIOR]
-            found |= {"found_by": "no skill", "binding_caps": [], "nearest_run_distance": None}
-        found["weights"] = dict(mixture)
-        found["predicted"] = _predictions(fitted, {PROPOSAL: mixture, **baselines}, wanted)
+        found = searched(_fitted(self.swarms, self.mix, self.seed), self.mix, self.limits, self.seed)
         write_json(folder / "search.json", _rounded(found))
         return {"found_by": found["found_by"]}
 
@@ -166,24 +162,3 @@ def _rounded(value: Any) -> Any:
     if isinstance(value, list):
         return [_rounded(item) for item in value]
     return float(f"{value:.12g}") if isinstance(value, float) else value
-
-
-def _predictions(
-    fitted: Fit, mixtures: Mapping[str, Mixture], wanted: Mapping[str, float]
-) -> dict[str, dict[str, dict[str, float]]]:
-    """mixture -> metric -> {predicted, low, high}; the objective's interval from the held-out errors of its sum."""
-    names = list(mixtures)
-    predictions = fitted.predict([mixtures[name] for name in names])
-    table: dict[str, dict[str, dict[str, float]]] = {}
-    total = sum(wanted.values())
-    for i, name in enumerate(names):
-        table[name] = {
-            metric: {"predicted": float(p.prediction_C[i]), "low": float(p.low_C[i]), "high": float(p.high_C[i])}
-            for metric, p in predictions.items()
-        }
-        # Half-widths add up as if errors were fully correlated: never too narrow.
-        table[name][OBJECTIVE] = {
-            key: sum(weight * table[name][metric][key] for metric, weight in wanted.items()) / total
-            for key in ("predicted", "low", "high")
-        }
-    return table

@@ -185,12 +185,16 @@ class SwarmStep(Step):
             }
         }
 
+    def measured_pools(self) -> dict[str, Pool]:
+        """Domain -> the tokens that proxies learn from, and those that they are measured on."""
+        return pools(self.pool)
+
     def _description(self, folder: Path) -> dict[str, Any]:
         meta = self.tokenizer.statistics
         conversion = self._conversion()
         budget = self.budget if conversion is None else conversion.budget(self.budget)
         domains: dict[str, Any] = {}
-        for i, (name, pool) in enumerate(pools(self.pool).items()):
+        for i, (name, pool) in enumerate(self.measured_pools().items()):
             held_out = folder / f"validation-{i:03d}.ds"
             limit = None
             if self.swarm.matched_repetition:

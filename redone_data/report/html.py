@@ -15,7 +15,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from redone_data.manifest import atomic
-from redone_data.report import human, plots
+from redone_data.report import human, mixture_plots, plots
 from redone_data.report.summary import DomainRow, Example, Histogram, Summary
 from redone_data.report.svg import to_svg
 from redone_data.report.tables import drops_by_rule, drops_by_step, losses, weight_rows
@@ -94,6 +94,23 @@ def _plotter(summary: Summary) -> Callable[[str], Markup]:
         ),
         "swarm": (lambda: plots.swarm(summary.run_weights, summary.domains), "Weights that proxy runs tried"),
         "held_out": (lambda: plots.held_out(summary.held_out, summary.skill), "Predicted and measured loss, by metric"),
+        "weight_ranges": (
+            lambda: mixture_plots.weight_ranges(_heaviest(summary.domains), summary.weight_ranges),
+            "Weights of optima when parts of the runs are left out, by domain",
+        ),
+        "front": (
+            lambda: mixture_plots.front(summary.front, summary.rivals),
+            "Pareto front of the objective and what is to be retained",
+        ),
+        "effects": (
+            lambda: mixture_plots.effects(summary.effects),
+            "Change of each metric's loss for a percentage point more of each domain",
+        ),
+        "ranks": (lambda: mixture_plots.ranks(summary.held_out), "Rank correlation of held-out runs, by metric"),
+        "learning": (
+            lambda: mixture_plots.learning(summary.learning),
+            "Rank correlation of held-out runs against the number of runs",
+        ),
         "measured": (lambda: plots.measured(summary.measured), "Measured loss relative to the prior, by metric"),
         "curves": (lambda: plots.curves(summary.curves), "Training losses of the proxy runs"),
         "bytes_per_token": (

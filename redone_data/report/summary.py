@@ -103,6 +103,42 @@ class SkillRow:
 
 
 @dataclass(frozen=True)
+class LearningPoint:
+    """How well held-out runs of one metric are ranked by a fit to so many runs."""
+
+    metric: str
+    runs: int
+    spearman: float
+
+
+@dataclass(frozen=True)
+class FrontPoint:
+    """A mixture of the Pareto front: no other is predicted better on both. Bits per byte."""
+
+    objective: float
+    retention: float
+    chosen: bool
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What one more percentage point of a domain, taken from the others in proportion, does to a metric's loss."""
+
+    domain: str
+    metric: str
+    change: float  # bits per byte
+
+
+@dataclass(frozen=True)
+class WeightRange:
+    """A domain's weight in the optima of fits that each lack a part of the runs."""
+
+    domain: str
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
 class Curve:
     """Training loss of one proxy run, nats per token."""
 
@@ -146,6 +182,11 @@ class Summary:
     held_out: tuple[HeldOutPoint, ...] = ()
     measured: tuple[MeasuredRow, ...] = ()
     curves: tuple[Curve, ...] = ()
+    learning: tuple[LearningPoint, ...] = ()
+    front: tuple[FrontPoint, ...] = ()
+    rivals: dict[str, tuple[float, float]] = field(default_factory=dict)  # mixture -> objective, retention; predicted
+    effects: tuple[Effect, ...] = ()
+    weight_ranges: tuple[WeightRange, ...] = ()
     run_weights: dict[str, dict[str, float]] = field(default_factory=dict)  # run id -> domain -> weight
     uniform: dict[str, float] = field(default_factory=dict)
     nearest_run_distance: float | None = None

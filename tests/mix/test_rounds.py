@@ -6,10 +6,12 @@ from planted import SHARED_DATA, Planted
 
 from redone_data.errors import RedoneError
 from redone_data.mix.batch import Batch, expected_improvement, next_batch
+from redone_data.mix.config import MixConfig
+from redone_data.mix.constraints import Bound, Constraints, Group
 from redone_data.mix.design import DesignConfig, capped
 from redone_data.mix.fit import Fit, FitConfig, fit
 from redone_data.mix.limits import Limits
-from redone_data.mix.rounds import RoundsConfig, design_runs, proxies, together
+from redone_data.mix.rounds import RoundsConfig, design_runs, proxies
 from redone_data.mix.tables import Swarm, load_swarm
 from redone_data.mixture import Mixture
 
@@ -17,6 +19,7 @@ LAW = FitConfig(surrogate="saturating")
 PLANTED = Planted.draw(6, 3, seed=0)
 WANTED = dict.fromkeys(PLANTED.metrics, 1.0)
 LIMITS = Limits({name: round(1e6 * share) for name, share in PLANTED.prior.items()}, 1_000_000, 4.0)
+ANY = Constraints.caps(LIMITS.prior.names, LIMITS.max_weights)
 
 
 def measured(weights_RD: np.ndarray, noise: float, seed: int, first: int = 0) -> Swarm:
@@ -32,7 +35,7 @@ def fitted(noise: float, runs: int = 20, again: int = 2) -> Fit:
 
 
 def batch_of(fit_: Fit, runs: int = 8, seed: int = 1) -> Batch:
-    return next_batch(fit_, WANTED, LIMITS, DesignConfig(), runs, seed)
+    return next_batch(fit_, WANTED, LIMITS, ANY, DesignConfig(), runs, seed)
 
 
 def distances(left: list[Mixture], right: list[Mixture]) -> np.ndarray:
@@ -54,6 +57,15 @@ def test_a_batch_keeps_to_the_caps_and_repeats_no_run_but_the_one_it_means_to() 
     (again,) = [run.mixture for run in batch.planned if run.kind == "again"]
     best = runs[int(fit_.swarm.losses_RM.mean(axis=1).argmin())]
     assert again.shares == pytest.approx(best.shares)
+
+
+def test_what_is_to_improve_keeps_to_the_groups_and_bounds_of_the_recipe() -> None:
+    mix = MixConfig(groups={"few": Group(("domain00", "domain01"), max=0.2)}, bounds={"domain05": Bound(min=0.1)})
+    constraints = Constraints.of(mix, LIMITS)
+    batch = next_batch(fitted(noise=0.001), WANTED, LIMITS, constraints, DesignConfig(), 8, 1)
+    rows_RD = np.array([run.mixture.shares for run in batch.planned])
+    assert constraints.holds(rows_RD).all()
+    assert rows_RD[:5, :2].sum(axis=1).max() > 0.15
 
 
 def test_a_batch_finds_better_mixtures_than_the_runs_before_it() -> None:
@@ -97,7 +109,7 @@ def test_a_batch_depends_on_the_runs_and_the_seed_alone() -> None:
 
 def test_caps_that_leave_nothing_new_end_the_rounds() -> None:
     fit_ = fitted(noise=0.001, again=0)
-    batch = next_batch(fit_, WANTED, LIMITS, DesignConfig(), 4, 1, only_CD=fit_.swarm.weights_RD)
+    batch = next_batch(fit_, WANTED, LIMITS, ANY, DesignConfig(), 4, 1, only_CD=fit_.swarm.weights_RD)
     assert batch.stopped == "the caps leave no mixture that differs from the runs"
 
 
@@ -132,15 +144,6 @@ def test_reused_runs_take_the_place_of_samples_but_never_of_the_anchors() -> Non
     assert len(most) == 4
 
 
-def test_swarms_are_put_together_in_the_order_of_their_run_ids() -> None:
-    weights_RD = np.array([run.mixture.shares for run in design_runs(LIMITS, DesignConfig(runs=12), {}, seed=1)])
-    whole = measured(weights_RD, 0.0, seed=1)
-    parts = [measured(weights_RD[:5], 0.0, seed=1), measured(weights_RD[5:], 0.0, seed=1, first=5)]
-    joined = together(parts[::-1])
-    assert joined.run_ids == whole.run_ids
-    assert np.array_equal(joined.losses_RM, whole.losses_RM)
-
-
 def test_a_bad_setting_of_rounds_is_refused_with_its_name() -> None:
     with pytest.raises(RedoneError, match=r"rounds\.max is -1"):
         RoundsConfig(max=-1)
@@ -157,13 +160,20 @@ def test_two_batches_find_a_better_published_mixture_than_as_many_random_runs(se
     table = load_swarm(folder / "train_mixture_1m.csv", folder / "train_pile_loss_1m.csv")
     metric = next(name for name in table.metrics if "pile_cc" in name)
     truth_R, order = table.losses(metric), np.random.default_rng(seed).permutation(len(table.run_ids))
-    limits = Limits(dict.fromkeys(table.domains, 1), 1, 1.0)
+    limits, anywhere = Limits(dict.fromkeys(table.domains, 1), 1, 1.0), Constraints.caps(table.domains, {})
     runs = order[:20]
     for _ in range(2):
         ids = tuple(table.run_ids[run] for run in runs)
         swarm = Swarm(ids, table.domains, (metric,), table.weights_RD[runs], truth_R[runs, None])
         batch = next_batch(
-            fit(swarm, LAW, seed), {metric: 1.0}, limits, DesignConfig(), 10, seed, only_CD=table.weights_RD
+            fit(swarm, LAW, seed),
+            {metric: 1.0},
+            limits,
+            anywhere,
+            DesignConfig(),
+            10,
+            seed,
+            only_CD=table.weights_RD,
         )
         chosen = [np.abs(table.weights_RD - run.mixture.shares).sum(axis=1).argmin() for run in batch.planned]
         runs = np.unique([*runs, *chosen])

@@ -9,13 +9,17 @@ from redone_data.report.summary import (
     Curve,
     DomainRow,
     DropRow,
+    Effect,
     Example,
+    FrontPoint,
     HeldOutPoint,
     Histogram,
     LanguageRow,
+    LearningPoint,
     MeasuredRow,
     SkillRow,
     Summary,
+    WeightRange,
 )
 
 DOMAINS = ("微博评论", "小红书笔记", "reddit_posts", "tweets", "wiki", "python_docs")
@@ -151,6 +155,24 @@ def make(
                 ),
             )
             for i in range(runs)
+        ),
+        learning=tuple(
+            LearningPoint(name, round(runs * part), 0.97 - 0.3 * math.exp(-3 * part) - 0.01 * (i % 4))
+            for i, name in enumerate(names)
+            for part in (0.25, 0.5, 0.75, 1.0)
+            if runs > 1
+        ),
+        front=tuple(
+            FrontPoint(2.3 + 0.02 * i, 2.9 - 0.03 * i + 0.002 * i * i, chosen=i == 3) for i in range(min(len(names), 8))
+        ),
+        effects=tuple(
+            Effect(domain, metric, -0.003 if domain == metric else 0.0002 * (i % 5 - 1))
+            for i, domain in enumerate(names)
+            for metric in names
+        ),
+        weight_ranges=tuple(
+            WeightRange(name, max(0.0, weight - 0.04), weight + 0.05)
+            for name, weight in zip(names, weights, strict=True)
         ),
         run_weights={
             f"run-{i:04d}": dict(zip(names, map(float, random.dirichlet(np.array(shares) * 20 + 0.05)), strict=True))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
-from redone_data.report import canvas, plots
+from redone_data.report import canvas, mixture_plots, plots
 from redone_data.report.summary import Curve, Histogram, MeasuredRow, Summary
 from redone_data.report.svg import to_svg
 
@@ -26,6 +26,11 @@ PLOTS: dict[str, Callable[[Summary], Figure]] = {
     "curves": lambda summary: plots.curves(summary.curves),
     "bytes_per_token": lambda summary: plots.bytes_per_token(summary.languages),
     "timings": lambda summary: plots.timings(summary.seconds),
+    "ranks": lambda summary: mixture_plots.ranks(summary.held_out),
+    "learning": lambda summary: mixture_plots.learning(summary.learning),
+    "front": lambda summary: mixture_plots.front(summary.front, {"prior": (2.7, 2.8)}),
+    "effects": lambda summary: mixture_plots.effects(summary.effects),
+    "weight_ranges": lambda summary: mixture_plots.weight_ranges(summary.domains, summary.weight_ranges),
 }
 ONE = example_runs.make(("微博",), (1.0,), (1.0,), runs=2, seeds=1)
 
@@ -52,7 +57,7 @@ def test_a_machine_without_chinese_fonts_draws_the_same_words_without_a_warning(
 ) -> None:
     summary = example_runs.realistic()
     expected = words(to_svg(PLOTS[name](summary), name))
-    for module in (canvas, plots):
+    for module in (canvas, plots, mixture_plots):
         monkeypatch.setattr(module, "fonts", lambda: ["DejaVu Sans"])
     assert words(to_svg(PLOTS[name](summary), name)) == expected
 

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-DIFFERENCE = 1e-5  # of a weight, where a slope is taken by differences
+SMALLEST = 1e-4  # a weight below this counts as this where a slope is taken: w^p and sqrt(w) are vertical at zero
 
 
 @dataclass(frozen=True, eq=False)
 class Beside:
-    """What is known beside the runs. A surrogate that has no use for it ignores it.
+    """What is known beside the runs, in the order of the weights. A surrogate that has no use for it ignores it.
 
     epochs_D: passes over each domain's tokens that a weight of one would mean; None: repetition is unknown.
     screen: the metric's loss of any mixtures (rows of weights) without training, by counted n-grams; None: not counted.
@@ -32,7 +32,16 @@ NOTHING = Beside()
 
 
 class Fitted(ABC):
-    """A surrogate that has seen its runs."""
+    """A surrogate that has seen its runs.
+
+    smooth: a search may follow `gradient`; without it (trees, which are flat between steps) slopes are only rough.
+    difference: of a weight, where a slope is taken by differences.
+    harm_D: what each pass over a domain beyond the harmless ones adds to the loss; None: the runs do not show it.
+    """
+
+    smooth: ClassVar[bool] = True
+    difference: ClassVar[float] = 1e-5
+    harm_D: Floats | None = None
 
     @abstractmethod
     def predict(self, weights_CD: Floats) -> Floats:
@@ -43,14 +52,14 @@ class Fitted(ABC):
         slopes_CD = np.empty_like(weights_CD)
         for domain in range(weights_CD.shape[1]):
             up_CD, down_CD = weights_CD.copy(), weights_CD.copy()
-            up_CD[:, domain] += DIFFERENCE
-            down_CD[:, domain] = np.maximum(down_CD[:, domain] - DIFFERENCE, 0.0)
+            up_CD[:, domain] += self.difference
+            down_CD[:, domain] = np.maximum(down_CD[:, domain] - self.difference, 0.0)
             width_C = up_CD[:, domain] - down_CD[:, domain]
             slopes_CD[:, domain] = (self.predict(up_CD) - self.predict(down_CD)) / width_C
         return slopes_CD
 
     def spread(self, weights_CD: Floats) -> Floats | None:
-        """The model's own standard deviation of each prediction, or None where it has no such idea."""
+        """The model's own standard deviation of a new run's loss there, noise included; None: it has no such idea."""
         return None
 
 

@@ -47,3 +47,6 @@ class _Linear(Fitted):
     def predict(self, weights_CD: Floats) -> Floats:
         prediction_C: Floats = self.intercept + (weights_CD - self.mean_D) @ self.slope_D
         return prediction_C
+
+    def gradient(self, weights_CD: Floats) -> Floats:
+        return np.tile(self.slope_D, (len(weights_CD), 1))

@@ -16,12 +16,23 @@ Shapes: R runs, C candidates, D domains, T parameters.
 
 from redone_data.errors import RedoneError, did_you_mean
 from redone_data.mix.surrogates.base import Surrogate
+from redone_data.mix.surrogates.gp import GaussianProcess
+from redone_data.mix.surrogates.law_gp import LawWithProcess
 from redone_data.mix.surrogates.linear import LinearSurrogate
+from redone_data.mix.surrogates.loglinear import LogLinearLaw
 from redone_data.mix.surrogates.saturating import SaturatingLaw
 from redone_data.mix.surrogates.trees import LightGBMSurrogate
 
 SURROGATES: dict[str, Surrogate] = {
-    surrogate.name: surrogate for surrogate in (LinearSurrogate(), LightGBMSurrogate(), SaturatingLaw())
+    surrogate.name: surrogate
+    for surrogate in (
+        LinearSurrogate(),
+        LightGBMSurrogate(),
+        LogLinearLaw(),
+        SaturatingLaw(),
+        GaussianProcess(),
+        LawWithProcess(),
+    )
 }
 
 

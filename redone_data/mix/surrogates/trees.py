@@ -52,6 +52,9 @@ class LightGBMSurrogate(Surrogate):
 @final
 @dataclass(frozen=True)
 class _Trees(Fitted):
+    smooth: ClassVar[bool] = False
+    difference: ClassVar[float] = 0.02  # wide enough to cross a step of the trees
+
     booster: "lightgbm.Booster"
     mean: float
     scale: float

@@ -1,0 +1,109 @@
+"""All that a search says, as search.json holds it: the proposal with its interval and optimism, the optimum without
+caps, the front between targets and general loss, and which mixtures are worth measuring.
+
+A metric that held-out runs do not bear out is not searched for, and not kept by retention; it is named. Where none is
+left, on either side that the recipe asks for, the prior is proposed.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from redone_data.mix.config import MixConfig
+from redone_data.mix.constraints import CAPS, Constraints
+from redone_data.mix.design import mixture_of
+from redone_data.mix.finalists import finalists
+from redone_data.mix.fit import Fit
+from redone_data.mix.front import general_objective, pareto_front
+from redone_data.mix.limits import OBJECTIVE, PRIOR, PROPOSAL, Limits
+from redone_data.mix.optimism import optimism
+from redone_data.mix.search import Keep, Objective, search
+from redone_data.mixture import Mixture
+
+Floats = NDArray[np.float64]
+
+
+def searched(fit: Fit, mix: MixConfig, limits: Limits, seed: int) -> dict[str, Any]:
+    """The content of search.json."""
+    domains, baselines = fit.domains, limits.baselines()
+    wanted, kept = mix.objective(tuple(limits.tokens)), mix.general(tuple(limits.tokens))
+    skilled = {metric: weight for metric, weight in wanted.items() if fit.has_skill([metric])}
+    general = general_objective(kept, {metric: 1.0 for metric in kept if fit.has_skill([metric])})
+    unkept = sorted(metric for metric in kept if not fit.has_skill([metric])) if mix.retention else []
+    found: dict[str, Any] = {
+        "unskilled": sorted({*wanted, *unkept} - {*skilled, *(general.metrics if general else ())}),
+        "noise": {metric: fit.noise[metric] for metric in sorted(fit.metrics)},
+    }
+    if not skilled or (mix.retention and kept and general is None):
+        prior = Constraints.of(mix, limits).mixture(limits.prior)
+        nothing: dict[str, Any] = {"front": [], "finalists": [], "uncapped": None, "optimism": None, "retention": None}
+        found |= {"found_by": "no skill", "binding_caps": [], "binding": [], "nearest_run_distance": None, **nothing}
+        return found | {"weights": dict(prior), "predicted": predictions(fit, {PROPOSAL: prior, **baselines}, wanted)}
+
+    constraints, objective = Constraints.of(mix, limits), Objective(skilled)
+
+    keep = None
+    if mix.retention is not None and general is not None:
+        base = Mixture.of(mix.retention.reference).on(domains) if mix.retention.reference else baselines[PRIOR]
+        keep = Keep(general, float(general.predict(fit, fit.weights_of([base]))[0]) + mix.retention.epsilon)
+
+    def best(within: Constraints) -> Any:
+        return search(fit, objective, within, limits.prior, mix.search, mix.design, seed, keep=keep)
+
+    result, uncapped = best(constraints), best(constraints.without_caps())
+    weights_D = fit.weights_of([result.mixture])[0]
+    flattered = optimism(fit, objective, constraints, limits.prior, mix.design, seed)
+    front = [] if general is None else pareto_front(result.space, general, result.pool_CD, weights_D)
+    at_proposal = {} if general is None else {"predicted": float(general.predict(fit, weights_D[None])[0])}
+    return found | {
+        "found_by": result.found_by,
+        "weights": dict(result.mixture),
+        "predicted": predictions(fit, {PROPOSAL: result.mixture, **baselines}, wanted, flattered),
+        "binding": list(result.binding),
+        "binding_caps": [name[len(CAPS) + 2 : -1] for name in result.binding if name.startswith(f"{CAPS} (")],
+        "nearest_run_distance": result.nearest_run_distance,
+        "optimism": flattered,
+        "uncapped": {
+            "weights": dict(uncapped.mixture),
+            "epochs": limits.epochs(uncapped.mixture),
+            "predicted": uncapped.predicted,
+        },
+        "retention": None if keep is None else {**at_proposal, "most": keep.most, "metrics": keep.general.weights},
+        "front": [
+            {
+                "weights": dict(mixture_of(domains, point.weights_D)),
+                "objective": point.objective,
+                "retention": point.retention,
+                "chosen": point.chosen,
+            }
+            for point in front
+        ],
+        "finalists": [
+            {"name": item.name, "weights": dict(mixture_of(domains, item.weights_D)), "predicted": item.predicted}
+            for item in finalists(result, weights_D)
+        ],
+    }
+
+
+def predictions(
+    fit: Fit, mixtures: Mapping[str, Mixture], wanted: Mapping[str, float], optimism: float | None = None
+) -> dict[str, dict[str, dict[str, float]]]:
+    """mixture -> metric -> {predicted, low, high}; the objective among them, the proposal's raised by its optimism."""
+    names = list(mixtures)
+    predicted = fit.predict([mixtures[name] for name in names])
+    table: dict[str, dict[str, dict[str, float]]] = {}
+    total = sum(wanted.values())
+    for i, name in enumerate(names):
+        table[name] = {
+            metric: {"predicted": float(p.prediction_C[i]), "low": float(p.low_C[i]), "high": float(p.high_C[i])}
+            for metric, p in predicted.items()
+        }
+        raised = max(optimism or 0.0, 0.0) if name == PROPOSAL else 0.0
+        # Half-widths add up as if errors were fully correlated: never too narrow.
+        table[name][OBJECTIVE] = {
+            key: sum(weight * table[name][metric][key] for metric, weight in wanted.items()) / total + raised
+            for key in ("predicted", "low", "high")
+        }
+    return table
