@@ -23,6 +23,7 @@ from redone_data.curation import Curation
 from redone_data.engine import Engine, Output, Progress, Silent
 from redone_data.errors import RedoneError
 from redone_data.manifest import ASIDES, MANIFEST, atomic, digest, link, read_json, write_json
+from redone_data.mix.checkpoint import CheckpointStep
 from redone_data.mix.config import MixConfig
 from redone_data.mix.constraints import Constraints
 from redone_data.mix.counting.step import Counted, CountStep
@@ -42,7 +43,7 @@ from redone_data.rng import stream_seed
 from redone_data.tokens.part import CuratedPart, curated_parts
 from redone_data.tokens.pool import PoolStep, pools
 from redone_data.tokens.sample import Sample, SampleConfig, sample
-from redone_data.tokens.tokenizer import TokenizerStep
+from redone_data.tokens.tokenizer import TokenizerConfig, TokenizerStep
 from redone_data.tokens.write import write_dataset
 
 Stage = Literal["read", "judge", "curate", "tokenize", "design", "swarm", "fit", "search", "validate", "sample"]
@@ -71,6 +72,9 @@ class Run:
     tokenizer: Output | None = None
     pool: Output | None = None
     counted: Counted | None = None
+    proxy_tokenizer: Output | None = None
+    proxy_pool: Output | None = None
+    checkpoint: Output | None = None
     runs: tuple[ProxyRun, ...] = ()
     reused: list[Output] = field(default_factory=list)
     swarms: tuple[Output, ...] = ()
@@ -173,11 +177,17 @@ class Run:
                     f"domain '{name}' has no training documents after curation: {counts['read']} read, most dropped by "
                     f"{worst[0]} ({worst[1]}); loosen domains.{name}.rules or languages, or leave the domain out"
                 )
-        self.tokenizer = self.engine.run(TokenizerStep(self.parts, self._tokenizer_config(), self.recipe.seed))
-        self.pool = self.engine.run(PoolStep(self.parts, self.tokenizer))
+        self.tokenizer, self.pool = self._tokenized(self.recipe.tokens.tokenizer)
+        self.proxy_tokenizer, self.proxy_pool = self.tokenizer, self.pool
+        proxies = self.recipe.mix.swarm.proxy_tokenizer
+        if self.recipe.mix.needs_swarm and proxies is not None:
+            self.proxy_tokenizer, self.proxy_pool = self._tokenized(proxies)
 
-    def _tokenizer_config(self) -> Any:
-        config = self.recipe.tokens.tokenizer
+    def _tokenized(self, config: TokenizerConfig) -> tuple[Output, Output]:
+        tokenizer = self.engine.run(TokenizerStep(self.parts, self._located(config), self.recipe.seed))
+        return tokenizer, self.engine.run(PoolStep(self.parts, tokenizer))
+
+    def _located(self, config: TokenizerConfig) -> TokenizerConfig:
         if config.path is not None and (local := self.loaded.base / config.path).exists():
             return replace(config, path=str(local))
         return config
@@ -213,7 +223,7 @@ class Run:
             if root.resolve() == self.root.resolve():
                 raise RedoneError(f"mix.reuse: {label} is this run's own folder; name that of an earlier recipe")
             earlier, seed = EarlierRun.open(root, label), self._swarm_seed()
-            steps.append(ReuseStep(earlier, number, _made(self.pool), self.mix.swarm, self.limits.budget, seed))
+            steps.append(ReuseStep(earlier, number, _made(self.proxy_pool), self.mix.swarm, self.limits.budget, seed))
         return steps
 
     def _swarm_seed(self) -> int:
@@ -236,8 +246,12 @@ class Run:
             self.round = number
 
     def _swarm_step(self, kind: type[AnySwarm], runs: tuple[ProxyRun, ...]) -> AnySwarm:
-        pool, tokenizer = _made(self.pool), _made(self.tokenizer)
-        return kind(pool, tokenizer, runs, self.mix.swarm, self.limits.budget, self._swarm_seed())
+        pool, tokenizer = _made(self.proxy_pool), _made(self.proxy_tokenizer)
+        target_pool = None if pool.folder == _made(self.pool).folder else self.pool
+        if self.mix.swarm.init is not None and self.checkpoint is None:
+            self.checkpoint = self.engine.run(CheckpointStep(self.loaded.base / self.mix.swarm.init))
+        seed = self._swarm_seed()
+        return kind(pool, tokenizer, runs, self.mix.swarm, self.limits.budget, seed, self.checkpoint, target_pool)
 
     def _run_swarm(self, step: SwarmStep) -> Output:
         """Train it, or count where its proxies are counted."""
@@ -364,7 +378,8 @@ class Run:
     def _manifest(self) -> dict[str, Any]:
         made = self.curation
         outputs = [*self.reads, *_made(made.attributes).outputs, made.ledger, self.kept, self.tokenizer]
-        outputs += [self.pool, *self.reused, *self.swarms, *self.fits, self.searched, *self.validations.values()]
+        outputs += [self.pool, self.proxy_tokenizer, self.proxy_pool, self.checkpoint]
+        outputs += [*self.reused, *self.swarms, *self.fits, self.searched, *self.validations.values()]
         outputs += [] if self.counted is None else [self.counted.output]
         outputs += [output for chosen in self.samples.values() for output in (chosen.plan, chosen.shards)]
         inputs = [

@@ -3,12 +3,13 @@
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from redone_data.errors import USER_ERROR_EXIT_CODE, RedoneError
-from redone_train.swarm import CHECKPOINT_SECONDS, RunFailedError, train_swarm
+from redone_train.swarm import CHECKPOINT_SECONDS, RunFailedError, SwarmOptions, train_swarm
+from redone_train.swarm_groups import group_numbers
 
 SIGINT_EXIT_CODE = 128 + signal.SIGINT
 FAILURE_EXIT_CODE = 1
@@ -27,18 +28,53 @@ def swarm(
         Path, typer.Argument(metavar="DIR", help="A swarm folder: swarm.json, runs.csv and the token pools they name.")
     ],
     processes: Annotated[
-        int | None, typer.Option(min=1, help="Runs trained side by side.", show_default="one a usable core")
+        int | None,
+        typer.Option(min=1, help="Groups of runs trained side by side.", show_default="one a GPU, or a usable core"),
     ] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads of a process; one is fastest for proxies.")] = 1,
     checkpoint_seconds: Annotated[
-        float, typer.Option(min=0, help="How often a run under way is saved.")
+        float, typer.Option(min=0, help="How often a group under way is saved.")
     ] = CHECKPOINT_SECONDS,
+    stack: Annotated[
+        int | None,
+        typer.Option(min=1, help="Runs in a stacked model.", show_default="by GPU memory; 1 on a CPU"),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    compiled: Annotated[bool, typer.Option("--compile/--no-compile", help="torch.compile, on GPUs.")] = True,
+    groups: Annotated[
+        str | None, typer.Option(metavar="N,N", help="Only these groups of K runs, numbered from 0.")
+    ] = None,
+    launch: Annotated[
+        Literal["local", "ray", "slurm"], typer.Option(help="Here, or a task a group on a cluster.")
+    ] = "local",
+    slurm_option: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Of sbatch, for example partition=gpu; repeatable.")
+    ] = None,
 ) -> None:
     """Train every run of a swarm that has no result yet, and write metrics.csv.
 
     Stopped or killed at any moment, the same command goes on where it stopped and gives the same numbers.
     """
-    train_swarm(directory, processes, threads=threads, checkpoint_seconds=checkpoint_seconds)
+    options = SwarmOptions(
+        processes=processes,
+        threads=threads,
+        checkpoint_seconds=checkpoint_seconds,
+        stack=stack,
+        device=device,
+        compiled=compiled,
+    )
+    numbers = None if groups is None else group_numbers(groups)
+    slurm = dict(option.removeprefix("--").partition("=")[::2] for option in slurm_option or [])
+    if launch == "local":
+        if slurm:
+            raise RedoneError("--slurm-option needs --launch slurm")
+        train_swarm(directory, options, numbers)
+        return
+    if numbers is not None:
+        raise RedoneError("--groups and --launch exclude each other; a launcher gives each task its group")
+    from redone_train.swarm_launch import launch_swarm
+
+    launch_swarm(directory, launch, options, slurm)
 
 
 @app.command()

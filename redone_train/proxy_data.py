@@ -112,6 +112,12 @@ class TrainPlan:
             [self._pools[self.domain_R[row]].read(int(self.window_R[row]) * length, length + 1) for row in rows]
         )
 
+    def positions(self, base: Mapping[str, int], first_row: int, end_row: int) -> Int64:
+        """Where the windows of some rows begin when the domains lie end to end, each from its `base`."""
+        bases = np.array([base[domain] for domain in self._domains], dtype=np.int64)
+        rows = slice(first_row, end_row)
+        return np.asarray(bases[self.domain_R[rows]] + self.window_R[rows] * self._context)
+
     @staticmethod
     def _order(num_windows: int, num_rows: int, run_seed: int, domain: str) -> Int64:
         """`num_rows` positions among `num_windows`: a fresh permutation every epoch."""

@@ -31,6 +31,7 @@ class ProxyModel(nn.Module):
         super().__init__()
         generator = torch.Generator().manual_seed(stream_seed(seed, "proxy-init") % 2**63)
         self.shape = shape
+        self.num_parameters = shape.num_parameters(vocab_size)
         self.embedding = nn.Parameter(torch.empty(vocab_size, shape.width))
         self.embedding.data.normal_(std=EMBEDDING_STD, generator=generator)
         self.blocks = nn.ModuleList(_Block(shape, generator) for _ in range(shape.layers))
@@ -98,14 +99,15 @@ class _Block(nn.Module):
         heads = heads.view(num_rows, length, 3, self.heads, width // self.heads)
         query_BHLD, key_BHLD, value_BHLD = heads.permute(2, 0, 3, 1, 4)
         mixed_BHLD = F.scaled_dot_product_attention(
-            _rotate(query_BHLD, cos_LD, sin_LD), _rotate(key_BHLD, cos_LD, sin_LD), value_BHLD, is_causal=True
+            rotate(query_BHLD, cos_LD, sin_LD), rotate(key_BHLD, cos_LD, sin_LD), value_BHLD, is_causal=True
         )
         x_BLC = x_BLC + F.linear(mixed_BHLD.transpose(1, 2).reshape(num_rows, length, width), self.attention_out)
         gate, up = F.linear(self.mlp_norm(x_BLC), self.gate_up).chunk(2, dim=-1)
         return x_BLC + F.linear(F.silu(gate) * up, self.down)
 
 
-def _rotate(x_BHLD: Tensor, cos_LD: Tensor, sin_LD: Tensor) -> Tensor:
+def rotate(x_BHLD: Tensor, cos_LD: Tensor, sin_LD: Tensor) -> Tensor:
+    """Rotary positions: each pair of dimensions turned by an angle that grows with the position."""
     first, second = x_BHLD.chunk(2, dim=-1)
     return x_BHLD * cos_LD + torch.cat((-second, first), dim=-1) * sin_LD
 

@@ -11,12 +11,14 @@ import math
 import os
 import pickle
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
+from torch import Tensor, nn
 
+from redone_data.errors import RedoneError
 from redone_train.proxy_data import TokenPool, TrainPlan
 from redone_train.proxy_model import ProxyModel
 from redone_train.proxy_shape import BETAS, rate_at
@@ -29,40 +31,111 @@ EVALUATION_TOKENS = 2048
 OnStep = Callable[[int], bool]
 
 
+class LanguageModel(Protocol):
+    """What is trained: a proxy from scratch or a pretrained model, which parameters of it being its own affair."""
+
+    num_parameters: int
+
+    def loss(self, tokens_BL: Tensor, targets_BL: Tensor) -> Tensor: ...
+    def total_nats(self, tokens_BL: Tensor, targets_BL: Tensor) -> float: ...
+    def parameters(self) -> Iterator[nn.Parameter]: ...
+    def parameter_groups(self, rate: float) -> list[dict[str, Any]]: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: Mapping[str, Any]) -> Any: ...
+
+
 class Stopped(Exception):  # noqa: N818 - no error
     """The run was told to stop; its checkpoint is written."""
 
 
-def train_run(swarm: Swarm, run: ProxyRun, on_step: OnStep, checkpoint_seconds: float) -> dict[str, Any]:
-    """Train, evaluate, write `results/` and `timings/`; returns the timing. `on_step(tokens)` returns True to stop."""
-    trainer = _Trainer(swarm, run)
+def train_run(
+    swarm: Swarm, run: ProxyRun, on_step: OnStep, checkpoint_seconds: float, device: str = "cpu"
+) -> dict[str, Any]:
+    """Train, evaluate, write `results/` and `timings/`; returns the timing. `on_step(tokens)` returns True to stop.
+
+    device: of a model that goes on from a checkpoint; a proxy from scratch is trained on the CPU here.
+    """
+    trainer = _Trainer(swarm, run, device)
+    if swarm.measures_base(run) and swarm.base() is None:
+        write_base(swarm, trainer.model)
     trainer.resume()
     status = trainer.train(on_step, checkpoint_seconds)
     nats = {} if status == "diverged" else evaluate_domains(trainer.model, swarm)
-    if not all(map(math.isfinite, nats.values())):
-        status, nats = "diverged", {}
-    proxy = swarm.config.proxy
+    timing = {"seconds": round(trainer.seconds(), 3), "tokens_per_second": round(trainer.tokens_per_second(), 1)}
+    done = write_result(
+        swarm,
+        run,
+        nats=nats,
+        tokens=trainer.step * trainer.tokens_per_step,
+        parameters=trainer.model.num_parameters,
+        curve=trainer.curve,
+        timing=timing,
+    )
+    trainer.checkpoint_path.unlink(missing_ok=True)
+    return done
+
+
+def write_result(
+    swarm: Swarm,
+    run: ProxyRun,
+    *,
+    nats: Mapping[str, float],
+    tokens: int,
+    parameters: int,
+    curve: list[tuple[int, float]],
+    timing: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The run's files in `results/` and `timings/`; losses that are missing or not finite mean that it diverged."""
+    ok = bool(nats) and all(map(math.isfinite, nats.values()))
+    losses = nats if ok else {}
     result = {
         "run_id": run.run_id,
-        "status": status,
-        "loss_bpb": {
-            name: total / math.log(2) / swarm.config.domains[name].validation_bytes for name, total in nats.items()
-        },
-        "loss_nats_per_token": {name: total / len(swarm.validation[name]) for name, total in nats.items()},
-        "tokens": trainer.step * proxy.rows_per_step * proxy.context,
-        "parameters": proxy.shape.num_parameters(swarm.config.vocab_size),
-        "curve": trainer.curve,
+        "status": "ok" if ok else "diverged",
+        **_losses(swarm, losses),
+        "tokens": tokens,
+        "parameters": parameters,
+        "curve": curve,
         "fingerprint": swarm.fingerprint(run),
     }
-    timing = {"seconds": round(trainer.seconds(), 3), "tokens_per_second": round(trainer.tokens_per_second(), 1)}
     write_atomically(swarm.file_of("timings", run.run_id), _json_bytes(timing))
     write_atomically(swarm.file_of("results", run.run_id), _json_bytes(result))
-    trainer.checkpoint_path.unlink(missing_ok=True)
-    return {"status": status, **timing}
+    return {"status": result["status"], **timing}
+
+
+def write_base(swarm: Swarm, model: LanguageModel) -> None:
+    """The losses of the checkpoint that proxies go on from, as it came: `base.json`, a record like a run's."""
+    nats = evaluate_domains(model, swarm)
+    if not all(map(math.isfinite, nats.values())):
+        raise RedoneError("init: the checkpoint's own loss is not a finite number; its weights are broken")
+    record = {
+        **_losses(swarm, nats),
+        "tokens": 0,
+        "parameters": model.num_parameters,
+        "fingerprint": swarm.base_fingerprint,
+    }
+    write_atomically(swarm.base_path, _json_bytes(record))
+
+
+def _losses(swarm: Swarm, nats: Mapping[str, float]) -> dict[str, dict[str, float]]:
+    sizes = {name: swarm.config.domains[name].validation_bytes for name in nats}
+    return {
+        "loss_bpb": {name: total / math.log(2) / sizes[name] for name, total in nats.items()},
+        "loss_nats_per_token": {name: total / len(swarm.validation[name]) for name, total in nats.items()},
+    }
+
+
+def make_model(swarm: Swarm, run: ProxyRun, device: str = "cpu") -> LanguageModel:
+    """The model of a run as it is before its first step: random weights of its seed, or the checkpoint's."""
+    config = swarm.config
+    if config.init is None:
+        return ProxyModel(config.proxy.shape, config.vocab_size, config.proxy.context, run.seed)
+    from redone_train.pretrained import PretrainedModel
+
+    return PretrainedModel(config.init, swarm.directory, run.seed, device)
 
 
 class _Trainer:
-    def __init__(self, swarm: Swarm, run: ProxyRun) -> None:
+    def __init__(self, swarm: Swarm, run: ProxyRun, device: str) -> None:
         config, proxy = swarm.config, swarm.config.proxy
         self.fingerprint = swarm.fingerprint(run)
         self.checkpoint_path = swarm.file_of("checkpoints", run.run_id)
@@ -78,10 +151,9 @@ class _Trainer:
             swarm_seed=config.seed,
             run_seed=run.seed,
         )
-        self.model = ProxyModel(proxy.shape, config.vocab_size, proxy.context, run.seed)
-        self.optimizer = torch.optim.AdamW(
-            self.model.parameter_groups(proxy.peak_rate), lr=proxy.peak_rate, betas=BETAS, fused=True
-        )
+        self.model = make_model(swarm, run, device)
+        groups = self.model.parameter_groups(swarm.peak_rate)
+        self.optimizer = torch.optim.AdamW(groups, lr=swarm.peak_rate, betas=BETAS, fused=True)
         self.step = 0
         self.curve: list[tuple[int, float]] = []
         self.losses: list[float] = []  # since the last point of the curve
@@ -143,13 +215,13 @@ class _Trainer:
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
-        with _aside(self.checkpoint_path) as aside:
+        with beside(self.checkpoint_path) as aside:
             torch.save(state, aside)
 
     def resume(self) -> None:
         """Take up the run's checkpoint; one that is unreadable or of another run is as good as none."""
         try:
-            state = torch.load(self.checkpoint_path, weights_only=True)
+            state = torch.load(self.checkpoint_path, weights_only=True, map_location="cpu")
         except (OSError, RuntimeError, EOFError, pickle.UnpicklingError):
             return
         if not isinstance(state, dict) or state.get("fingerprint") != self.fingerprint:
@@ -160,13 +232,13 @@ class _Trainer:
         self.seconds_before = state["seconds"]
 
 
-def evaluate_domains(model: ProxyModel, swarm: Swarm) -> dict[str, float]:
+def evaluate_domains(model: LanguageModel, swarm: Swarm) -> dict[str, float]:
     """Nats summed over each domain's whole validation stream, every token predicted once."""
     context, eos = swarm.config.proxy.context, swarm.config.eos_token_id
     return {name: stream_nats(model, swarm.validation[name], context, eos) for name in swarm.domains}
 
 
-def stream_nats(model: ProxyModel, pool: TokenPool, context: int, eos_token_id: int) -> float:
+def stream_nats(model: LanguageModel, pool: TokenPool, context: int, eos_token_id: int) -> float:
     """Windows of `context` tokens that do not overlap, the first begun by the end-of-document token."""
     rows = max(1, EVALUATION_TOKENS // context)
     total, previous = 0.0, eos_token_id
@@ -182,7 +254,7 @@ def stream_nats(model: ProxyModel, pool: TokenPool, context: int, eos_token_id: 
 
 
 @contextlib.contextmanager
-def _aside(path: Path) -> Iterator[Path]:
+def beside(path: Path) -> Iterator[Path]:
     """A path beside `path` to write to, renamed to it when the block ends well."""
     aside = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     try:
@@ -194,7 +266,7 @@ def _aside(path: Path) -> Iterator[Path]:
 
 def write_atomically(path: Path, content: bytes) -> None:
     """The file appears whole or not at all."""
-    with _aside(path) as aside:
+    with beside(path) as aside:
         aside.write_bytes(content)
 
 

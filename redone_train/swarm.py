@@ -1,29 +1,11 @@
-"""Train a swarm: every run of a folder, in processes of one thread side by side, resumable, the same numbers each time.
+"""Train a swarm: every run of a folder, in groups side by side, resumable, the same numbers each time.
 
-A swarm is a queue of independent runs, each in one thread: no time goes into waiting for other threads, and results do
-not depend on how many processes take from it. Killed at any moment, even by SIGKILL, the same command goes on where it
-stopped and gives the same bytes (same machine, same `threads`).
+A swarm is a queue of groups (swarm_groups). On a CPU a group is one run in one thread: no time goes into waiting for
+other threads, and results do not depend on how many processes take from the queue. On GPUs a group is a stack of K runs
+(proxy_stack), and each GPU has a process. Killed at any moment, even by SIGKILL, the same command goes on where it
+stopped and gives the same bytes (same machine, same `threads`, same K).
 
-**The folder, schema_version 1.** Given:
-
-- ``swarm.json``: ``schema_version`` 1, ``seed``, ``vocab_size``, ``token_bytes`` (2 or 4), ``eos_token_id``;
-  ``proxy``: ``size`` (a name, or layers, width, heads), ``tokens`` a run trains on, ``context``, ``batch_tokens``,
-  ``learning_rate`` (null: the rule of :func:`redone_train.proxy_shape.learning_rate`);
-  ``domains``: by name, ``train`` and ``validation`` (lists of .ds files, relative to the folder), ``validation_bytes``
-  (UTF-8 bytes of all validation documents), ``train_limit_tokens`` (null, or how many of the domain's train tokens
-  proxies may see, the same ones in every run, so that they repeat them as the real run will).
-- ``runs.csv``: ``run_id`` (letters, digits, ``_.-``), ``seed``, one column a domain; a row's weights sum to 1.
-- ``X.ds``: raw little-endian tokens, each document ended by ``eos_token_id``; ``X.ds.index``: u64 ends of documents.
-
-Written, each file by atomic rename:
-
-- ``results/<run_id>.json``: ``run_id``, ``status`` ("ok", "diverged"), ``loss_bpb`` and ``loss_nats_per_token`` by
-  domain (empty when diverged), ``tokens``, ``parameters``, ``curve`` (about 20 [step, mean train loss in nats since
-  the point before]), ``fingerprint`` (a hash of weights, seed, proxy and pools' sizes: a result with
-  another one is of another run, and the run is trained again).
-- ``timings/<run_id>.json``: ``seconds``, ``tokens_per_second`` (of training). The only file with times in it.
-- ``checkpoints/<run_id>.pt``: while the run is under way.
-- ``metrics.csv``: when all runs are finished; ``run_id``, and each domain's bits per byte; diverged runs left out.
+The folder is a contract: docs/swarm.md. Each file in it appears by atomic rename.
 """
 
 import contextlib
@@ -37,7 +19,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -45,9 +27,11 @@ from pathlib import Path
 from typing import Any
 
 from redone_data.errors import RedoneError
+from redone_train.swarm_devices import Device, find_devices
 from redone_train.swarm_files import Swarm
+from redone_train.swarm_groups import Group, chosen_groups, groups_of, keep_stack
 from redone_train.swarm_progress import SwarmProgress, make_progress
-from redone_train.swarm_worker import work
+from redone_train.swarm_worker import Job, work
 
 CHECKPOINT_SECONDS = 10.0
 STOP_SECONDS = 30.0  # how long workers may take to write their checkpoints
@@ -60,32 +44,73 @@ class RunFailedError(RuntimeError):
     """A run failed by a defect of ours or of the machine, not by what the user gave."""
 
 
-def train_swarm(
-    directory: Path, processes: int | None = None, *, threads: int = 1, checkpoint_seconds: float = CHECKPOINT_SECONDS
-) -> None:
+@dataclass(frozen=True, kw_only=True)
+class SwarmOptions:
+    """How a swarm is trained; none of it changes a result by more than rounding.
+
+    processes: None takes one a GPU, or one for each core this process may use, divided by `threads`.
+    stack: runs in a stack; None is the rule of :mod:`redone_train.swarm_groups`. device: auto, cpu, cuda, cuda:N.
+    compiled: whether torch compiles the model on GPUs.
+    """
+
+    processes: int | None = None
+    threads: int = 1
+    checkpoint_seconds: float = CHECKPOINT_SECONDS
+    stack: int | None = None
+    device: str = "auto"
+    compiled: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("processes", "threads", "stack"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise RedoneError(f"{name} is {value}; it must be at least 1")
+
+
+def train_swarm(directory: Path, options: SwarmOptions = SwarmOptions(), numbers: Sequence[int] | None = None) -> None:
     """Train every run of the folder that has no result yet, then write metrics.csv.
 
-    processes: None takes one for each core this process may use, divided by `threads`.
+    numbers: of the groups to train, None for all; metrics.csv is written by whoever ends the last run.
     Raises RedoneError for what a user can mend, RunFailedError for a run that failed; on SIGINT and SIGTERM the runs
     under way are saved before KeyboardInterrupt or SystemExit(143) is raised.
     """
-    if threads < 1 or (processes is not None and processes < 1):
-        raise RedoneError(f"processes is {processes} and threads {threads}; both must be at least 1")
     swarm = Swarm(directory)
-    with _lock(directory):
-        _remove_leftovers(directory)
-        pending = deque(run_id for run_id, run in swarm.runs.items() if swarm.finished(run) is None)
-        with make_progress(num_runs=len(swarm.runs), tokens_per_run=_tokens_per_run(swarm)) as progress:
-            if pending:
-                swarm.check_tokens()
-                progress.start(num_finished=len(swarm.runs) - len(pending))
-                wanted = processes or max(1, len(_usable_cores()) // threads)
-                _Crew(swarm, pending, progress, min(wanted, len(pending)), threads, checkpoint_seconds).train()
-            else:
-                progress.say(f"nothing to do: all {len(swarm.runs)} runs of {directory} are finished")
-        diverged = write_metrics(swarm)
-    if diverged:
+    parts = None if numbers is None else [f"group-{number}" for number in sorted(set(numbers))]
+    with locked(directory, parts):
+        if all(swarm.finished(run) for run in swarm.runs.values()):
+            print(f"nothing to do: all {len(swarm.runs)} runs of {directory} are finished", file=sys.stderr, flush=True)
+        else:
+            _train(swarm, options, numbers)
+        finish(swarm)
+
+
+def _train(swarm: Swarm, options: SwarmOptions, numbers: Sequence[int] | None) -> None:
+    devices = find_devices(options.device)
+    stack = keep_stack(swarm, options.stack, [device.free_bytes for device in devices if device.name != "cpu"])
+    groups = chosen_groups(groups_of(swarm, stack), numbers)
+    pending = deque(group for group in groups if group.pending(swarm))
+    num_runs = sum(len(group.runs) for group in groups)
+    num_pending = sum(len(group.pending(swarm)) for group in pending)
+    with make_progress(num_runs=num_runs, tokens_per_run=_tokens_per_run(swarm)) as progress:
+        if not pending:
+            progress.say(f"nothing to do: all {num_runs} runs of these groups are finished")
+            return
+        swarm.check_tokens()
+        progress.start(num_finished=num_runs - num_pending)
+        if stack > 1:
+            progress.say(f"{stack} runs in a stack, on {', '.join(device.name for device in devices)}")
+        on_cpu = devices[0].name == "cpu"
+        wanted = options.processes or (max(1, len(_usable_cores()) // options.threads) if on_cpu else len(devices))
+        _Crew(swarm, pending, progress, min(wanted, len(pending)), devices, options).train()
+
+
+def finish(swarm: Swarm) -> bool:
+    """Write metrics.csv if every run has a result, and name those that diverged."""
+    if not all(swarm.finished(run) for run in swarm.runs.values()):
+        return False
+    if diverged := write_metrics(swarm):
         print(f"diverged, left out of metrics.csv: {', '.join(diverged)}", file=sys.stderr)
+    return True
 
 
 def write_metrics(swarm: Swarm) -> list[str]:
@@ -113,7 +138,7 @@ def write_metrics(swarm: Swarm) -> list[str]:
 class _Worker:
     process: BaseProcess
     connection: Connection
-    run_id: str | None = None
+    group: Group | None = None
 
 
 class _Crew:
@@ -122,24 +147,24 @@ class _Crew:
     def __init__(
         self,
         swarm: Swarm,
-        pending: deque[str],
+        pending: deque[Group],
         progress: SwarmProgress,
         processes: int,
-        threads: int,
-        checkpoint_seconds: float,
+        devices: Sequence[Device],
+        options: SwarmOptions,
     ) -> None:
         self.pending, self.progress = pending, progress
         context = multiprocessing.get_context("spawn")
         self.stop = context.Event()
         self.workers: list[_Worker] = []
-        self.options = (self.stop, swarm.directory.resolve(), threads, checkpoint_seconds, os.getpid())
+        self.directory, self.options, self.devices = swarm.directory.resolve(), options, devices
         self.context, self.processes = context, processes
 
     def train(self) -> None:
         with _signals() as received:
             try:
-                for _ in range(self.processes):
-                    self._start()
+                for i in range(self.processes):
+                    self._start(self.devices[i % len(self.devices)].name)
                 while self.workers and not received:
                     for worker in self._ready():
                         self._listen(worker)
@@ -148,9 +173,17 @@ class _Crew:
         if received:
             raise KeyboardInterrupt if received[0] == signal.SIGINT else SystemExit(SIGTERM_EXIT_CODE)
 
-    def _start(self) -> None:
+    def _start(self, device: str) -> None:
         ours, theirs = self.context.Pipe()
-        process = self.context.Process(target=work, args=(theirs, *self.options), name="redone-train-worker")
+        job = Job(
+            directory=self.directory,
+            threads=self.options.threads,
+            checkpoint_seconds=self.options.checkpoint_seconds,
+            parent=os.getpid(),
+            device=device,
+            compiled=self.options.compiled and device != "cpu",
+        )
+        process = self.context.Process(target=work, args=(theirs, self.stop, job), name="redone-train-worker")
         process.start()
         theirs.close()
         worker = _Worker(process, ours)
@@ -158,10 +191,11 @@ class _Crew:
         self._send_next(worker)
 
     def _send_next(self, worker: _Worker) -> None:
-        worker.run_id = self.pending.popleft() if self.pending else None
+        worker.group = self.pending.popleft() if self.pending else None
+        message = None if worker.group is None else [run.run_id for run in worker.group.runs]
         with contextlib.suppress(BrokenPipeError):  # a dead worker is noticed where it is listened to
-            worker.connection.send(worker.run_id)
-        if worker.run_id is None:
+            worker.connection.send(message)
+        if worker.group is None:
             worker.process.join()
             self.workers.remove(worker)
 
@@ -170,25 +204,26 @@ class _Crew:
         return [worker for worker in self.workers if worker.connection in ready]
 
     def _listen(self, worker: _Worker) -> None:
-        assert worker.run_id is not None
+        assert worker.group is not None
+        title = worker.group.title
         try:
             message = worker.connection.recv()
         except (EOFError, ConnectionResetError):
             worker.process.join()
             raise RunFailedError(
-                f"the process training run '{worker.run_id}' died (exit code {worker.process.exitcode}); "
+                f"the process training {title} died (exit code {worker.process.exitcode}); "
                 "if memory ran out, use fewer --processes. Run the same command again to go on"
             ) from None
         match message:
             case ("progress", tokens):
-                self.progress.tokens(worker.run_id, tokens)
-            case ("done", timing):
-                self.progress.done(worker.run_id, timing)
+                self.progress.tokens(title, tokens)
+            case ("done", timings):
+                self.progress.done(title, timings)
                 self._send_next(worker)
             case ("refused", reason):
-                raise RedoneError(f"run '{worker.run_id}': {reason}")
+                raise RedoneError(f"{title}: {reason}")
             case ("failed", trace):
-                raise RunFailedError(f"run '{worker.run_id}' failed:\n{trace}")
+                raise RunFailedError(f"{title} failed:\n{trace}")
 
     def _stop(self, received: list[int]) -> None:
         """Let every worker save and leave; a second signal, or a worker that takes too long, is not waited for."""
@@ -230,19 +265,29 @@ def _signals() -> Iterator[list[int]]:
 
 
 @contextlib.contextmanager
-def _lock(directory: Path) -> Iterator[None]:
-    """One trainer a folder: two would overwrite each other's checkpoints. The lock goes with its process."""
-    try:
-        for folder in _RESULT_FOLDERS:
-            (directory / folder).mkdir(exist_ok=True)
-        file = (directory / ".lock").open("w")
-    except OSError as error:
-        raise RedoneError(f"{directory}: cannot be written to: {error.strerror}") from None
-    with file:
+def locked(directory: Path, parts: Sequence[str] | None = None) -> Iterator[None]:
+    """One trainer a folder: two would overwrite each other's checkpoints. A lock goes with its process.
+
+    parts: share the folder with others that name parts, and hold these alone.
+    """
+    with contextlib.ExitStack() as stack:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RedoneError(f"{directory}: another redone-train is at work here; wait for it or stop it") from None
+            for folder in _RESULT_FOLDERS:
+                (directory / folder).mkdir(exist_ok=True)
+            names = [".lock", *(f".lock-{part}" for part in parts or ())]
+            files = [stack.enter_context((directory / name).open("w")) for name in names]
+        except OSError as error:
+            raise RedoneError(f"{directory}: cannot be written to: {error.strerror}") from None
+        for name, file in zip(names, files, strict=True):
+            shared = parts is not None and name == ".lock"
+            try:
+                fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise RedoneError(
+                    f"{directory}: another redone-train is at work here; wait for it or stop it"
+                ) from None
+        if parts is None:
+            _remove_leftovers(directory)
         yield
 
 

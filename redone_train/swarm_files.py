@@ -1,6 +1,6 @@
 """Reading and checking a swarm folder: everything that a user can get wrong is refused before a run starts.
 
-The contract of the folder is the docstring of :mod:`redone_train.swarm`.
+The contract of the folder is docs/swarm.md.
 """
 
 import csv
@@ -17,6 +17,7 @@ from typing import Any
 from redone_data.config import plain, read_config
 from redone_data.errors import RedoneError, did_you_mean
 from redone_data.mixture import Mixture
+from redone_train.pretrained_config import PretrainedConfig
 from redone_train.proxy_data import TokenPool
 from redone_train.proxy_shape import ProxyShape, learning_rate, proxy_shape
 
@@ -83,6 +84,9 @@ class SwarmConfig:
     eos_token_id: int
     proxy: ProxyConfig
     domains: dict[str, DomainConfig]
+    init: PretrainedConfig | None = field(
+        default=None, metadata={"help": "the checkpoint that proxies go on from; null: from scratch"}
+    )
 
     def __post_init__(self) -> None:
         if self.token_bytes not in (2, 4):
@@ -116,6 +120,8 @@ class Swarm:
         self.train = {name: self._pool(self.config.domains[name].train) for name in self.domains}
         self.validation = {name: self._pool(self.config.domains[name].validation) for name in self.domains}
         self._check_domains()
+        if self.config.init is not None:
+            self.config.init.check(directory, self.config.vocab_size, self.config.proxy.context)
 
     def _pool(self, files: tuple[str, ...]) -> TokenPool:
         return TokenPool([self.directory / file for file in files], self.config.token_bytes)
@@ -141,6 +147,13 @@ class Swarm:
                         f"a weight of {weight:.4g}; give it documents, or a weight of 0"
                     )
 
+    @cached_property
+    def peak_rate(self) -> float:
+        """The learning rate: as given, or by the rule for proxies from scratch or from a checkpoint."""
+        if self.config.init is None or self.config.proxy.learning_rate is not None:
+            return self.config.proxy.peak_rate
+        return self.config.init.learning_rate(self.directory)
+
     def check_tokens(self) -> None:
         """Read every token once; one outside the vocabulary is an error."""
         for pools in (self.train, self.validation):
@@ -158,7 +171,7 @@ class Swarm:
             [
                 TRAINER_VERSION,
                 [self.config.seed, self.config.vocab_size, self.config.eos_token_id],
-                [plain(proxy.shape), proxy.num_steps, proxy.rows_per_step, proxy.context, proxy.peak_rate],
+                [plain(proxy.shape), proxy.num_steps, proxy.rows_per_step, proxy.context, self.peak_rate],
                 {
                     name: [
                         len(self.train[name]),
@@ -168,6 +181,7 @@ class Swarm:
                     ]
                     for name, domain in self.config.domains.items()
                 },
+                *([] if self.config.init is None else [self.config.init.identity]),
             ]
         )
 
@@ -177,11 +191,34 @@ class Swarm:
 
     def finished(self, run: ProxyRun) -> dict[str, Any] | None:
         """The run's result, if there is one and it is of this very run."""
-        try:
-            result = json.loads(self.file_of("results", run.run_id).read_bytes())
-        except (FileNotFoundError, ValueError):
+        if self.measures_base(run) and self.base() is None:
             return None
-        return result if isinstance(result, dict) and result.get("fingerprint") == self.fingerprint(run) else None
+        return _result_at(self.file_of("results", run.run_id), self.fingerprint(run))
+
+    @property
+    def base_path(self) -> Path:
+        """Where the losses of the untouched checkpoint lie."""
+        return self.directory / "base.json"
+
+    @property
+    def base_fingerprint(self) -> str:
+        return self._common
+
+    def base(self) -> dict[str, Any] | None:
+        """The untouched checkpoint's record, if it is measured already."""
+        return _result_at(self.base_path, self.base_fingerprint)
+
+    def measures_base(self, run: ProxyRun) -> bool:
+        """Whether this run, before its first step, measures the checkpoint: the first one does."""
+        return self.config.init is not None and run.run_id == next(iter(self.runs))
+
+
+def _result_at(path: Path, fingerprint: str) -> dict[str, Any] | None:
+    try:
+        result = json.loads(path.read_bytes())
+    except (FileNotFoundError, ValueError):
+        return None
+    return result if isinstance(result, dict) and result.get("fingerprint") == fingerprint else None
 
 
 def _short_hash(value: Any) -> str:

@@ -25,18 +25,20 @@ class SwarmProgress:
         self._started = time.monotonic()
         self.say(f"{self.num_runs - num_finished} of {self.num_runs} runs to train")
 
-    def tokens(self, run_id: str, tokens: int) -> None:
-        self._now[run_id] = tokens
+    def tokens(self, title: str, tokens: int) -> None:
+        """What a group has trained so far, all its runs together."""
+        self._now[title] = tokens
         self.show()
 
-    def done(self, run_id: str, timing: Mapping[str, Any]) -> None:
-        self._now.pop(run_id, None)
-        self._trained += self.tokens_per_run
-        self.num_finished += 1
-        self.say(
-            f"{run_id} {timing['status']} in {timing['seconds']:.1f} s | {self.num_finished}/{self.num_runs} runs, "
-            f"{self.speed()}"
-        )
+    def done(self, title: str, timings: Mapping[str, Mapping[str, Any]]) -> None:
+        self._now.pop(title, None)
+        for run_id, timing in timings.items():
+            self._trained += self.tokens_per_run
+            self.num_finished += 1
+            self.say(
+                f"{run_id} {timing['status']} in {timing['seconds']:.1f} s | {self.num_finished}/{self.num_runs} runs, "
+                f"{self.speed()}"
+            )
         self.show()
 
     def speed(self) -> str:

@@ -16,9 +16,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -26,6 +26,8 @@ from redone_data.config import plain
 from redone_data.engine import Output, Step
 from redone_data.errors import USER_ERROR_EXIT_CODE, RedoneError
 from redone_data.manifest import atomic, read_json, write_json
+from redone_data.mix.checkpoint import LoraConfig
+from redone_data.mix.conversion import Conversion
 from redone_data.mix.counting.model import CONCENTRATION, SAMPLE_SHARE, CountModel
 from redone_data.mix.counting.step import Counted
 from redone_data.mix.held_out import held_out
@@ -33,10 +35,13 @@ from redone_data.mix.tables import Swarm, load_swarm
 from redone_data.mixture import Mixture
 from redone_data.processes import die_with_parent
 from redone_data.tokens.pool import Pool, pools
+from redone_data.tokens.tokenizer import TOKENIZER_FILE, TokenizerConfig, opening_token
 
 SCHEMA_VERSION = 1
 LOG = "swarm.log"
 COUNTS = "counts"  # the size of a proxy that is not trained
+MIXTURES = "mixtures.csv"  # the runs again, in shares of the target's tokens; runs.csv is what is trained
+BASE = "base.json"  # the untouched checkpoint's losses
 STOP_SECONDS = 45.0  # how long a trainer may take to save its runs and end
 
 
@@ -80,6 +85,16 @@ class SwarmConfig:
         default=50_000,
         metadata={"help": "held-out tokens a domain that proxies are measured on, about; the same for all"},
     )
+    init: str | None = field(
+        default=None, metadata={"help": "folder of a Hugging Face causal model that proxies go on from; none: scratch"}
+    )
+    adapt: Literal["lora", "full"] = field(
+        default="lora", metadata={"help": "with init: train low-rank adapters, or all weights"}
+    )
+    lora: LoraConfig = field(default_factory=LoraConfig)
+    tokenizer: TokenizerConfig | None = field(
+        default=None, metadata={"help": "the proxies' own; default: that of init, or else tokens.tokenizer"}
+    )
     command: str | None = field(
         default=None, metadata={"help": "trains the swarm in {dir}; default: redone-train swarm {dir}"}
     )
@@ -91,6 +106,11 @@ class SwarmConfig:
             raise RedoneError(
                 f"command: {self.command!r} does not say where the swarm's folder goes; put {{dir}} in it"
             )
+
+    @property
+    def proxy_tokenizer(self) -> TokenizerConfig | None:
+        """The proxies' tokenizer where it is not the target's by default."""
+        return self.tokenizer or (None if self.init is None else TokenizerConfig(path=self.init))
 
 
 @dataclass(frozen=True)
@@ -118,6 +138,8 @@ class SwarmStep(Step):
     swarm: SwarmConfig
     budget: int
     seed: int
+    checkpoint: Output | None = None
+    target_pool: Output | None = None  # where the target's tokenizer is another than the proxies'
     counted: Counted | None = None
 
     def config(self) -> Any:
@@ -125,11 +147,13 @@ class SwarmStep(Step):
         if self.counted is not None:
             return {"runs": runs, "sample": self.swarm.proxy.sample, "concentration": CONCENTRATION}
         budget = self.budget if self.swarm.matched_repetition else None
-        return {"swarm": plain(self.swarm), "runs": runs, "budget": budget, "seed": self.seed}
+        swarm = replace(self.swarm, init=None, tokenizer=None)  # paths; their content is among the inputs
+        return {"swarm": plain(swarm), "runs": runs, "budget": budget, "seed": self.seed}
 
     def inputs(self) -> dict[str, str]:
+        inputs = {"pool": self.pool, "checkpoint": self.checkpoint, "target_pool": self.target_pool}
         counts = {} if self.counted is None else {"counts": self.counted.fingerprint}
-        return {"pool": self.pool.fingerprint, **counts}
+        return {**{name: output.fingerprint for name, output in inputs.items() if output is not None}, **counts}
 
     def tasks(self) -> list[None]:
         return [None]
@@ -138,13 +162,18 @@ class SwarmStep(Step):
         return len(list((folder / "results").glob("[!.]*.json"))), len(self.runs)
 
     def run(self, task: None, index: int, folder: Path) -> dict[str, Any]:
-        with atomic(folder / "runs.csv") as aside:
-            aside.write_text(_runs_csv(self.runs), encoding="utf-8")
         if self.counted is not None:
+            _write_runs(folder / "runs.csv", self.runs)
             with atomic(folder / "metrics.csv") as aside:
                 aside.write_text(self._counted_metrics(self.counted.model()), encoding="utf-8")
             return {"runs": len(self.runs)}
         write_json(folder / "swarm.json", self._description(folder))
+        conversion = self._conversion()
+        runs = self.runs
+        if conversion is not None:
+            _write_runs(folder / MIXTURES, runs)
+            runs = tuple(replace(run, mixture=conversion.to_proxy(run.mixture)) for run in runs)
+        _write_runs(folder / "runs.csv", runs)
         _launch(self.swarm.command, folder)
         if not (folder / "metrics.csv").is_file():
             raise RedoneError(f"{folder}: the swarm command ended without writing metrics.csv")
@@ -157,6 +186,29 @@ class SwarmStep(Step):
             shutil.rmtree(folder / scratch, ignore_errors=True)
         (folder / LOG).unlink(missing_ok=True)
         return {"runs": len(self.runs), "timings": timings}
+
+    def _conversion(self) -> Conversion | None:
+        return None if self.target_pool is None else Conversion.between(pools(self.target_pool), pools(self.pool))
+
+    def _init(self) -> dict[str, Any]:
+        """What swarm.json says of the checkpoint, if there is one."""
+        if self.checkpoint is None:
+            return {}
+        longest = self.checkpoint.statistics["context"]
+        if longest is not None and self.swarm.proxy.context > longest:
+            raise RedoneError(
+                f"mix.swarm.proxy.context is {self.swarm.proxy.context}; the checkpoint of mix.swarm.init reads "
+                f"{longest} tokens at most"
+            )
+        return {
+            "init": {
+                "path": f"../{self.checkpoint.folder.name}",
+                "sha256": self.checkpoint.fingerprint,
+                "adapt": self.swarm.adapt,
+                "lora": plain(self.swarm.lora),
+                "bos_token_id": opening_token(self.tokenizer.folder / TOKENIZER_FILE),
+            }
+        }
 
     def measured_pools(self) -> dict[str, Pool]:
         """Domain -> the tokens that proxies learn from, and those that they are measured on."""
@@ -171,12 +223,14 @@ class SwarmStep(Step):
 
     def _description(self, folder: Path) -> dict[str, Any]:
         meta = self.tokenizer.statistics
+        conversion = self._conversion()
+        budget = self.budget if conversion is None else conversion.budget(self.budget)
         domains: dict[str, Any] = {}
         for i, (name, pool) in enumerate(self.measured_pools().items()):
             held_out = folder / f"validation-{i:03d}.ds"
             limit = None
             if self.swarm.matched_repetition:
-                limit = max(1, round(pool.tokens * min(1.0, self.swarm.proxy.tokens / self.budget)))
+                limit = max(1, round(pool.tokens * min(1.0, self.swarm.proxy.tokens / budget)))
             domains[name] = {
                 "train": [_relative(file.ds) for file in pool.train],
                 "validation": [held_out.name],
@@ -191,6 +245,7 @@ class SwarmStep(Step):
             "eos_token_id": meta["eos_token_id"],
             "proxy": plain(self.swarm.proxy),
             "domains": domains,
+            **self._init(),
         }
 
     def _write_held_out(self, pool: Pool, path: Path) -> int:
@@ -211,12 +266,22 @@ class ValidationStep(SwarmStep):
 
 
 def trained(folder: Path) -> Swarm:
-    """The runs of a finished swarm folder with what they measured; those whose result says "diverged" are left out."""
+    """The runs of a finished swarm folder with what they measured; those whose result says "diverged" are left out.
+
+    Weights are shares of the target tokenizer's tokens, also where the proxies have another.
+    """
     results = [read_json(path) for path in sorted((folder / "results").glob("[!.]*.json"))]
     diverged = {result["run_id"] for result in results if result.get("status") == "diverged"}
     if results and len(diverged) == len(results):
         raise RedoneError(f"{folder}: all {len(diverged)} proxy runs diverged; lower mix.swarm.proxy.learning_rate")
-    return load_swarm(folder / "runs.csv", folder / "metrics.csv", without=diverged)
+    runs = folder / MIXTURES
+    return load_swarm(runs if runs.is_file() else folder / "runs.csv", folder / "metrics.csv", without=diverged)
+
+
+def base_losses(folder: Path) -> dict[str, float] | None:
+    """Domain -> bits per byte of the untouched checkpoint; None where no base.json was written."""
+    path = folder / BASE
+    return {name: float(loss) for name, loss in read_json(path)["loss_bpb"].items()} if path.is_file() else None
 
 
 def _relative(path: Path) -> str:
@@ -224,10 +289,11 @@ def _relative(path: Path) -> str:
     return f"../{path.parent.name}/{path.name}"
 
 
-def _runs_csv(runs: Sequence[ProxyRun]) -> str:
+def _write_runs(path: Path, runs: Sequence[ProxyRun]) -> None:
     domains = list(runs[0].mixture)
     rows = [[run.run_id, run.seed, *(repr(run.mixture[name]) for name in domains)] for run in runs]
-    return _csv([["run_id", "seed", *domains], *rows])
+    with atomic(path) as aside:
+        aside.write_text(_csv([["run_id", "seed", *domains], *rows]), encoding="utf-8")
 
 
 def _csv(rows: Sequence[Sequence[Any]]) -> str:

@@ -178,6 +178,13 @@ def read_tokenizer(path: Path) -> Tokenizer:
     return tokenizer
 
 
+def opening_token(path: Path) -> int | None:
+    """The token that a tokenizer puts before every text (begin of sequence), if it puts one there."""
+    tokenizer = read_tokenizer(path)
+    with_special, without = tokenizer.encode("a").ids, tokenizer.encode("a", add_special_tokens=False).ids
+    return int(with_special[0]) if with_special[:1] != without[:1] else None
+
+
 def vocab_size(tokenizer: Tokenizer) -> int:
     """One more than the greatest id: vocabularies may have holes."""
     return int(max(tokenizer.get_vocab(with_added_tokens=True).values())) + 1
