@@ -69,14 +69,14 @@ def test_slurm_trains_a_group_a_task_and_only_what_is_left(folder, slurm: Path) 
 def test_a_slurm_task_that_fails_shows_its_reason(folder, slurm: Path) -> None:  # type: ignore[no-untyped-def]
     directory = small(folder)
     (directory / "timings" / "r2.json").mkdir(parents=True)
-    with pytest.raises(RunFailedError, match=r"run 'r2' failed with exit code 1:[^$]*Traceback"):
+    with pytest.raises(RunFailedError, match=r"run 'r2' failed with exit code 1:(.|\n)*IsADirectoryError"):
         launch_swarm(directory, "slurm", SwarmOptions(stack=2, device="cpu"), {})
     assert sorted(path.name for path in (directory / "results").iterdir()) == ["r0.json", "r1.json"]
 
 
 def test_a_job_that_sbatch_refuses_is_the_users_to_mend(folder, slurm: Path) -> None:  # type: ignore[no-untyped-def]
     (slurm / "sbatch").write_text("#!/bin/bash\necho 'invalid partition' >&2\nexit 1\n")
-    with pytest.raises(RedoneError, match="sbatch refused the job .* mend the slurm options"):
+    with pytest.raises(RedoneError, match=r"sbatch refused the job .* mend the slurm options"):
         launch_swarm(small(folder), "slurm", SwarmOptions(device="cpu"), {"partition": "none"})
 
 
