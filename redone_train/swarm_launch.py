@@ -118,7 +118,8 @@ class _Slurm:
 
     def __exit__(self, *_: object) -> None:
         if self.job is not None:
-            subprocess.run(["scancel", self.job], check=False)
+            with contextlib.suppress(OSError):
+                subprocess.run(["scancel", self.job], check=False)
 
 
 class _Ray:

@@ -105,6 +105,8 @@ def test_ray_trains_a_group_a_task(folder, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     directory = small(folder)
     done = run_command(directory, "--stack", "2", "--launch", "ray", "--device", "cpu")
+    if "timed out during startup" in done.stderr:
+        pytest.skip("Ray did not start on this machine in its time")
     assert done.returncode == 0, done.stderr
     assert set(results_in(directory)) == {"r0.json", "r1.json", "r2.json", "metrics.csv"}
     assert "2 of 2 groups to train by ray" in done.stderr
