@@ -199,8 +199,9 @@ class Run:
 
     @property
     def mix(self) -> MixConfig:
-        """The recipe's, with the names of split domains shared among their parts."""
-        return self.recipe.mix.on_domains(self.limits.tokens)
+        """The recipe's, with split domains' names shared among their parts and a proxy's shape in place of its file."""
+        mix = self.recipe.mix.on_domains(self.limits.tokens)
+        return replace(mix, swarm=replace(mix.swarm, proxy=mix.swarm.proxy.resolved(self.loaded.base)))
 
     def _design(self) -> None:
         if self.mix.needs_swarm:

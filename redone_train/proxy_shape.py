@@ -55,6 +55,8 @@ SIZES: Mapping[str, ProxyShape] = {
     "0.5m": ProxyShape(layers=1, width=96, heads=3),
     "1m": ProxyShape(layers=2, width=128, heads=4),
     "10m": ProxyShape(layers=5, width=384, heads=6),
+    "50m": ProxyShape(layers=15, width=512, heads=8),
+    "100m": ProxyShape(layers=14, width=768, heads=12),
 }
 
 

@@ -118,7 +118,8 @@ class _Slurm:
 
     def __exit__(self, *_: object) -> None:
         if self.job is not None:
-            subprocess.run(["scancel", self.job], check=False)
+            with contextlib.suppress(OSError):
+                subprocess.run(["scancel", self.job], check=False)
 
 
 class _Ray:
@@ -165,7 +166,10 @@ class _Ray:
         return failed
 
     def __enter__(self) -> "_Ray":
-        self.ray.init(log_to_driver=False, include_dashboard=False, logging_level=logging.WARNING)
+        try:
+            self.ray.init(log_to_driver=False, include_dashboard=False, logging_level=logging.WARNING)
+        except Exception as error:  # Ray raises bare exceptions here: no cluster, or one that did not start in time
+            raise RedoneError(f"launch: ray: {error}") from None
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -136,7 +136,7 @@ class Ablator:
 
     def _losses(self, name: str, run: Run, mixture: Mixture) -> dict[str, list[float]]:
         """Metric -> bits per byte, one a proxy that did not diverge."""
-        tokenizer, pool = self.base.tokenizer, self.base.pool
+        tokenizer, pool = self.base.proxy_tokenizer, self.base.proxy_pool
         assert tokenizer is not None
         assert pool is not None
         mine = run.engine.run(PoolStep(run.parts, tokenizer))

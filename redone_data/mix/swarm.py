@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from redone_data.config import plain
+from redone_data.config import load_yaml, plain, read_config
 from redone_data.engine import Output, Step
 from redone_data.errors import USER_ERROR_EXIT_CODE, RedoneError
 from redone_data.manifest import atomic, read_json, write_json
@@ -46,12 +46,24 @@ STOP_SECONDS = 45.0  # how long a trainer may take to save its runs and end
 
 
 @dataclass(frozen=True)
+class ProxyShape:
+    """A proxy of another size than those with names."""
+
+    layers: int
+    width: int
+    heads: int
+
+
+@dataclass(frozen=True)
 class ProxyConfig:
     """The small models whose losses stand for the large one's."""
 
-    size: str = field(
+    size: str | ProxyShape = field(
         default="0.3m",
-        metadata={"help": "a name of redone-train's table of sizes; counts: n-grams are counted, nothing is trained"},
+        metadata={
+            "help": "0.1m to 100m (docs/swarm.md), {layers, width, heads}, or a yaml or json file of these; counts: "
+            "n-grams are counted, nothing is trained"
+        },
     )
     tokens: int = field(default=200_000, metadata={"help": "training tokens a proxy"})
     context: int = field(default=128, metadata={"help": "tokens a window"})
@@ -71,6 +83,13 @@ class ProxyConfig:
     def sample(self) -> float:
         """The tokens that counts stand for: what such a proxy learns from its training, about."""
         return self.tokens * SAMPLE_SHARE
+
+    def resolved(self, base: Path = Path()) -> "ProxyConfig":
+        """The same with the shape in place of the file that holds it, a path from `base`."""
+        if isinstance(self.size, str) and self.size.endswith((".yaml", ".yml", ".json")):
+            path = base / Path(self.size).expanduser()
+            return replace(self, size=read_config(ProxyShape, load_yaml(path), where=str(path)))
+        return self
 
 
 @dataclass(frozen=True)
@@ -98,8 +117,21 @@ class SwarmConfig:
     command: str | None = field(
         default=None, metadata={"help": "trains the swarm in {dir}; default: redone-train swarm {dir}"}
     )
+    stack: int | None = field(
+        default=None, metadata={"help": "proxies trained as one stacked model; default: by GPU memory, 1 on a CPU"}
+    )
+    launch: Literal["local", "ray", "slurm"] = field(
+        default="local", metadata={"help": "where groups of proxies are trained: here, or a task a group on a cluster"}
+    )
+    slurm: dict[str, str] = field(default_factory=dict, metadata={"help": "options of sbatch, such as partition"})
 
     def __post_init__(self) -> None:
+        if self.stack is not None and self.stack < 1:
+            raise RedoneError(f"stack: {self.stack}; at least 1 is needed")
+        if self.slurm and self.launch != "slurm":
+            raise RedoneError("slurm: is set, but launch is not slurm; set launch: slurm")
+        if self.command is not None and (self.stack is not None or self.launch != "local"):
+            raise RedoneError("command and stack or launch are both set; keep one")
         if self.validation_tokens < 1:
             raise RedoneError(f"validation_tokens: {self.validation_tokens}; at least 1 is needed")
         if self.command is not None and "{dir}" not in self.command:
@@ -147,8 +179,11 @@ class SwarmStep(Step):
         if self.counted is not None:
             return {"runs": runs, "sample": self.swarm.proxy.sample, "concentration": CONCENTRATION}
         budget = self.budget if self.swarm.matched_repetition else None
-        swarm = replace(self.swarm, init=None, tokenizer=None)  # paths; their content is among the inputs
-        return {"swarm": plain(swarm), "runs": runs, "budget": budget, "seed": self.seed}
+        swarm = plain(replace(self.swarm, proxy=self.swarm.proxy.resolved()))
+        # Paths, whose content is among the inputs; and where runs are trained, which changes nothing but rounding.
+        for key in ("init", "tokenizer", "stack", "launch", "slurm"):
+            del swarm[key]
+        return {"swarm": swarm, "runs": runs, "budget": budget, "seed": self.seed}
 
     def inputs(self) -> dict[str, str]:
         inputs = {"pool": self.pool, "checkpoint": self.checkpoint, "target_pool": self.target_pool}
@@ -174,7 +209,7 @@ class SwarmStep(Step):
             _write_runs(folder / MIXTURES, runs)
             runs = tuple(replace(run, mixture=conversion.to_proxy(run.mixture)) for run in runs)
         _write_runs(folder / "runs.csv", runs)
-        _launch(self.swarm.command, folder)
+        _launch(self.swarm, folder)
         if not (folder / "metrics.csv").is_file():
             raise RedoneError(f"{folder}: the swarm command ended without writing metrics.csv")
         # Tables that cannot be used are the command's failure: mended, it is run again.
@@ -243,7 +278,7 @@ class SwarmStep(Step):
             "vocab_size": meta["vocab_size"],
             "token_bytes": self.pool.statistics["token_bytes"],
             "eos_token_id": meta["eos_token_id"],
-            "proxy": plain(self.swarm.proxy),
+            "proxy": plain(self.swarm.proxy.resolved()),
             "domains": domains,
             **self._init(),
         }
@@ -302,14 +337,18 @@ def _csv(rows: Sequence[Sequence[Any]]) -> str:
     return text.getvalue()
 
 
-def _launch(command: str | None, folder: Path) -> None:
+def _launch(swarm: SwarmConfig, folder: Path) -> None:
     """Run the swarm command until it ends; its output is kept in a log and shown when it fails."""
+    command = swarm.command
     if command is None:
         if importlib.util.find_spec("torch") is None:
             raise RedoneError(
                 "training proxies needs torch: pip install 'redone[train]'; or set mix.weights, or mix.swarm.command"
             )
-        arguments = [sys.executable, "-m", "redone_train", "swarm", str(folder)]
+        arguments = [sys.executable, "-m", "redone_train", "swarm", str(folder), "--launch", swarm.launch]
+        arguments += [] if swarm.stack is None else ["--stack", str(swarm.stack)]
+        for name, value in swarm.slurm.items():
+            arguments += ["--slurm-option", f"{name}={value}"]
     else:
         arguments = [part.replace("{dir}", str(folder)) for part in shlex.split(command)]
     with (folder / LOG).open("ab") as log:

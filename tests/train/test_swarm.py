@@ -216,7 +216,7 @@ def test_exit_codes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, error: Base
 def test_help_describes_every_option() -> None:
     shown = CliRunner().invoke(cli.app, ["swarm", "--help"], env={"COLUMNS": "120", "NO_COLOR": "1"})
     assert shown.exit_code == 0
-    for text in ("DIR", "--processes", "--threads", "--checkpoint-seconds", "metrics.csv"):
+    for text in ("DIR", "--processes", "--threads", "--checkpoint-seconds", "--stack", "--launch", "metrics.csv"):
         assert text in shown.output
 
 

