@@ -26,6 +26,7 @@ from redone_data.report.summary import (
     Histogram,
     LanguageRow,
     MeasuredRow,
+    RoundRow,
     SkillRow,
     Summary,
 )
@@ -60,6 +61,12 @@ def summarize(run: Run) -> Summary:
         measured=_measured(run),
         finalists=() if proposal is None else _finalists(proposal),
         noise={} if proposal is None else _noise(proposal),
+        rounds=() if proposal is None else _rounds(proposal),
+        stopped="" if proposal is None else proposal.rounds.get("stopped") or "",
+        reused=0 if proposal is None else len(proposal.reused),
+        uncapped={} if proposal is None or proposal.uncapped is None else proposal.uncapped.weights,
+        uncapped_epochs={} if proposal is None or proposal.uncapped is None else proposal.uncapped.epochs,
+        uncapped_predicted=None if proposal is None or proposal.uncapped is None else proposal.uncapped.predicted,
         curves=_curves(run.swarms),
         run_weights={found.run_id: dict(found.mixture) for found in run.runs},
         uniform={} if proposal is None else proposal.uniform,
@@ -253,6 +260,11 @@ def _noise(proposal: Proposal) -> dict[str, float | None]:
         if row.against in (PRIOR, UNIFORM):
             noise.setdefault(row.against, row.noise)
     return noise
+
+
+def _rounds(proposal: Proposal) -> tuple[RoundRow, ...]:
+    keys = ("runs", "best_measured", "best_predicted", "expected_gain", "noise_floor")
+    return tuple(RoundRow(**{key: row[key] for key in keys}) for row in proposal.rounds.get("trace", ()))
 
 
 def _finalists(proposal: Proposal) -> tuple[FinalistRow, ...]:

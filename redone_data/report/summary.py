@@ -157,6 +157,17 @@ class WeightRange:
 
 
 @dataclass(frozen=True)
+class RoundRow:
+    """A round of the swarm: how many runs there were, and what their fit said. Losses of the objective."""
+
+    runs: int
+    best_measured: float | None
+    best_predicted: float | None
+    expected_gain: float | None
+    noise_floor: float | None
+
+
+@dataclass(frozen=True)
 class Curve:
     """Training loss of one proxy run, nats per token."""
 
@@ -206,6 +217,12 @@ class Summary:
     front: tuple[FrontPoint, ...] = ()
     rivals: dict[str, tuple[float, float]] = field(default_factory=dict)  # mixture -> objective, retention; predicted
     effects: tuple[Effect, ...] = ()
+    rounds: tuple[RoundRow, ...] = ()
+    stopped: str = ""  # why there were no more rounds
+    reused: int = 0  # runs taken over from earlier recipes
+    uncapped: dict[str, float] = field(default_factory=dict)  # the optimum if nothing limited repetition
+    uncapped_epochs: dict[str, float] = field(default_factory=dict)
+    uncapped_predicted: float | None = None
     weight_ranges: tuple[WeightRange, ...] = ()
     run_weights: dict[str, dict[str, float]] = field(default_factory=dict)  # run id -> domain -> weight
     uniform: dict[str, float] = field(default_factory=dict)
