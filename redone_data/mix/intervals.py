@@ -152,7 +152,7 @@ def growth(fold_errors: Floats, pair_errors: Floats, folds: int) -> float:
         return 1.0
     all_to_fold, fold_to_pair = folds / (folds - 1), (folds - 1) / (folds - 2)
     power = math.log(fewest / fewer) / math.log(fold_to_pair)
-    return all_to_fold ** -min(power, 1.0)
+    return float(all_to_fold ** -min(power, 1.0))
 
 
 def noise_floor(losses_R: Floats, mixtures: Sequence[Rows]) -> float | None:
