@@ -177,6 +177,18 @@ class TokenDataset:
         """The spans of every copy of a document; no row where it is not in the dataset."""
         return self.spans().filter(pl.col("id") == document_id).collect()
 
+    def ids_at(self, tokens: Sequence[int]) -> list[str]:
+        """The id of the document that each of these tokens is in. Reads the side files through."""
+        rows = [self._document_at(token) for token in tokens]
+        spans = self.spans().select("id").with_row_index("row").filter(pl.col("row").is_in(rows)).collect()
+        ids = dict(spans.iter_rows())
+        return [ids[row] for row in rows]
+
+    def _document_at(self, token: int) -> int:
+        shard = int(np.searchsorted(self._token_bounds, token, side="right")) - 1
+        within = np.uint64(token - int(self._token_bounds[shard]))
+        return int(self._document_bounds[shard]) + int(np.searchsorted(self.shard_ends(shard), within, side="right"))
+
     def decode(self, tokens: Tokens | Sequence[int], *, keep_special: bool = False) -> str:
         """Tokens as text, by the dataset's own tokenizer."""
         return str(self._tokenizer.decode(np.asarray(tokens).tolist(), skip_special_tokens=not keep_special))
