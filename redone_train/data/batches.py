@@ -43,7 +43,11 @@ class Batches(Dataset[dict[str, Tensor]]):
         back = np.argsort(np.concatenate(order))
         return {
             name: torch.from_numpy(np.concatenate([getattr(rows, field) for rows in found])[back])
-            for name, field in (("input_ids", "input_NL"), ("shift_labels", "target_NL"), ("position_ids", "position_NL"))
+            for name, field in (
+                ("input_ids", "input_NL"),
+                ("shift_labels", "target_NL"),
+                ("position_ids", "position_NL"),
+            )
         }
 
     def documents(self, samples: Int64) -> list[str]:

@@ -37,7 +37,7 @@ class Blend:
     """Rows of several sources in the order in which a run reads them."""
 
     def __init__(self, sizes: Mapping[str, int], phases: Sequence[Phase], seed: int) -> None:
-        """sizes: rows in an epoch of each source. Raises RedoneError for a source that is weighted but unknown or empty."""
+        """sizes: rows in an epoch of each source. RedoneError: a weighted source is unknown or empty."""
         self.sources, self.seed = tuple(sorted(sizes)), seed
         self.sizes_S = np.array([sizes[name] for name in self.sources], np.int64)
         weights = [phase.weights.on(self.sources) for phase in phases]

@@ -76,4 +76,3 @@ def lay_out(tokens, start_K, stop_K, goes_on_K, bos, padding, input_L, target_L,
             at, position = at + 1, position + 1
     for i in range(at, len(input_L)):
         input_L[i], target_L[i], position_L[i] = padding, IGNORED, i - at
-

@@ -7,6 +7,7 @@ start without one.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, final
 
 import numpy as np
@@ -67,7 +68,7 @@ class Windows:
         start = row * self.stride
         stop = min(start + self.stride, self.dataset.num_tokens)
         edges = sorted({start, *self.dataset.document_ends(start, stop).tolist(), stop})
-        return list(zip(edges[:-1], edges[1:], strict=True))
+        return list(pairwise(edges))
 
     def _is_end(self, token: int) -> bool:
         """Whether a document ends before this token."""

@@ -1,5 +1,6 @@
 """Rows, their order and the batches: every token once an epoch, the same batches on any number of ranks."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -112,7 +113,7 @@ def test_packing_is_best_fit_decreasing(sizes: list[int], length: int, bos: bool
             rooms.append(length - size - lead)
     assert len(plan.row_ends_R) == len(rooms)
     edges = [0, *plan.row_ends_R.tolist()]
-    used = [np.abs(plan.length_K[a:b]).sum() + lead * (b - a) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    used = [np.abs(plan.length_K[a:b]).sum() + lead * (b - a) for a, b in itertools.pairwise(edges)]
     assert sorted(length - int(total) for total in used) == sorted(rooms)
 
 

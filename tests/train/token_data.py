@@ -43,7 +43,13 @@ def write_tokens(folder: Path, shards: Sequence[Sequence[Sequence[int]]], vocab_
     total = sum(shard["tokens"] for shard in written)
     write_manifest(
         folder,
-        tokenizer={"file": "tokenizer.json", "sha256": "", "vocab_size": vocab_size, "eos_token": "</s>", "eos_token_id": EOS},
+        tokenizer={
+            "file": "tokenizer.json",
+            "sha256": "",
+            "vocab_size": vocab_size,
+            "eos_token": "</s>",
+            "eos_token_id": EOS,
+        },
         token_bytes=2,
         seed=1,
         budget=total,
