@@ -34,6 +34,16 @@ class DomainRow:
 
 
 @dataclass(frozen=True)
+class WeightRow:
+    """A domain in the recommended mixture, where nothing else of the domain is at hand."""
+
+    domain: str
+    prior: float | None
+    weight: float | None
+    epochs: float | None
+
+
+@dataclass(frozen=True)
 class DropRow:
     """Documents of a domain that one rule dropped."""
 
@@ -154,6 +164,32 @@ class WeightRange:
     domain: str
     low: float
     high: float
+
+
+@dataclass(frozen=True)
+class ProxyRow:
+    """One proxy run of the swarm."""
+
+    run_id: str
+    seed: int
+    batch: int  # 0 is the first swarm, or the runs taken over from earlier ones
+    weights: dict[str, float]  # domain -> share of the target tokenizer's tokens
+    losses: dict[str, float]  # metric -> bits per byte; none where it diverged
+
+    @property
+    def diverged(self) -> bool:
+        return not self.losses
+
+
+@dataclass(frozen=True)
+class RoundRow:
+    """What the fit said after a batch of proxy runs. Losses are of the objective, bits per byte."""
+
+    runs: int  # so far
+    expected_gain: float | None  # None: no skill
+    noise_floor: float | None  # None: nothing is replicated
+    best_predicted: float | None
+    best_measured: float | None
 
 
 @dataclass(frozen=True)
