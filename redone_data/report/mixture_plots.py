@@ -10,6 +10,7 @@ from matplotlib.ticker import NullLocator
 from redone_data.report.canvas import (
     BLUE,
     FAINT,
+    GREEN,
     GREY,
     INK,
     LINE,
@@ -30,9 +31,18 @@ from redone_data.report.canvas import (
     tick_format,
     write,
 )
-from redone_data.report.human import label, share, signed
+from redone_data.report.human import label, loss, share, signed
 from redone_data.report.plots import spearman
-from redone_data.report.summary import DomainRow, Effect, FrontPoint, HeldOutPoint, LearningPoint, WeightRange
+from redone_data.report.summary import (
+    DomainRow,
+    Effect,
+    FinalistRow,
+    FrontPoint,
+    HeldOutPoint,
+    LearningPoint,
+    WeightRange,
+    WeightRow,
+)
 
 _MANY_CELLS = 24  # columns above which a heat map's cells are not written out
 _CELL = 0.3
@@ -177,7 +187,7 @@ def effects(rows: Sequence[Effect]) -> Figure:
     return figure
 
 
-def weight_ranges(domains: Sequence[DomainRow], ranges: Sequence[WeightRange]) -> Figure:
+def weight_ranges(domains: Sequence[DomainRow | WeightRow], ranges: Sequence[WeightRange]) -> Figure:
     """The recommended weights, and how far they move when parts of the runs are left out."""
     of_domain = {row.domain: row for row in ranges}
     rows = [row for row in domains if row.domain in of_domain and row.weight is not None]
@@ -195,4 +205,36 @@ def weight_ranges(domains: Sequence[DomainRow], ranges: Sequence[WeightRange]) -
     axes.set_xlim(-0.01, high * 1.05 + 0.01)
     tick_format(axes, "x", lambda value: f"{100 * value:.3g} %" if value else "0")
     name_axes(axes, x="share of training tokens")
+    return figure
+
+
+def finalists(rows: Sequence[FinalistRow]) -> Figure:
+    """The objective of each mixture that was trained to be compared: predicted, and mean and sd over seeds."""
+    rows = sorted(rows, key=lambda row: min(v for v in (row.target, row.fresh, row.choosing) if v is not None))
+    if not rows:
+        return nothing("nothing was trained to be compared (mix.validate.seeds is 0)")
+    stages = [
+        ("on the seeds it was chosen on", GREY, "choosing"),
+        ("on fresh seeds", BLUE, "fresh"),
+        ("at the target's scale", GREEN, "target"),
+    ]
+    stages = [stage for stage in stages if any(getattr(row, stage[2]) is not None for row in rows)]
+    legend = [("predicted (hollow)", MUTED), *((name, colour) for name, colour, _ in stages)]
+    legend.append(("recommended", VERMILION))
+    figure, (axes,) = row_chart([row.name for row in rows], legend=legend, row=0.42, right=1.6)
+    for i, row in enumerate(rows):
+        if row.recommended:
+            axes.get_yticklabels()[i].set_color(VERMILION)
+        if row.predicted is not None:
+            axes.scatter([row.predicted], [i], s=34, facecolor=SURFACE, edgecolor=MUTED, linewidth=1.2, zorder=3)
+        for k, (_, colour, stage) in enumerate(stages):
+            mean, sd, y = getattr(row, stage), getattr(row, f"{stage}_sd"), i + 0.2 * (k - (len(stages) - 1) / 2)
+            if mean is None:
+                continue
+            axes.plot([mean - (sd or 0.0), mean + (sd or 0.0)], [y, y], color=colour, linewidth=2.5, alpha=0.5)
+            axes.scatter([mean], [y], s=26, color=colour, linewidth=0, zorder=4)
+        shown = [row.fresh, row.target] if row.target is not None else [row.fresh or row.choosing]
+        note(axes, 1.02, i, " · ".join(loss(value) for value in shown), points=SMALL + 0.5)
+    tick_format(axes, "x", lambda value: f"{value:.4g}")
+    name_axes(axes, x="objective, bits per byte (left is better); the bar is one standard deviation over seeds")
     return figure

@@ -11,12 +11,15 @@ from redone_data.report.summary import (
     DropRow,
     Effect,
     Example,
+    FinalistRow,
     FrontPoint,
     HeldOutPoint,
     Histogram,
     LanguageRow,
     LearningPoint,
     MeasuredRow,
+    ProxyRow,
+    RoundRow,
     SkillRow,
     Summary,
     WeightRange,
@@ -165,6 +168,13 @@ def make(
         front=tuple(
             FrontPoint(2.3 + 0.02 * i, 2.9 - 0.03 * i + 0.002 * i * i, chosen=i == 3) for i in range(min(len(names), 8))
         ),
+        finalists=(
+            FinalistRow("best", True, 2.341, 2.352, 0.004, 2.357, 0.003 if seeds > 1 else None),
+            FinalistRow("near-1", False, 2.343, 2.356, 0.003, None, None),
+            FinalistRow("prior", False, None, 2.394, 0.004, 2.3951, 0.004, 2.201, 0.002),
+        )
+        if seeds
+        else (),
         effects=tuple(
             Effect(domain, metric, -0.003 if domain == metric else 0.0002 * (i % 5 - 1))
             for i, domain in enumerate(names)
@@ -254,3 +264,22 @@ def hostile() -> Summary:
 
 
 EMPTY = Summary(name="empty", seed=0, domains=())
+
+
+def proxies(summary: Summary) -> tuple[ProxyRow, ...]:
+    """The proxy runs with losses; the last one is the first again with another seed, and one diverged."""
+    losses: dict[str, dict[str, float]] = {}
+    for point in summary.held_out:
+        losses.setdefault(point.run_id, {})[point.metric] = point.measured
+    ids = list(summary.run_weights)
+    return tuple(
+        ProxyRow(run, i, 0, summary.run_weights[ids[0] if run == ids[-1] else run], losses[run] if i != 1 else {})
+        for i, run in enumerate(ids)
+    )
+
+
+ROUNDS = (
+    RoundRow(20, 0.02, 0.004, 2.35, 2.36),
+    RoundRow(24, None, None, None, None),
+    RoundRow(28, 0.003, 0.004, 2.31, 2.32),
+)
