@@ -87,6 +87,8 @@ class MixConfig:
             raise RedoneError("weights and proposal are both set; keep one")
         if self.weights is not None:
             Mixture.of(self.weights)
+        if self.retention is not None and self.retention.reference == "checkpoint" and self.swarm.init is None:
+            raise RedoneError("retention.reference: checkpoint needs swarm.init, the checkpoint that is meant")
         if self.max_epochs <= 0:
             raise RedoneError(f"max_epochs: {self.max_epochs}; above 0")
         if any(weight <= 0 for weight in self.targets.values()):
@@ -106,7 +108,7 @@ class MixConfig:
             ("weights", self.weights or {}),
             ("targets", self.targets),
             ("retention.metrics", retention.metrics),
-            ("retention.reference", retention.reference or {}),
+            ("retention.reference", retention.reference if isinstance(retention.reference, dict) else {}),
             ("bounds", self.bounds),
             *((f"groups.{name}.domains", group.domains) for name, group in self.groups.items()),
         )
@@ -126,8 +128,10 @@ class MixConfig:
         retention = self.retention
         if retention is not None:
             metrics = _shared(retention.metrics, natural, "retention.metrics")
-            reference = retention.reference and _shared(retention.reference, natural, "retention.reference")
-            retention = replace(retention, metrics=metrics, reference=reference)
+            retention = replace(retention, metrics=metrics)
+            if isinstance(retention.reference, dict):
+                reference = _shared(retention.reference, natural, "retention.reference")
+                retention = replace(retention, reference=reference)
         targets = _shared(self.targets, natural, "targets")
         return replace(self, weights=weights, targets=targets, retention=retention)
 

@@ -15,6 +15,7 @@ from redone_data.mix.entrants import Entrant
 from redone_data.mix.found import Found
 from redone_data.mix.limits import OBJECTIVE, PRIOR, UNIFORM, Limits
 from redone_data.mix.measured import COUNTED_ONLY, Measurement, scale_of
+from redone_data.mix.paired import Noise, mean_difference, shared_seeds
 from redone_data.mix.proposal import Difference, FrontPoint, MetricRecord, Proposal, Uncapped
 from redone_data.mix.validate import BASELINES, Evidence
 from redone_data.mixture import Mixture
@@ -100,6 +101,10 @@ def _decide(found: Mapping[str, Any], evidence: Evidence, differences: Sequence[
     )
     words = _figures(hardest, evidence, measured) + left_out + _about_neighbours(evidence, differences) + note
     name, baseline = evidence.chosen.name, hardest.against
+    kept, about_retention = _retained(found, evidence, measured, name)
+    words += about_retention
+    if not kept:
+        return PRIOR, f"The mixture '{name}' costs more general ability than allowed, so the prior is proposed: {words}"
     if hardest.noise is not None and hardest.difference < -hardest.noise:
         return name, f"The mixture '{name}' measured better than prior and uniform: {words}"
     if hardest.noise is not None and hardest.difference > hardest.noise:
@@ -107,9 +112,25 @@ def _decide(found: Mapping[str, Any], evidence: Evidence, differences: Sequence[
     return name, f"The mixture '{name}' is within the noise of the better baseline: {words}"
 
 
+def _retained(found: Mapping[str, Any], evidence: Evidence, measured: Measurement, name: str) -> tuple[bool, str]:
+    """Whether the general loss, as measured, rises by no more than allowed and noise explain; and a sentence on it."""
+    retention = found.get("retention")
+    if not retention or retention.get("epsilon") is None:
+        return True, ""
+    general, allowed = measured.weighted(retention["metrics"]), retention["epsilon"]
+    noise = Noise.of(general).half_width(len(shared_seeds(general, name, PRIOR)))
+    rise = mean_difference(general, name, PRIOR)
+    words = f" General loss against the prior: {rise:+.4f} (allowed {allowed:+.4f}, noise {_written(noise)})."
+    return rise <= allowed + (noise or 0.0), words
+
+
+def _written(noise: float | None) -> str:
+    return "unknown (one seed)" if noise is None else f"{noise:.4f}"
+
+
 def _figures(row: Difference, evidence: Evidence, measured: Measurement) -> str:
     means = [sum(losses) / len(losses) for losses in (measured.values(n, OBJECTIVE) for n in (row.name, row.against))]
-    noise = "unknown (one seed)" if row.noise is None else f"{row.noise:.4f}"
+    noise = _written(row.noise)
     choice = f"chosen among {len(evidence.contenders)} on other seeds, " if evidence.choosing else ""
     return (
         f"{means[0]:.4f} against {means[1]:.4f} bits per byte ({row.against}), noise {noise}, "

@@ -9,6 +9,7 @@ Shapes: C candidates, D domains.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,8 +32,12 @@ class Retention:
         metadata={"help": "domain -> weight of its loss in the general loss; default: the domains that are no target"},
     )
     epsilon: float = field(default=0.01, metadata={"help": "bits per byte that the general loss may rise"})
-    reference: dict[str, float] | None = field(
-        default=None, metadata={"help": "weights of the base mix; null: the natural shares within max_epochs"}
+    reference: dict[str, float] | Literal["checkpoint"] | None = field(
+        default=None,
+        metadata={
+            "help": "weights of the base mix; checkpoint: what swarm.init measured untouched; null: the natural shares "
+            "within max_epochs"
+        },
     )
 
     def __post_init__(self) -> None:
@@ -40,7 +45,7 @@ class Retention:
             raise RedoneError(f"epsilon: {self.epsilon:g}; 0 or more")
         if any(weight <= 0 for weight in self.metrics.values()):
             raise RedoneError("metrics: weights are above 0; leave a domain out instead")
-        if self.reference is not None and (
+        if isinstance(self.reference, dict) and (
             any(weight < 0 for weight in self.reference.values()) or not sum(self.reference.values()) > 0
         ):
             raise RedoneError("reference: weights are 0 or more, and one of them above 0")

@@ -17,6 +17,8 @@ COUNTED_ONLY = " By counted n-grams, not by trained models: a screen, not a meas
 def scale_of(swarm: SwarmConfig) -> str:
     if swarm.proxy.is_counted:
         return f"{COUNTED} x {swarm.proxy.tokens / 1e6:g}M tokens"
+    if swarm.init is not None:
+        return f"{Path(swarm.init).name} ({swarm.adapt}) x {swarm.proxy.tokens / 1e6:g}M tokens"
     return f"{swarm.proxy.size} parameters x {swarm.proxy.tokens / 1e6:g}M tokens"
 
 
@@ -51,6 +53,17 @@ class Measurement:
         """Mixture -> seed -> loss."""
         return {
             name: {seed: losses[metric] for seed, losses in of_seed.items()} for name, of_seed in self.losses.items()
+        }
+
+    def weighted(self, weights: Mapping[str, float]) -> dict[str, dict[int, float]]:
+        """Mixture -> seed -> weighted mean of metrics."""
+        total = sum(weights.values())
+        return {
+            name: {
+                seed: sum(weight * losses[metric] for metric, weight in weights.items()) / total
+                for seed, losses in of_seed.items()
+            }
+            for name, of_seed in self.losses.items()
         }
 
     def values(self, name: str, metric: str) -> tuple[float, ...]:

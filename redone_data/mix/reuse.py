@@ -38,7 +38,8 @@ STEM = re.compile(r"pool-\d+-(train|validation)")
 RUN_ID = re.compile(r"[A-Za-z0-9_.-]+")
 WHAT_A_DOCUMENT_IS = ["id", "num_tokens", "num_bytes"]
 # Launching differently gives the same losses.
-DOES_NOT_MATTER = ("command",)
+DOES_NOT_MATTER = ("command", "stack", "launch", "slurm")
+OF_ANOTHER_MODEL = ("checkpoint", "target_pool")  # inputs of proxies with a checkpoint or a tokenizer of their own
 
 
 @dataclass(frozen=True)
@@ -193,7 +194,11 @@ class ReuseStep(Step):
         """Why no run of an earlier swarm holds, whatever its mixture."""
         config = _object(manifest, "config", self.earlier.label)
         there, here = _object(config, "swarm", self.earlier.label), plain(self.swarm)
-        for key in sorted({*there, *here} - set(DOES_NOT_MATTER)):
+        if self.swarm.init is not None or self.swarm.tokenizer is not None:
+            return "proxies with mix.swarm.init or a tokenizer of their own are trained anew"
+        if set(OF_ANOTHER_MODEL) & set(manifest.get("inputs") or ()):
+            return "its proxies went on from a checkpoint or had a tokenizer of their own"
+        for key in sorted({*there, *here} - {*DOES_NOT_MATTER, "init", "tokenizer"}):
             if there.get(key) != here.get(key):
                 return f"mix.swarm.{key} was {there.get(key)!r}, now it is {here.get(key)!r}"
         if config.get("seed") != self.seed:

@@ -11,21 +11,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from redone_data.errors import RedoneError
 from redone_data.mix.config import MixConfig
 from redone_data.mix.constraints import CAPS, Constraints
+from redone_data.mix.design import mixture_of
 from redone_data.mix.finalists import finalists
 from redone_data.mix.fit import Fit
 from redone_data.mix.front import general_objective, pareto_front
 from redone_data.mix.limits import OBJECTIVE, PRIOR, PROPOSAL, Limits
 from redone_data.mix.optimism import optimism
 from redone_data.mix.search import Keep, Objective, search
+from redone_data.mix.stability import weight_ranges
 from redone_data.mixture import Mixture
 
 Floats = NDArray[np.float64]
 
 
-def searched(fit: Fit, mix: MixConfig, limits: Limits, seed: int) -> dict[str, Any]:
-    """The content of search.json."""
+def searched(
+    fit: Fit, mix: MixConfig, limits: Limits, seed: int, untouched: Mapping[str, float] | None = None
+) -> dict[str, Any]:
+    """The content of search.json. untouched: losses of the checkpoint that proxies went on from, by metric."""
     domains, baselines = fit.domains, limits.baselines()
     wanted, kept = mix.objective(tuple(limits.tokens)), mix.general(tuple(limits.tokens))
     skilled = {metric: weight for metric, weight in wanted.items() if fit.has_skill([metric])}
@@ -45,21 +50,28 @@ def searched(fit: Fit, mix: MixConfig, limits: Limits, seed: int) -> dict[str, A
 
     keep = None
     if mix.retention is not None and general is not None:
-        base = Mixture.of(mix.retention.reference).on(domains) if mix.retention.reference else baselines[PRIOR]
-        keep = Keep(general, float(general.predict(fit, fit.weights_of([base]))[0]) + mix.retention.epsilon)
+        reference = mix.retention.reference
+        if reference == "checkpoint":
+            before = _of_checkpoint(general, untouched)
+        else:
+            base = Mixture.of(reference).on(domains) if reference else baselines[PRIOR]
+            before = float(general.predict(fit, fit.weights_of([base]))[0])
+        keep = Keep(general, before + mix.retention.epsilon)
 
     def best(within: Constraints) -> Any:
         return search(fit, objective, within, limits.prior, mix.search, mix.design, seed, keep=keep)
 
     result, uncapped = best(constraints), best(constraints.without_caps())
     weights_D = np.array(result.mixture.shares)  # of the same domains in the same order, and not scaled again
+    listed = finalists(result, weights_D)
+    others = {item.name: mixture_of(domains, item.weights_D) for item in listed if item.name != "best"}
     flattered = optimism(fit, objective, constraints, limits.prior, mix.design, seed)
     front = [] if general is None else pareto_front(result.space, general, result.pool_CD, weights_D)
     at_proposal = {} if general is None else {"predicted": float(general.predict(fit, weights_D[None])[0])}
     return found | {
         "found_by": result.found_by,
         "weights": dict(result.mixture),
-        "predicted": predictions(fit, {PROPOSAL: result.mixture, **baselines}, wanted, flattered),
+        "predicted": predictions(fit, {PROPOSAL: result.mixture, **baselines, **others}, wanted, flattered),
         "binding": list(result.binding),
         "binding_caps": [name[len(CAPS) + 2 : -1] for name in result.binding if name.startswith(f"{CAPS} (")],
         "nearest_run_distance": result.nearest_run_distance,
@@ -69,7 +81,11 @@ def searched(fit: Fit, mix: MixConfig, limits: Limits, seed: int) -> dict[str, A
             "epochs": limits.epochs(uncapped.mixture),
             "predicted": uncapped.predicted,
         },
-        "retention": None if keep is None else {**at_proposal, "most": keep.most, "metrics": keep.general.weights},
+        "weight_ranges": weight_ranges(fit, objective, constraints, limits.prior, mix.design, seed, keep),
+        "retention": None
+        if keep is None
+        else {**at_proposal, "most": keep.most, "metrics": keep.general.weights}
+        | {"epsilon": None if mix.retention is None or mix.retention.reference else mix.retention.epsilon},
         "front": [
             {
                 "weights": dict(zip(domains, point.weights_D.tolist(), strict=True)),
@@ -85,9 +101,19 @@ def searched(fit: Fit, mix: MixConfig, limits: Limits, seed: int) -> dict[str, A
                 "weights": dict(zip(domains, item.weights_D.tolist(), strict=True)),
                 "predicted": item.predicted,
             }
-            for item in finalists(result, weights_D)
+            for item in listed
         ],
     }
+
+
+def _of_checkpoint(general: Objective, untouched: Mapping[str, float] | None) -> float:
+    missing = sorted(set(general.metrics) - set(untouched or ()))
+    if untouched is None or missing:
+        raise RedoneError(
+            "mix.retention.reference: checkpoint needs the checkpoint's own losses, and the swarm's base.json does not "
+            f"have {', '.join(missing) or 'any'}; a trainer of your own writes it (docs/swarm.md), or name a base mix"
+        )
+    return sum(weight * untouched[metric] for metric, weight in general.weights.items())
 
 
 def predictions(

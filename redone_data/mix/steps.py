@@ -24,7 +24,7 @@ from redone_data.mix.limits import Limits
 from redone_data.mix.searching import searched
 from redone_data.mix.surrogates.base import Beside
 from redone_data.mix.surrogates.screened import ScreenedSurrogate
-from redone_data.mix.swarm import trained
+from redone_data.mix.swarm import base_losses, trained
 from redone_data.mix.together import fit_together
 from redone_data.mixture import Mixture
 
@@ -185,7 +185,7 @@ class SearchStep(Step):
 
     def run(self, task: None, index: int, folder: Path) -> dict[str, Any]:
         fitted = _fitted(self.swarms, self.mix, self.limits, self.seed, self.counts)
-        found = searched(fitted, self.mix, self.limits, self.seed)
+        found = searched(fitted, self.mix, self.limits, self.seed, base_losses(self.swarms[-1].folder))
         found["effects"] = effects(fitted, Mixture.of(found["weights"]))
         found["learning"] = learning_curve(fitted, self.seed)
         write_json(folder / "search.json", _rounded(found))

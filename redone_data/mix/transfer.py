@@ -89,15 +89,16 @@ def _line(fit: Fit, metric: str, weights_RD: Floats, losses_R: Floats) -> Line:
     left_out_R = np.empty_like(losses_R)
     for run in range(len(losses_R)):
         others_R = np.arange(len(losses_R)) != run
-        mean, middle, slope = _fitted(predicted_R[others_R], losses_R[others_R])
+        mean, middle, slope = straight(predicted_R[others_R], losses_R[others_R])
         left_out_R[run] = middle + slope * (predicted_R[run] - mean)
     half_R = np.maximum(fit.half_width(metric, weights_RD), 1e-12)
     stretch, coverage = conformal_quantile(np.abs(losses_R - left_out_R) / half_R, fit.config.interval)
-    mean, middle, slope = _fitted(predicted_R, losses_R)
+    mean, middle, slope = straight(predicted_R, losses_R)
     return Line(mean, middle, slope, stretch, coverage, spearman(left_out_R, losses_R))
 
 
-def _fitted(predicted_R: Floats, losses_R: Floats) -> tuple[float, float, float]:
+def straight(predicted_R: Floats, losses_R: Floats) -> tuple[float, float, float]:
+    """The mean prediction, the mean loss, and the slope between them, drawn to one."""
     mean, middle = float(predicted_R.mean()), float(losses_R.mean())
     squares = float(((predicted_R - mean) ** 2).sum())
     if squares <= 0:

@@ -9,8 +9,11 @@ proxies: 21 with the defaults. Of 4 equal mixtures, the one chosen on 2 seeds wo
 run better than it is (the least of four normal draws): that is what the fresh seeds take away.
 """
 
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+
+import numpy as np
 
 from redone_data.engine import Output
 from redone_data.mix.config import ScaleConfig, ValidateConfig
@@ -21,11 +24,13 @@ from redone_data.mix.measured import Measurement, scale_of
 from redone_data.mix.paired import Losses, Noise, mean_difference, shared_seeds
 from redone_data.mix.proposal import Candidate, Difference
 from redone_data.mix.swarm import ProxyRun, SwarmConfig, SwarmStep, ValidationStep
+from redone_data.mix.transfer import straight
 from redone_data.rng import stream_seed
 
 Train = Callable[[type[SwarmStep], tuple[ProxyRun, ...], SwarmConfig], Output]
 
 BASELINES = (PRIOR, UNIFORM)
+MIN_LINE = 4  # mixtures measured at a larger scale from which predictions are carried there
 CHOOSING, FRESH, TARGET = "finalists", "validation", "target"
 
 
@@ -89,6 +94,7 @@ class Evidence:
     choosing: Measurement | None = None
     fresh: Measurement | None = None
     target: Measurement | None = None
+    swarm_scale: str = ""
 
     @property
     def deciding(self) -> Measurement | None:
@@ -125,10 +131,28 @@ class Evidence:
             kind=item.kind,
             weights=dict(item.mixture),
             predicted={metric: values["predicted"] for metric, values in item.predicted.items()},
+            carried=self._carried(item),
             choosing=self.choosing.record(item.name) if self.choosing else None,
             fresh=self.fresh.record(item.name) if self.fresh else None,
             target=self.target.record(item.name) if self.target else None,
         )
+
+    def _carried(self, item: Entrant) -> dict[str, float]:
+        """Its predictions at the scale of `choosing`, where that is another: a line a metric through all entrants."""
+        if self.choosing is None or self.choosing.scale == self.swarm_scale:
+            return {}
+        carried = {}
+        for metric, values in item.predicted.items():
+            pairs = [
+                (other.predicted[metric]["predicted"], statistics.fmean(losses))
+                for other in self.entrants
+                if metric in other.predicted and (losses := self.choosing.values(other.name, metric))
+            ]
+            if len(pairs) >= MIN_LINE:
+                predicted_R, losses_R = (np.array(column) for column in zip(*pairs, strict=True))
+                mean, middle, slope = straight(predicted_R, losses_R)
+                carried[metric] = middle + slope * (values["predicted"] - mean)
+        return carried
 
     @property
     def diverged(self) -> tuple[str, ...]:
@@ -178,4 +202,4 @@ def measure(
     fresh = measured(ValidationStep, [*compared, *near], config.fresh_seeds, config.proxy)
     target = None if config.target is None else measured(TargetStep, compared, config.fresh_seeds, config.target)
     seeds = tuple(dict.fromkeys(run.seed for run in validation_runs(compared, FRESH, config.fresh_seeds, seed)))
-    return Evidence(entrants, chosen, near, seeds, choosing, fresh, target)
+    return Evidence(entrants, chosen, near, seeds, choosing, fresh, target, scale_of(swarm))
