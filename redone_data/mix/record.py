@@ -236,7 +236,7 @@ class MixtureRecord:
             if chosen:
                 name = chosen[0].name
             if chosen and name != BEST:
-                predicted[PROPOSAL] = {key: {"predicted": loss} for key, loss in chosen[0].predicted.items()}
+                predicted[PROPOSAL] = predicted.get(name, {})
         rows = []
         for metric in (OBJECTIVE, *sorted(self._search["weights"])):
             for mixture in (PROPOSAL, PRIOR, UNIFORM):

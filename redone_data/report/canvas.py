@@ -216,5 +216,6 @@ def panel_title(axes: Axes, text: str, aside: str = "") -> None:
 def nothing(text: str = "nothing to show") -> Figure:
     """A figure that says that there is none."""
     figure = Figure(figsize=(WIDTH, 0.5))
+    figure.add_axes((0, 0, 1, 1)).set_axis_off()  # a notebook shows no figure without axes
     write(figure, 0.2, 0.25, text, colour=MUTED)
     return figure

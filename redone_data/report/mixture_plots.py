@@ -93,7 +93,7 @@ def learning(points: Sequence[LearningPoint]) -> Figure:
         axes.plot([runs for runs, _ in mine], [rank for _, rank in mine], color=GREY, linewidth=0.8, alpha=0.7)
     means = [float(np.mean([point.spearman for point in points if point.runs == size])) for size in sizes]
     axes.plot(sizes, means, color=BLUE, linewidth=2, marker="o", markersize=5)
-    axes.set_ylim(min(0.0, *(point.spearman for point in points)) - 0.02, 1.02)
+    axes.set_ylim(min(0.8, *(point.spearman for point in points)) - 0.02, 1.02)
     axes.set_xticks(sizes, labels=[str(size) for size in sizes])
     tick_format(axes, "y", lambda value: f"{value:.2g}")
     name_axes(axes, x="runs that the fit saw; the thick line is the mean over metrics", y="Spearman")
@@ -233,8 +233,8 @@ def finalists(rows: Sequence[FinalistRow]) -> Figure:
                 continue
             axes.plot([mean - (sd or 0.0), mean + (sd or 0.0)], [y, y], color=colour, linewidth=2.5, alpha=0.5)
             axes.scatter([mean], [y], s=26, color=colour, linewidth=0, zorder=4)
-        shown = [row.fresh, row.target] if row.target is not None else [row.fresh or row.choosing]
+        shown = [row.fresh] if row.target is None else [row.fresh, row.target]
         note(axes, 1.02, i, " · ".join(loss(value) for value in shown), points=SMALL + 0.5)
     tick_format(axes, "x", lambda value: f"{value:.4g}")
-    name_axes(axes, x="objective, bits per byte (left is better); the bar is one standard deviation over seeds")
+    name_axes(axes, x="objective, bits per byte (left is better), with one standard deviation; at right on fresh seeds")
     return figure

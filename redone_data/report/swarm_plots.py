@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from redone_data.report.canvas import (
     BLUE,
@@ -15,6 +16,7 @@ from redone_data.report.canvas import (
     INK,
     MUTED,
     SMALL,
+    SURFACE,
     VERMILION,
     WIDTH,
     draw_legend,
@@ -28,14 +30,20 @@ from redone_data.report.canvas import (
 from redone_data.report.human import label
 from redone_data.report.summary import HeldOutPoint, ProxyRow, RoundRow
 
+Floats = NDArray[np.float64]
+
 ODD = 4.0  # robust standard deviations: one in 16,000 of normal errors
+_NEAR = 8  # runs that a scale is taken from, at least
 _NORMAL = 1.4826  # standard deviation of normal errors / their median absolute value
 _MANY_MARKS = 3000  # above it marks are drawn as one image
-_SAME = 1e-6  # total variation under which two runs are the same mixture
+_DECIMALS = 6  # weights that agree so far are one mixture
 
 
 def deviations(points: Sequence[HeldOutPoint]) -> list[tuple[HeldOutPoint, float]]:
-    """Each held-out error, measured minus predicted, in robust standard deviations of its metric's errors.
+    """Each held-out error, measured minus predicted, in robust standard deviations of what is usual there.
+
+    Errors grow with the loss, so the scale is that of the runs with the nearest predictions, where it is more than that
+    of all.
 
     >>> errors = [-0.2, -0.1, 0.0, 0.1, 0.2, 9.0]
     >>> rows = [HeldOutPoint(f"run-{i}", "wiki", 2 + error, 2.0) for i, error in enumerate(errors)]
@@ -45,10 +53,12 @@ def deviations(points: Sequence[HeldOutPoint]) -> list[tuple[HeldOutPoint, float
     found: list[tuple[HeldOutPoint, float]] = []
     for metric in dict.fromkeys(point.metric for point in points):
         mine = [point for point in points if point.metric == metric]
-        errors = np.array([point.measured - point.predicted for point in mine])
-        middle = float(np.median(errors))
-        scale = _NORMAL * float(np.median(np.abs(errors - middle)))
-        found += list(zip(mine, ((errors - middle) / (scale or 1.0)).tolist(), strict=True))
+        predicted = np.array([point.predicted for point in mine])
+        errors = np.array([point.measured for point in mine]) - predicted
+        errors -= np.median(errors)
+        near = np.argsort(np.abs(predicted - predicted[:, None]), axis=1)[:, : max(_NEAR, len(mine) // 4)]
+        scale = _NORMAL * np.maximum(np.median(np.abs(errors)), np.median(np.abs(errors)[near], axis=1))
+        found += list(zip(mine, (errors / np.where(scale > 0, scale, 1.0)).tolist(), strict=True))
     return found
 
 
@@ -81,7 +91,7 @@ def odd_runs(points: Sequence[HeldOutPoint]) -> Figure:
     reach = max(1.15 * ODD, *(1.08 * abs(size) for _, size in found))
     axes.set_xlim(-reach, reach)
     tick_format(axes, "x", lambda value: f"{value:g}")
-    name_axes(axes, x="measured minus predicted, robust standard deviations of the metric's errors")
+    name_axes(axes, x="measured minus predicted, in robust standard deviations of runs with such a loss")
     return figure
 
 
@@ -90,7 +100,7 @@ def replicates(runs: Sequence[ProxyRow]) -> dict[tuple[float, ...], list[ProxyRo
     groups: dict[tuple[float, ...], list[ProxyRow]] = {}
     for run in runs:
         if not run.diverged:
-            key = tuple(round(weight / _SAME) * _SAME for _, weight in sorted(run.weights.items()))
+            key = tuple(round(weight, _DECIMALS) for _, weight in sorted(run.weights.items()))
             groups.setdefault(key, []).append(run)
     return {key: group for key, group in groups.items() if len(group) > 1}
 
@@ -156,26 +166,29 @@ def rounds(rows: Sequence[RoundRow]) -> Figure:
     return figure
 
 
-def nearest(runs: Sequence[ProxyRow], mixture: Mapping[str, float]) -> Figure:
-    """How far each run lies from its nearest other one, and the mixture from its nearest run. Total variation."""
-    domains = sorted({name for weights in (mixture, *(run.weights for run in runs)) for name in weights})
-    rows = np.array([[run.weights.get(name, 0.0) for name in domains] for run in runs])
-    if not len(rows) or not mixture:
+def nearest(runs: Sequence[ProxyRow], mixtures: Mapping[str, Mapping[str, float]]) -> Figure:
+    """How far each run lies from its nearest other one, and each mixture from its nearest run. Total variation."""
+    if not runs or not mixtures:
         return nothing("no proxy run")
-    to_runs = np.abs(rows - [mixture.get(name, 0.0) for name in domains]).sum(axis=1) / 2
-    tried = np.unique(rows.round(6), axis=0)
-    between = np.array([np.sort(np.abs(tried - row).sum(axis=1) / 2)[min(1, len(tried) - 1)] for row in tried])
-    figure, (axes,) = row_chart(["a run to its nearest", "the recommendation"], row=0.4, right=2.4)
-    for row, (values, marker, colour) in enumerate(
-        ((between, "|", BLUE), (to_runs.min(keepdims=True), "D", VERMILION))
-    ):
-        axes.scatter(
-            values, [row] * len(values), marker=marker, s=140 if marker == "|" else 36, color=colour, alpha=0.6
-        )
-    nearest_run = runs[int(to_runs.argmin())].run_id
-    note(axes, 1.02, 0, f"median {np.median(between):.3f}, at most {between.max():.3f}")
-    note(axes, 1.02, 1, f"{to_runs.min():.3f} to {label(nearest_run, 14)}")
-    axes.set_xlim(-0.005, 1.05 * max(between.max(), to_runs.min()) + 0.005)
+    domains = sorted({name for weights in (*mixtures.values(), *(run.weights for run in runs)) for name in weights})
+    tried = np.array([[run.weights.get(name, 0.0) for name in domains] for run in runs])
+    figure, (axes,) = row_chart(["a run", *mixtures], row=0.32, right=2.4)
+    distinct = np.unique(tried.round(_DECIMALS), axis=0)
+    between = [float(np.sort(_distances(distinct, row))[min(1, len(distinct) - 1)]) for row in distinct]
+    axes.scatter(between, [0] * len(between), marker="|", s=140, color=BLUE, alpha=0.6)
+    note(axes, 1.02, 0, f"median {np.median(between):.3f}, at most {max(between):.3f}", points=SMALL + 0.5)
+    farthest = max(between)
+    for i, weights in enumerate(mixtures.values(), start=1):
+        away = _distances(tried, np.array([weights.get(name, 0.0) for name in domains]))
+        axes.scatter([away.min()], [i], marker="D", s=36, color=VERMILION, edgecolor=SURFACE, zorder=3)
+        note(axes, 1.02, i, f"{away.min():.3f} to {label(runs[int(away.argmin())].run_id, 14)}", points=SMALL + 0.5)
+        farthest = max(farthest, float(away.min()))
+    axes.set_xlim(-0.015 * farthest - 1e-3, 1.05 * farthest + 1e-3)
     tick_format(axes, "x", lambda value: f"{value:.3g}")
-    name_axes(axes, x="total variation: the share of tokens that would have to change their domain")
+    name_axes(axes, x="total variation to the nearest run: the share of tokens that would have to change their domain")
     return figure
+
+
+def _distances(rows: Floats, here: Floats) -> Floats:
+    distances: Floats = np.abs(rows - here).sum(axis=1) / 2
+    return distances
