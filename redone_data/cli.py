@@ -141,8 +141,12 @@ def fit(
     _execute("fit", inputs[0], out, set_, seed, emit, dry_run=dry_run, as_json=as_json)
 
 
-_add_stage("search", "search", "Search the best weights under the repetition cap (after fit).")
-_add_stage("validate", "validate", "Measure the found weights beside prior and uniform (after search).")
+_add_stage("search", "search", "Search the best weights inside the constraints (after fit).")
+_add_stage(
+    "validate",
+    "validate",
+    "Train finalists beside prior and uniform, choose, and measure on fresh seeds (after search).",
+)
 _add_stage("sample", "sample", "Sample spans by weight and epochs into a token dataset; the same as mix.")
 _add_stage(
     "report", "sample", "Draw report.html again from what is stored; runs what is missing, as mix does.", redraw=True

@@ -82,7 +82,7 @@ def fit_tables(tables: Sequence[Path], options: TableOptions, console: "Console"
     swarm = load_swarm(*tables)
     mixtures = None if options.predict is None else load_mixtures(options.predict, swarm.domains)
     target = None if options.target is None else load_swarm(*options.target)
-    workers = (os.cpu_count() or 1) if swarm.losses_RM.size > ONE_PROCESS_CELLS else 1
+    workers = (len(os.sched_getaffinity(0)) or 1) if swarm.losses_RM.size > ONE_PROCESS_CELLS else 1
     fitted = fit(swarm, config, 1 if options.seed is None else options.seed, workers=workers)
     scaled, skilled = None, any(row.skilled for row in fitted.report)
     if skilled and target is not None and options.target is not None:

@@ -10,7 +10,7 @@ from redone_data.mix.fit import FitConfig
 from redone_data.mix.front import Retention
 from redone_data.mix.rounds import RoundsConfig
 from redone_data.mix.search import SearchConfig
-from redone_data.mix.swarm import SwarmConfig
+from redone_data.mix.swarm import ProxyShape, SwarmConfig
 from redone_data.mixture import Mixture
 
 
@@ -18,7 +18,9 @@ from redone_data.mixture import Mixture
 class ScaleConfig:
     """A size of proxy and how long it is trained; the rest is as in the swarm."""
 
-    size: str = field(metadata={"help": "a name of redone-train's table of sizes"})
+    size: str | ProxyShape = field(
+        metadata={"help": "a name of redone-train's table of sizes, or {layers, width, heads}"}
+    )
     tokens: int = field(metadata={"help": "training tokens a proxy"})
 
     def __post_init__(self) -> None:

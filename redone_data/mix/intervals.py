@@ -139,16 +139,20 @@ def conformal_quantile(errors_R: Floats, interval: float) -> tuple[float, float]
 def growth(fold_errors: Floats, pair_errors: Floats, folds: int) -> float:
     """The error with all runs as a share of that with one fold left out; at most one.
 
-    pair_errors: those with two folds left out. Error is taken for a power of the number of runs.
+    pair_errors: those with two folds left out. Error is taken for a power of the number of runs, at most the inverse:
+    a steeper fall is a few pairs that went wrong (a planted law on 40 runs had intervals that covered .42).
 
     >>> round(growth(np.array([0.8]), np.array([1.0]), folds=5), 2)
     0.84
+    >>> growth(np.array([0.2]), np.array([1.0]), folds=5)
+    0.8
     """
     fewer, fewest = float(np.abs(fold_errors).mean()), float(np.abs(pair_errors).mean())
     if not 0 < fewer < fewest:
         return 1.0
     all_to_fold, fold_to_pair = folds / (folds - 1), (folds - 1) / (folds - 2)
-    return float((fewer / fewest) ** (math.log(all_to_fold) / math.log(fold_to_pair)))
+    power = math.log(fewest / fewer) / math.log(fold_to_pair)
+    return float(all_to_fold ** -min(power, 1.0))
 
 
 def noise_floor(losses_R: Floats, mixtures: Sequence[Rows]) -> float | None:

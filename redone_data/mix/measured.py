@@ -19,7 +19,9 @@ def scale_of(swarm: SwarmConfig) -> str:
         return f"{COUNTED} x {swarm.proxy.tokens / 1e6:g}M tokens"
     if swarm.init is not None:
         return f"{Path(swarm.init).name} ({swarm.adapt}) x {swarm.proxy.tokens / 1e6:g}M tokens"
-    return f"{swarm.proxy.size} parameters x {swarm.proxy.tokens / 1e6:g}M tokens"
+    size = swarm.proxy.size
+    named = f"{size} parameters" if isinstance(size, str) else f"{size.layers} layers of {size.width}"
+    return f"{named} x {swarm.proxy.tokens / 1e6:g}M tokens"
 
 
 @dataclass(frozen=True)

@@ -146,9 +146,8 @@ class ReuseStep(Step):
         today = Today.of(self.pool, self.swarm, self.budget)
         for name in self.earlier.swarms:
             swarm = self.earlier.swarm(name)
-            manifest, description = self.earlier.read(f"{name}/{MANIFEST}"), self.earlier.read(f"{name}/swarm.json")
-            why = self._swarm_differs(manifest, tokenizer)
-            parts, reasons = ({}, {}) if why else today.match(documents, description)
+            why = self._swarm_differs(self.earlier.read(f"{name}/{MANIFEST}"), tokenizer)
+            parts, reasons = ({}, {}) if why else today.match(documents, self.earlier.read(f"{name}/swarm.json"))
             same = {d for d in swarm.metrics if today.measures_the_same(d, documents)}
             metrics = same if metrics is None else metrics & same
             for run_id, weights_D, losses_M in zip(swarm.run_ids, swarm.weights_RD, swarm.losses_RM, strict=True):
@@ -193,6 +192,8 @@ class ReuseStep(Step):
     def _swarm_differs(self, manifest: Any, tokenizer: str) -> str | None:
         """Why no run of an earlier swarm holds, whatever its mixture."""
         config = _object(manifest, "config", self.earlier.label)
+        if self.swarm.proxy.is_counted or "sample" in config:
+            return "losses that are counted, not trained, are counted anew"
         there, here = _object(config, "swarm", self.earlier.label), plain(self.swarm)
         if self.swarm.init is not None or self.swarm.tokenizer is not None:
             return "proxies with mix.swarm.init or a tokenizer of their own are trained anew"

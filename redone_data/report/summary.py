@@ -242,6 +242,12 @@ class Summary:
     front: tuple[FrontPoint, ...] = ()
     rivals: dict[str, tuple[float, float]] = field(default_factory=dict)  # mixture -> objective, retention; predicted
     effects: tuple[Effect, ...] = ()
+    rounds: tuple[RoundRow, ...] = ()
+    stopped: str = ""  # why there were no more rounds
+    reused: int = 0  # runs taken over from earlier recipes
+    uncapped: dict[str, float] = field(default_factory=dict)  # the optimum if nothing limited repetition
+    uncapped_epochs: dict[str, float] = field(default_factory=dict)
+    uncapped_predicted: float | None = None
     weight_ranges: tuple[WeightRange, ...] = ()
     run_weights: dict[str, dict[str, float]] = field(default_factory=dict)  # run id -> domain -> weight
     uniform: dict[str, float] = field(default_factory=dict)

@@ -77,3 +77,14 @@ def test_tokens_seen_once_are_worth_themselves_and_the_sixteenth_pass_much_less(
     once, often = Repetition.seen(np.eye(1), np.array([1.0])), Repetition.seen(np.eye(1), np.array([1000.0]))
     assert once.worth(np.array([[0.3], [1.0]])) == pytest.approx(np.array([[0.3], [1.0]]))
     assert often.worth(np.array([[1.0]]))[0, 0] == pytest.approx(16.4 / 1000)
+
+
+def test_runs_at_a_cap_of_four_epochs_do_not_make_rounding_into_harm() -> None:
+    rng = stream(0, "cap")
+    epochs_D = np.array([7.3, 11.1, 5.9, 9.7])
+    weights_RD = rng.dirichlet(np.ones(4), size=24)
+    weights_RD[:12, 0] = np.nextafter(4.0 / epochs_D[0], 1.0)
+    weights_RD[:12, 1:] *= (1 - weights_RD[:12, :1]) / weights_RD[:12, 1:].sum(axis=1, keepdims=True)
+    weights_RD[:, 1:] = np.minimum(weights_RD[:, 1:], 4.0 / epochs_D[1:])
+    assert (weights_RD * epochs_D).max() > 4
+    assert Repetition.seen(weights_RD, epochs_D).most == 0

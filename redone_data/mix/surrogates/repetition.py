@@ -21,6 +21,7 @@ from redone_data.mix.surrogates.base import Floats
 HARMLESS = 4.0
 DECAY = 15.4
 ENOUGH_RUNS = 5  # with a domain beyond HARMLESS, or harm is not fitted
+LEAST_EXCESS = 0.1  # of a pass: less tells nothing, and a run at a cap of HARMLESS epochs exceeds it by rounding
 
 
 @final
@@ -43,9 +44,9 @@ class Repetition:
             epochs_D = np.zeros(weights_RD.shape[1])
         epochs_D = np.where(np.isfinite(epochs_D), epochs_D, 0.0)  # a domain without tokens has no weight to repeat
         excess_RD = np.maximum(weights_RD * epochs_D - HARMLESS, 0.0)
-        if (excess_RD.max(axis=1) > 0).sum() < ENOUGH_RUNS:
+        if (excess_RD.max(axis=1) > LEAST_EXCESS).sum() < ENOUGH_RUNS:
             return cls(epochs_D, np.empty(0, dtype=np.intp), 0.0)
-        return cls(epochs_D, np.flatnonzero(excess_RD.max(axis=0) > 0), float(excess_RD.max()))
+        return cls(epochs_D, np.flatnonzero(excess_RD.max(axis=0) > LEAST_EXCESS), float(excess_RD.max()))
 
     @property
     def num_parameters(self) -> int:
