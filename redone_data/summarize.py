@@ -57,6 +57,8 @@ def summarize(run: Run) -> Summary:
         effects=record.effects,
         weight_ranges=record.weight_ranges,
         run_weights=record.run_weights or {planned.run_id: dict(planned.mixture) for planned in run.runs},
+        proxies=record.proxies,
+        mixtures={} if proposal is None else {item.name: item.weights for item in proposal.finalists},
         rounds=record.rounds,
         stopped=record.stopped or "",
         reused=0 if proposal is None else len(proposal.reused),

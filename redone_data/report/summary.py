@@ -249,7 +249,9 @@ class Summary:
     uncapped_epochs: dict[str, float] = field(default_factory=dict)
     uncapped_predicted: float | None = None
     weight_ranges: tuple[WeightRange, ...] = ()
-    run_weights: dict[str, dict[str, float]] = field(default_factory=dict)  # run id -> domain -> weight
+    run_weights: dict[str, dict[str, float]] = field(default_factory=dict)  # run id -> domain -> weight, planned or run
+    proxies: tuple[ProxyRow, ...] = ()
+    mixtures: dict[str, dict[str, float]] = field(default_factory=dict)  # name -> weights of what was to be compared
     uniform: dict[str, float] = field(default_factory=dict)
     nearest_run_distance: float | None = None
     binding_caps: tuple[str, ...] = ()

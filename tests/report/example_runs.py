@@ -119,7 +119,7 @@ def make(
                 sampled_tokens=int(weight * budget),
             )
         )
-    return Summary(
+    summary = Summary(
         name="quickstart",
         seed=20240607,
         domains=tuple(domains),
@@ -201,7 +201,11 @@ def make(
             "swarm": 941.0,
             "fit": 3.3,
         },
+        rounds=ROUNDS[:runs],
+        stopped="the expected gain of a run is under the noise floor",
+        mixtures={"best": dict(zip(names, weights, strict=True)), "prior": dict(zip(names, shares, strict=True))},
     )
+    return dataclasses.replace(summary, proxies=proxies(summary))
 
 
 def histogram(name: str, metric: str, meaning: str, minimum: float | None, maximum: float | None) -> Histogram:
@@ -257,6 +261,10 @@ def hostile() -> Summary:
         histograms=tuple(dataclasses.replace(row, metric=ATTACK, meaning=ATTACK) for row in summary.histograms),
         languages=(*summary.languages, LanguageRow(ATTACK, ATTACK, 1, 10, 30)),
         curves=tuple(dataclasses.replace(row, run_id=ATTACK) for row in summary.curves),
+        proxies=tuple(dataclasses.replace(row, run_id=ATTACK) for row in summary.proxies),
+        finalists=tuple(dataclasses.replace(row, name=ATTACK) for row in summary.finalists),
+        mixtures={ATTACK: summary.uniform},
+        stopped=ATTACK,
         redacted={ATTACK: 1},
         seconds={ATTACK: 1.0},
         targets={ATTACK: 1.0},

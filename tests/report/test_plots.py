@@ -32,11 +32,9 @@ PLOTS: dict[str, Callable[[Summary], Figure]] = {
     "effects": lambda summary: mixture_plots.effects(summary.effects),
     "finalists": lambda summary: mixture_plots.finalists(summary.finalists),
     "odd_runs": lambda summary: swarm_plots.odd_runs(summary.held_out),
-    "noise": lambda summary: swarm_plots.noise(example_runs.proxies(summary)),
-    "rounds": lambda summary: swarm_plots.rounds(example_runs.ROUNDS[: len(summary.run_weights)]),
-    "nearest": lambda summary: swarm_plots.nearest(
-        example_runs.proxies(summary), {"uniform": summary.uniform} if summary.uniform else {}
-    ),
+    "noise": lambda summary: swarm_plots.noise(summary.proxies),
+    "rounds": lambda summary: swarm_plots.rounds(summary.rounds),
+    "nearest": lambda summary: swarm_plots.nearest(summary.proxies, summary.mixtures),
     "weight_ranges": lambda summary: mixture_plots.weight_ranges(summary.domains, summary.weight_ranges),
 }
 ONE = example_runs.make(("微博",), (1.0,), (1.0,), runs=2, seeds=1)
