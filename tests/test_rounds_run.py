@@ -202,7 +202,7 @@ def rows(record: MixtureRecord) -> dict[str, Any]:
 def test_a_moved_mixture_folder_tells_notebooks_what_the_report_of_the_run_shows(
     recipe: SmallRecipe, tmp_path: Path
 ) -> None:
-    validate = {"finalists": 2, "seeds": 2, "fresh_seeds": 2}
+    validate = {"finalists": 2, "seeds": 2, "fresh_seeds": 2, "proxy": {"size": "0.1m", "tokens": 8_000}}
     planted(recipe, targets={"posts": 1}, retention={}, validate=validate)
     run = Run(load_recipe(recipe.path), tmp_path / "out")
     run.execute()
@@ -214,8 +214,30 @@ def test_a_moved_mixture_folder_tells_notebooks_what_the_report_of_the_run_shows
     assert [row.batch for row in read["proxies"]] == [0] * 16 + [1] * 4 + [2] * 4
     assert {len(row.measured) for row in read["measured"]} == {2}
     summary = summarize(run)
-    for name in ("skill", "held_out", "measured", "finalists", "noise", "learning", "front", "rivals", "effects"):
+    for name in (
+        "skill",
+        "held_out",
+        "measured",
+        "finalists",
+        "noise",
+        "learning",
+        "front",
+        "rivals",
+        "effects",
+        "rounds",
+        "proxies",
+        "stopped",
+    ):
         assert read[name] == getattr(summary, name), name
+    nested = {row["metric"]: row["spearman"] for row in read_json(copied / "mixture" / "fit.json")["report"]}
+    assert {row.metric: row.spearman for row in read["skill"] if row.chosen} == nested
+    # A prediction at the swarm's scale does not stand beside a measurement at another one.
+    carried = {item.name: item.carried for item in MixtureRecord.open(copied).proposal.finalists}
+    prior = next(row for row in read["measured"] if (row.mixture, row.metric) == ("prior", "posts"))
+    assert (prior.predicted, prior.low, prior.high) == (carried["prior"].get("posts"), None, None)
+    assert {row.name: row.predicted for row in read["finalists"]} == {
+        name: losses.get("objective") for name, losses in carried.items()
+    }
     # The point that was chosen is what was predicted for it, and the prior lies where it was predicted.
     searched = read_json(copied / "mixture" / "search.json")
     assert read["rivals"]["prior"][0] == pytest.approx(searched["predicted"]["prior"]["posts"]["predicted"])

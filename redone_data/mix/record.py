@@ -20,7 +20,7 @@ from redone_data.manifest import read_json
 from redone_data.mix.entrants import BEST
 from redone_data.mix.limits import OBJECTIVE, PRIOR, PROPOSAL, UNIFORM
 from redone_data.mix.measured import Measurement
-from redone_data.mix.proposal import Measured, Proposal
+from redone_data.mix.proposal import Candidate, Measured, Proposal
 from redone_data.mix.steps import ROUNDS
 from redone_data.mix.swarm import BASE, MIXTURES, trained
 from redone_data.mix.validate import FRESH
@@ -145,15 +145,17 @@ class MixtureRecord:
 
     @property
     def skill(self) -> tuple[SkillRow, ...]:
-        """Every surrogate that was compared, on held-out runs."""
+        """Every surrogate that was compared, on held-out runs; for the chosen one, the score of the whole choice."""
         if not self._fit:
             return ()
-        chosen = {(row["metric"], row["surrogate"]) for row in self._fit["report"]}
+        nested = {(row["metric"], row["surrogate"]): row for row in self._fit["report"]}
         names = ("metric", "surrogate", "spearman", "r2", "rmse", "skilled")
-        return tuple(
-            SkillRow(chosen=(row["metric"], row["surrogate"]) in chosen, **{name: row[name] for name in names})
-            for row in self._fit["compared"]
-        )
+        rows = []
+        for compared in self._fit["compared"]:
+            key = (compared["metric"], compared["surrogate"])
+            row = nested.get(key, compared)
+            rows.append(SkillRow(chosen=key in nested, **{name: row[name] for name in names}))
+        return tuple(rows)
 
     @property
     def held_out(self) -> tuple[HeldOutPoint, ...]:
@@ -229,24 +231,31 @@ class MixtureRecord:
         """What was found, prior and uniform: as predicted by the search, and as measured on fresh seeds."""
         if not self._search:
             return ()
-        predicted, fresh, name = dict(self._search["predicted"]), None, PROPOSAL
+        fresh, compared = None, {} if self.proposal is None else {item.name: item for item in self.proposal.finalists}
+        found = next((item.name for item in compared.values() if item.kind != "baseline" and item.fresh), BEST)
         if self.proposal is not None and FRESH in self.validations:
             fresh = Measurement.read(self.validations[FRESH], "", self.proposal.objective)
-            chosen = [item for item in self.proposal.finalists if item.kind != "baseline" and item.fresh]
-            if chosen:
-                name = chosen[0].name
-            if chosen and name != BEST:
-                predicted[PROPOSAL] = predicted.get(name, {})
         rows = []
         for metric in (OBJECTIVE, *sorted(self._search["weights"])):
-            for mixture in (PROPOSAL, PRIOR, UNIFORM):
+            for mixture, name in ((PROPOSAL, found), (PRIOR, PRIOR), (UNIFORM, UNIFORM)):
                 if mixture == PROPOSAL and self._search["found_by"] == "no skill":
                     continue
-                values = predicted[mixture].get(metric, {})
-                losses = () if fresh is None else fresh.values(name if mixture == PROPOSAL else mixture, metric)
+                values = self._search["predicted"].get(PROPOSAL if name == BEST else name, {}).get(metric, {})
+                if name in compared and self._is_elsewhere(compared[name]):
+                    values = {"predicted": compared[name].carried.get(metric)}
+                losses = () if fresh is None else fresh.values(name, metric)
                 interval = (values.get("predicted"), values.get("low"), values.get("high"))
                 rows.append(MeasuredRow(metric, mixture, *interval, losses))
         return tuple(rows)
+
+    def _is_elsewhere(self, item: Candidate) -> bool:
+        """Whether it was measured at another scale than the swarm's, at which predictions are."""
+        measured = item.choosing or item.fresh
+        return self.proposal is not None and measured is not None and measured.scale != self.proposal.scale
+
+    def _predicted(self, item: Candidate) -> float | None:
+        known = item.carried if self._is_elsewhere(item) else item.predicted
+        return known.get(OBJECTIVE)
 
     @property
     def noise(self) -> dict[str, float | None]:
@@ -266,7 +275,7 @@ class MixtureRecord:
             FinalistRow(
                 name=item.name,
                 recommended=item.name == self.proposal.recommended,
-                predicted=item.carried.get(OBJECTIVE, item.predicted.get(OBJECTIVE)),
+                predicted=self._predicted(item),
                 choosing=_objective(item.choosing)[0],
                 choosing_sd=_objective(item.choosing)[1],
                 fresh=_objective(item.fresh)[0],

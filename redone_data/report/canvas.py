@@ -111,7 +111,7 @@ def tick_format(axes: Axes, axis: str, show: Callable[[float], str], *, bins: in
     which = axes.xaxis if axis == "x" else axes.yaxis
     which.set_major_locator(MaxNLocator(nbins=bins, steps=[1, 2, 2.5, 5, 10], min_n_ticks=2))
     # Ticks are round: "10k", not "10.0k".
-    which.set_major_formatter(FuncFormatter(lambda value, _: _ZEROS.sub(r"\1", show(value))))
+    which.set_major_formatter(FuncFormatter(lambda value, _: _ZEROS.sub(r"\1", show(value)).replace("-", "−")))
 
 
 def _flow(entries: Sequence[Entry], wide: float) -> Iterator[tuple[int, float, Entry]]:

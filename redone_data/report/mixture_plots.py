@@ -123,20 +123,20 @@ def front(points: Sequence[FrontPoint], marks: Mapping[str, tuple[float, float]]
     )
     for point in chosen:
         _beside(axes, point.objective, point.retention, "chosen", VERMILION)
-    for name, (objective, retention) in (marks or {}).items():
+    for i, (name, (objective, retention)) in enumerate((marks or {}).items()):
         axes.scatter([objective], [retention], marker="s", s=36, color=MUTED, edgecolor=SURFACE, zorder=3)
-        _beside(axes, objective, retention, name, MUTED)
+        _beside(axes, objective, retention, name, MUTED, below=i % 2 == 1)
     for axis in ("x", "y"):
         tick_format(axes, axis, lambda value: f"{value:.4g}")
     name_axes(axes, x="objective, bits per byte (left is better)", y="retention, bits per byte")
     return figure
 
 
-def _beside(axes: Axes, x: float, y: float, text: str, colour: str) -> None:
+def _beside(axes: Axes, x: float, y: float, text: str, colour: str, *, below: bool = False) -> None:
     axes.annotate(
         label(text, 20),
         (x, y),
-        xytext=(7, 5),
+        xytext=(7, -12 if below else 5),
         textcoords="offset points",
         color=colour,
         size=SMALL + 0.5,

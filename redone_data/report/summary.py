@@ -119,7 +119,7 @@ class FinalistRow:
 
 @dataclass(frozen=True)
 class SkillRow:
-    """How well a surrogate predicts held-out runs of one metric."""
+    """How well a surrogate, or the whole choice where it was chosen, predicts held-out runs of one metric."""
 
     metric: str
     surrogate: str
