@@ -86,5 +86,15 @@ def test_stored_results_are_small_and_hold_neither_text_nor_paths() -> None:
 def test_stored_results_are_of_a_whole_run() -> None:
     record = MixtureRecord.open(RESULTS)
     assert record.proposal is not None
-    for name in ("proxies", "curves", "rounds", "held_out", "learning", "front", "effects", "weight_ranges", "finalists"):
+    for name in (
+        "proxies",
+        "curves",
+        "rounds",
+        "held_out",
+        "learning",
+        "front",
+        "effects",
+        "weight_ranges",
+        "finalists",
+    ):
         assert getattr(record, name), f"{name} is empty: make the results again (notebooks/README.md)"

@@ -31,7 +31,7 @@ from redone_data.report.canvas import (
     tick_format,
     write,
 )
-from redone_data.report.human import label, loss, share, signed
+from redone_data.report.human import decimals, label, loss, share, signed
 from redone_data.report.plots import spearman
 from redone_data.report.summary import (
     DomainRow,
@@ -60,7 +60,7 @@ def ranks(points: Sequence[HeldOutPoint]) -> Figure:
         for value, colour, offset in ((whole, BLUE, -0.14), (best, ORANGE, 0.14)):
             if np.isfinite(value):
                 axes.barh(i + offset, value, height=0.26, color=colour)
-        note(axes, 1.02, i, " · ".join(f"{v:.2f}" if np.isfinite(v) else "–" for v in (whole, best)))
+        note(axes, 1.02, i, " · ".join(decimals(v, 2) for v in (whole, best)))
     axes.axvline(0, color=INK, linewidth=0.8)
     axes.set_xlim(min(0.0, axes.get_xlim()[0]), 1)
     tick_format(axes, "x", lambda value: f"{value:.2g}")

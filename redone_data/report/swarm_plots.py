@@ -129,7 +129,7 @@ def noise(runs: Sequence[ProxyRow]) -> Figure:
         axes.scatter(points, [i] * len(points), s=16, color=VERMILION, linewidth=0, zorder=3)
         freedom = sum(len(group_losses) - 1 for group_losses in apart)
         floor, spread = float(np.sqrt(np.sum(np.square(points)) / freedom)), float(np.std(losses, ddof=1))
-        times = f" ({spread / floor:.0f} times)" if floor else ""
+        times = f" ({spread / floor:.{0 if spread > 10 * floor else 1}f} times)" if floor else ""
         note(axes, 1.02, i, f"noise {floor:.4f}, spread {spread:.3f}{times}", points=SMALL + 0.5)
     tick_format(axes, "x", lambda value: f"{value:.3g}")
     name_axes(axes, x="bits per byte from the median run; at right standard deviations")
