@@ -214,7 +214,8 @@ class MixtureRecord:
 
     @property
     def weight_ranges(self) -> tuple[WeightRange, ...]:
-        return tuple(WeightRange(name, *ends) for name, ends in sorted(self._search.get("weight_ranges", {}).items()))
+        ranges, found = self._search.get("weight_ranges", {}), self._search.get("weights", {})
+        return tuple(WeightRange(name, *ends, found[name]) for name, ends in sorted(ranges.items()))
 
     # --- The recommendation ------------------------------------------------------------------------------------------
 

@@ -188,20 +188,23 @@ def effects(rows: Sequence[Effect]) -> Figure:
 
 
 def weight_ranges(domains: Sequence[DomainRow | WeightRow], ranges: Sequence[WeightRange]) -> Figure:
-    """The recommended weights, and how far they move when parts of the runs are left out."""
+    """The recommended weights, and how far those that were found move when parts of the runs are left out."""
     of_domain = {row.domain: row for row in ranges}
     rows = [row for row in domains if row.domain in of_domain and row.weight is not None]
     if not rows:
         return nothing("no weights were searched for")
-    legend = [("recommended", VERMILION), ("optima of fits to parts of the runs", BLUE), ("prior", MUTED)]
+    legend = [("recommended", VERMILION), ("prior", MUTED)]
+    legend.append(("optimum of the fit (ring), and of fits to parts of the runs", BLUE))
     figure, (axes,) = row_chart([row.domain for row in rows], legend=legend, right=2.2)
     for i, row in enumerate(rows):
         found = of_domain[row.domain]
         axes.plot([found.low, found.high], [i, i], color=BLUE, linewidth=5, alpha=0.45, solid_capstyle="butt")
         axes.scatter([row.prior or 0.0], [i], marker="|", s=90, color=MUTED, linewidth=1.5)
-        axes.scatter([row.weight or 0.0], [i], marker="D", s=30, color=VERMILION, edgecolor=SURFACE, zorder=3)
+        axes.scatter([found.found], [i], s=60, facecolor="none", edgecolor=BLUE, linewidth=1.5, zorder=4)
+        axes.scatter([row.weight or 0.0], [i], marker="D", s=26, color=VERMILION, edgecolor=SURFACE, zorder=3)
         note(axes, 1.02, i, f"{share(row.weight)} ({share(found.low)} to {share(found.high)})", points=SMALL + 0.5)
-    high = max(max(of_domain[row.domain].high, row.weight or 0.0, row.prior or 0.0) for row in rows)
+    high = max(max(found.high, found.found) for found in of_domain.values())
+    high = max(high, *(max(row.weight or 0.0, row.prior or 0.0) for row in rows))
     axes.set_xlim(-0.01, high * 1.05 + 0.01)
     tick_format(axes, "x", lambda value: f"{100 * value:.3g} %" if value else "0")
     name_axes(axes, x="share of training tokens")

@@ -159,11 +159,12 @@ class Effect:
 
 @dataclass(frozen=True)
 class WeightRange:
-    """A domain's weight in the optima of fits that each lack a part of the runs."""
+    """A domain's weight in the optima of fits that each lack a part of the runs, and in that of the fit to all."""
 
     domain: str
     low: float
     high: float
+    found: float
 
 
 @dataclass(frozen=True)

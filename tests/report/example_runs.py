@@ -181,7 +181,7 @@ def make(
             for metric in names
         ),
         weight_ranges=tuple(
-            WeightRange(name, max(0.0, weight - 0.04), weight + 0.05)
+            WeightRange(name, max(0.0, weight - 0.04), weight + 0.05, weight)
             for name, weight in zip(names, weights, strict=True)
         ),
         run_weights={
