@@ -215,7 +215,7 @@ class MixtureRecord:
     @property
     def weight_ranges(self) -> tuple[WeightRange, ...]:
         ranges, found = self._search.get("weight_ranges", {}), self._search.get("weights", {})
-        return tuple(WeightRange(name, *ends, found[name]) for name, ends in sorted(ranges.items()))
+        return tuple(WeightRange(name, low, high, found[name]) for name, (low, high) in sorted(ranges.items()))
 
     # --- The recommendation ------------------------------------------------------------------------------------------
 

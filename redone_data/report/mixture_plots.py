@@ -122,7 +122,7 @@ def front(points: Sequence[FrontPoint], marks: Mapping[str, tuple[float, float]]
         zorder=4,
     )
     for point in chosen:
-        _beside(axes, point.objective, point.retention, "chosen", VERMILION)
+        _beside(axes, point.objective, point.retention, "found", VERMILION)
     for i, (name, (objective, retention)) in enumerate((marks or {}).items()):
         axes.scatter([objective], [retention], marker="s", s=36, color=MUTED, edgecolor=SURFACE, zorder=3)
         _beside(axes, objective, retention, name, MUTED, below=i % 2 == 1)
