@@ -44,7 +44,7 @@ from redone_data.report.summary import (
     WeightRow,
 )
 
-_MANY_CELLS = 24  # columns above which a heat map's cells are not written out
+_MANY_CELLS = 24  # columns above which a heat map's cells are an image without figures
 _CELL = 0.3
 
 
@@ -160,6 +160,8 @@ def effects(rows: Sequence[Effect]) -> Figure:
     figure = Figure(figsize=(WIDTH, head + len(domains) * _CELL + 0.15))
     axes = place(figure, left, head, wide * len(metrics), len(domains) * _CELL)
     axes.grid(False)
+    if len(metrics) > _MANY_CELLS:
+        axes.set_rasterization_zorder(1.5)  # the cells as one image
     reach = float(np.nanmax(np.abs(values))) or 1.0
     for (i, j), value in np.ndenumerate(values):
         colour = BLUE if value < 0 else VERMILION

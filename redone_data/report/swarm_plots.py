@@ -114,10 +114,13 @@ def noise(runs: Sequence[ProxyRow]) -> Figure:
     metrics = sorted({metric for run in finished for metric in run.losses})
     legend = [("a run", GREY), ("runs of one mixture, around their mean", VERMILION)]
     figure, (axes,) = row_chart(metrics, legend=legend, row=0.34, right=3.0)
+    crowded = len(metrics) * len(finished) > _MANY_MARKS
     for i, metric in enumerate(metrics):
         losses = [run.losses[metric] for run in finished if metric in run.losses]
         middle = float(np.median(losses))
-        axes.scatter([loss - middle for loss in losses], [i] * len(losses), marker="|", s=90, color=GREY, alpha=0.6)
+        offsets = [loss - middle for loss in losses]
+        ticks = axes.scatter(offsets, [i] * len(offsets), marker="|", s=90, color=GREY, alpha=0.6)
+        ticks.set_rasterized(crowded)
         apart = []
         for group in groups:
             here = [run.losses[metric] for run in group if metric in run.losses]
