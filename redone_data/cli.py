@@ -259,6 +259,7 @@ _OUTPUTS = {
     "ledger/": "every dropped document and why",
     "quarantine/": "records that could not be read, by file and line",
     "proposal.json": "recommended weights and the evidence",
+    "mixture/": "how the weights were found: runs, losses, fit, search; for notebooks",
     "tokens/": "the token dataset",
     "text/": "the sampled mixture as Parquet",
     "validation/": "held-out token pools by domain",

@@ -32,6 +32,8 @@ from redone_data.mix.entrants import entrants
 from redone_data.mix.found import Found
 from redone_data.mix.limits import Limits
 from redone_data.mix.proposal import Proposal
+from redone_data.mix.record import FOLDER as MIXTURE_FOLDER
+from redone_data.mix.record import MixtureRecord
 from redone_data.mix.reuse import EarlierRun, ReuseStep, reused_runs
 from redone_data.mix.rounds import RoundStep, design_runs, proxies
 from redone_data.mix.steps import FitStep, SearchStep, planned_mixtures
@@ -327,10 +329,19 @@ class Run:
 
     # --- What others build on ----------------------------------------------------------------------------------------
 
+    @property
+    def record(self) -> MixtureRecord:
+        """How the mixture was found, as far as the run has come."""
+        fitted, searched = (None if output is None else output.folder for output in (self.fitted, self.searched))
+        swarms = tuple(output.folder for output in self.swarms)
+        validations = {stage: output.folder for stage, output in self.validations.items()}
+        return MixtureRecord(fitted, searched, swarms, validations, self.proposal)
+
     def is_complete(self) -> bool:
         """Whether this very run is published already: same recipe, same inputs, same steps."""
         path = self.root / MANIFEST
         shown = ["corpus", "ledger", "validation", "proposal.json", *self.samples]
+        shown += [MIXTURE_FOLDER] if self.searched else []
         if self.engine.ran or not path.is_file() or not all((self.root / name).exists() for name in shown):
             return False
         return digest(read_json(path)) == digest(self._manifest())
@@ -365,6 +376,7 @@ class Run:
             for path in (file.ds, file.index, file.spans)
         }
         _show(self.root / "validation", validation)
+        _show(self.root / MIXTURE_FOLDER, self.record.published())
         shutil.rmtree(self.root / "tokens", ignore_errors=True)
         shutil.rmtree(self.root / "text", ignore_errors=True)
         if "tokens" in self.samples:

@@ -12,9 +12,11 @@ from small_run import SmallRecipe, tree
 
 from redone_data.errors import RedoneError
 from redone_data.manifest import read_json
+from redone_data.mix.record import MixtureRecord
 from redone_data.mix.swarm import trained
 from redone_data.pipeline import Run
 from redone_data.recipe import load_recipe
+from redone_data.summarize import summarize
 
 # The loss of a domain falls with its weight and with that of `posts`, of which the prior has little; a little noise.
 PLANTED = """
@@ -188,3 +190,59 @@ def test_an_earlier_folder_that_leads_elsewhere_or_is_not_one_is_refused(recipe:
     manifest.write_text(json.dumps(values))
     with pytest.raises(RedoneError, match="is no pool's"):
         finished(recipe, tmp_path / "out")
+
+
+def rows(record: MixtureRecord) -> dict[str, Any]:
+    """Everything that the record tells."""
+    names = [name for name, kind in vars(MixtureRecord).items() if hasattr(kind, "__get__") and name[0] != "_"]
+    told = {name: getattr(record, name) for name in names}
+    return {name: value for name, value in told.items() if not callable(value)}
+
+
+def test_a_moved_mixture_folder_tells_notebooks_what_the_report_of_the_run_shows(
+    recipe: SmallRecipe, tmp_path: Path
+) -> None:
+    validate = {"finalists": 2, "seeds": 2, "fresh_seeds": 2, "proxy": {"size": "0.1m", "tokens": 8_000}}
+    planted(recipe, targets={"posts": 1}, retention={}, validate=validate)
+    run = Run(load_recipe(recipe.path), tmp_path / "out")
+    run.execute()
+    copied = tmp_path / "copied"
+    shutil.copytree(tmp_path / "out" / "mixture", copied / "mixture")
+    shutil.copy(tmp_path / "out" / "proposal.json", copied)
+    read = rows(MixtureRecord.open(copied))
+    assert {name for name, value in read.items() if not value} <= {"curves", "weight_ranges"}
+    assert [row.batch for row in read["proxies"]] == [0] * 16 + [1] * 4 + [2] * 4
+    assert {len(row.measured) for row in read["measured"]} == {2}
+    summary = summarize(run)
+    for name in (
+        "skill",
+        "held_out",
+        "measured",
+        "finalists",
+        "noise",
+        "learning",
+        "front",
+        "rivals",
+        "effects",
+        "rounds",
+        "proxies",
+        "stopped",
+    ):
+        assert read[name] == getattr(summary, name), name
+    nested = {row["metric"]: row["spearman"] for row in read_json(copied / "mixture" / "fit.json")["report"]}
+    assert {row.metric: row.spearman for row in read["skill"] if row.chosen} == nested
+    # A prediction at the swarm's scale does not stand beside a measurement at another one.
+    carried = {item.name: item.carried for item in MixtureRecord.open(copied).proposal.finalists}
+    prior = next(row for row in read["measured"] if (row.mixture, row.metric) == ("prior", "posts"))
+    assert (prior.predicted, prior.low, prior.high) == (carried["prior"].get("posts"), None, None)
+    assert {row.name: row.predicted for row in read["finalists"]} == {
+        name: losses.get("objective") for name, losses in carried.items()
+    }
+    # The point that was chosen is what was predicted for it, and the prior lies where it was predicted.
+    searched = read_json(copied / "mixture" / "search.json")
+    assert read["rivals"]["prior"][0] == pytest.approx(searched["predicted"]["prior"]["posts"]["predicted"])
+    again = Run(load_recipe(recipe.path, ["mix.weights={posts: 1, notes: 1, wiki: 1}"]), tmp_path / "out")
+    again.execute()
+    assert not (tmp_path / "out" / "mixture").exists(), "the mixture of an earlier recipe stays"
+    with pytest.raises(RedoneError, match=r"there is no mixture/search.json"):
+        MixtureRecord.open(tmp_path / "out")

@@ -189,7 +189,7 @@ def measure(
     ) -> Measurement:
         at = at_scale(swarm, scale)
         return Measurement.read(
-            train(kind, validation_runs(mixtures, kind.name, seeds, seed), at), scale_of(at), wanted
+            train(kind, validation_runs(mixtures, kind.name, seeds, seed), at).folder, scale_of(at), wanted
         )
 
     if not config.seeds:
