@@ -32,9 +32,9 @@ SHOWS = 2.0  # passes: fewer are taken to show no harm
 ENOUGH_RUNS = 5  # with a domain beyond SHOWS, or harm is not fitted
 LEAST_EXCESS = 0.1  # of a pass: less tells nothing, and a run at a cap of SHOWS epochs exceeds it by rounding
 ONSET, ONSET_WIDTH = 4.0, 0.7  # passes; the width is that of log (t - 1)
-POWER_WIDTH = 1.0  # of the logit, around a square
-# Of the most passes beyond the first: the fit starts with harm from there on, for beyond the runs t has no slope.
-ONSET_START = 0.2
+POWER_WIDTH = 1.5  # of the logit, around a square
+# Of the most passes beyond the first: where harm begins in each start of the fit. From one alone it may end at r = 0.
+ONSET_STARTS = (0.2, 0.4)
 ROOT_START, ROOT_WIDTH, ROOT_APART = 0.5, 0.5, 0.2  # of r, r and d_j, in roots of the scaled loss
 LARGEST_LOG = 30.0
 
@@ -85,13 +85,13 @@ class Repetition:
             width_K[:3] = ONSET_WIDTH, POWER_WIDTH, ROOT_WIDTH
         return centre_K, width_K
 
-    def start(self) -> Floats:
-        """Where the fit begins: among the runs, and off r = 0, where the square has no slope."""
-        start_K, _ = self.prior()
-        if self.most:
-            start_K[0] = min(start_K[0], float(np.log(ONSET_START * self.most)))
-            start_K[2] = ROOT_START
-        return start_K
+    def starts(self) -> list[Floats]:
+        """Where the fit begins: t among the runs, for beyond them it has no slope, and r off 0, where r^2 has none."""
+        centre_K, _ = self.prior()
+        if not self.most:
+            return [centre_K]
+        onsets = [min(centre_K[0], float(np.log(share * self.most))) for share in ONSET_STARTS]
+        return [np.array([onset, 0.0, ROOT_START, *centre_K[3:]]) for onset in dict.fromkeys(onsets)]
 
     def worth(self, weights_RD: Floats) -> Floats:
         """The weight that tokens seen once would need for the same effect; equal to the weight up to one pass."""
