@@ -13,7 +13,8 @@ the weight, harm convex.
 On made swarms of 6 to 17 domains, harm from the first to the eighth pass, linear or square, the error is .07 of the
 losses' spread, where harm fixed as linear beyond 4 passes leaves .20; without harm in truth it is .045 either way. The
 fit takes twice the time, 12 ms; where nothing repeats it is the same to the byte. From few and noisy runs (24, noise a
-fifth of the spread) it pays for the question: .14 instead of .10 where there is no harm, .19 instead of .4 where there is.
+fifth of the spread) it pays for the question: .14 instead of .10 where there is no harm, .2 instead of .4 where there
+is.
 benchmarks/planted.py has the regret.
 
 Shapes: R runs, D domains, H domains that runs repeat beyond SHOWS passes, K = 3 + H: log (t - 1), logit (q - 1) / 2, r,
