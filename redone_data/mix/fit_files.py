@@ -23,6 +23,7 @@ def fit_record(fitted: Fit) -> dict[str, Any]:
     return {
         "report": [asdict(row) for row in fitted.report],
         "compared": [asdict(row) for row in fitted.compared],
+        "dropped": fitted.dropped,
         "noise": fitted.noise,
     }
 

@@ -85,13 +85,14 @@ class Interval:
         interval: float,
         growth: float,
     ) -> "Interval":
-        """From held-out predictions; growth: the final model's error as a share of a fold's."""
+        """From held-out predictions, NaN where none is; growth: the final model's error as a share of a fold's."""
         log_leverage_R = np.empty_like(losses_R)
         for fold in range(int(fold_R.max()) + 1):
             out_R = fold_R == fold
             log_leverage_R[out_R] = Leverage.of(weights_RD[~out_R]).at(weights_RD[out_R])
-        features_RF = np.stack([predicted_R, log_leverage_R], axis=1)
-        error_R = np.abs(losses_R - predicted_R)
+        known_R = np.isfinite(predicted_R)
+        features_RF = np.stack([predicted_R, log_leverage_R], axis=1)[known_R]
+        error_R = np.abs(losses_R - predicted_R)[known_R]
         middle_F, width_F = features_RF.mean(axis=0), np.maximum(features_RF.std(axis=0), 1e-12)
         standard_RF = (features_RF - middle_F) / width_F
         slopes_F = np.zeros(2)

@@ -47,6 +47,7 @@ def fit_together(
         swarm=swarm,
         report=tuple(of[metric].row(metric) for metric in metrics),
         compared=tuple(row for metric in metrics for row in of[metric].compared if row.metric == metric),
+        dropped={metric: of[metric].dropped[metric] for metric in metrics},
         held_out_RM=held_out_RM,
         fitted={metric: of[metric].fitted[metric] for metric in metrics},
         intervals={metric: of[metric].intervals[metric] for metric in metrics},
