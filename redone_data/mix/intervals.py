@@ -18,8 +18,9 @@ Shapes: R runs, C candidates, D domains, F features.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,7 @@ Rows = NDArray[np.int64]
 MIN_SCALED = 24
 LEVERAGE_RIDGE = 1e-2  # of the mean variance
 SLOPE_RIDGE = 20.0  # in runs: with that few, a slope is halved
+OF_FEATURES = ("slopes", "middle", "width", "low", "high")
 ERROR_FLOOR = 0.1  # of the median error: an error of nothing is luck, and has no logarithm
 
 
@@ -111,6 +113,17 @@ class Interval:
             standard_RF.min(axis=0),
             standard_RF.max(axis=0),
         )
+
+    def record(self) -> dict[str, Any]:
+        """All but the leverage, which the runs' weights have."""
+        named = {name: getattr(self, f"{name}_F").tolist() for name in OF_FEATURES}
+        return {"quantile": self.quantile, "coverage": self.coverage, **named}
+
+    @classmethod
+    def read(cls, record: Mapping[str, Any], weights_RD: Floats) -> "Interval":
+        """From its record and the runs."""
+        named = {f"{name}_F": np.array(record[name]) for name in OF_FEATURES}
+        return cls(quantile=record["quantile"], coverage=record["coverage"], leverage=Leverage.of(weights_RD), **named)
 
     def at(self, weights_CD: Floats, predicted_C: Floats) -> Floats:
         """The half-width at each mixture."""

@@ -36,7 +36,7 @@ def fit_together(
     if len(fits) == 1:
         return fits[0]
     of = {metric: found for found in fits for metric in found.metrics}
-    swarm = together(whole, metrics)
+    swarm = together(whole, metrics).in_order()  # as each fit has it: a row divided by its sum once more
     held_out_RM = np.empty_like(swarm.losses_RM)
     for column, metric in enumerate(metrics):
         row_of = {run_id: row for row, run_id in enumerate(of[metric].swarm.run_ids)}
