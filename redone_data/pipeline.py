@@ -32,6 +32,7 @@ from redone_data.mix.entrants import entrants
 from redone_data.mix.found import Found
 from redone_data.mix.limits import Limits
 from redone_data.mix.proposal import Proposal
+from redone_data.mix.retained import base_mixture
 from redone_data.mix.reuse import EarlierRun, ReuseStep, reused_runs
 from redone_data.mix.rounds import RoundStep, design_runs, proxies
 from redone_data.mix.steps import FitStep, SearchStep, planned_mixtures
@@ -288,8 +289,9 @@ class Run:
         mix, limits, seed = self.mix, self.limits, self.recipe.seed
         found = Found.read(self.swarms, _made(self.fitted).folder, self.searched.folder)
         wanted, allowed = mix.objective(tuple(limits.tokens)), Constraints.of(mix, limits)
-        compared = entrants(found.searched, limits.baselines(), mix.validate.finalists)
-        self.evidence = measure(compared, mix.validate, mix.swarm, wanted, allowed, self._train, seed)
+        compared = entrants(found.searched, allowed.baselines(limits), mix.validate.finalists)
+        reference = None if mix.retention is None else base_mixture(mix.retention, limits)
+        self.evidence = measure(compared, mix.validate, mix.swarm, wanted, allowed, self._train, seed, reference)
         self.proposal = propose(found, self.evidence, limits, mix, allowed, seed)
 
     def _train(self, kind: type[SwarmStep], runs: tuple[ProxyRun, ...], swarm: SwarmConfig) -> Output:

@@ -21,8 +21,9 @@ SCHEMA_VERSION = 2
 SIGNIFICANT_DIGITS = 8
 MIXED = "mixed"
 
-# Where a candidate comes from: the search, the best run of the swarm, a baseline, or from beside the chosen one.
-Kind = Literal["found", "run", "baseline", "neighbour"]
+# Where a candidate comes from: the search, the best run of the swarm, a baseline, the mixture that retention is told
+# against, or from beside the chosen one.
+Kind = Literal["found", "run", "baseline", "reference", "neighbour"]
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from redone_data.mix.limits import Limits
 from redone_data.mix.searching import searched
 from redone_data.mix.surrogates.base import Beside
 from redone_data.mix.surrogates.screened import ScreenedSurrogate
-from redone_data.mix.swarm import base_losses, trained
+from redone_data.mix.swarm import base_losses, trained_batches
 from redone_data.mix.together import fit_together
 from redone_data.mixture import Mixture
 
@@ -34,7 +34,7 @@ MANY_LOSSES = 1500  # runs x metrics from which starting processes pays
 
 def _fitted(swarms: Sequence[Output], mix: MixConfig, limits: Limits, seed: int, counts: Counted | None) -> Fit:
     """The fit of all runs, with what is known beside them: how often they repeat each domain, and counted n-grams."""
-    measured, chosen = [trained(swarm.folder) for swarm in swarms], mix.fit
+    measured, chosen = trained_batches(swarms), mix.fit
     metrics = {metric for swarm in measured for metric in swarm.metrics}
     epochs_D = np.array([epochs for _, epochs in sorted(limits.epochs_at_one.items())])
     # Proxies that do not repeat what the real run will repeat have nothing to say of repetition.
@@ -154,7 +154,7 @@ class SearchStep(Step):
     """The best mixture inside the constraints, by the fitted surrogates. Writes search.json."""
 
     name = "search"
-    VERSION = 3
+    VERSION = 4
 
     swarms: tuple[Output, ...]
     fitted: Output

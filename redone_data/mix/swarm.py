@@ -213,14 +213,17 @@ class SwarmStep(Step):
         if not (folder / "metrics.csv").is_file():
             raise RedoneError(f"{folder}: the swarm command ended without writing metrics.csv")
         # Tables that cannot be used are the command's failure: mended, it is run again.
-        missing = sorted(set(self.runs[0].mixture) - set(trained(folder).metrics))
-        if missing:
-            raise RedoneError(f"{folder / 'metrics.csv'}: no column for domain '{missing[0]}'; it needs one a domain")
+        self._check_metrics(folder)
         timings = {path.stem: read_json(path) for path in sorted((folder / "timings").glob("*.json"))}
         for scratch in ("timings", "checkpoints"):
             shutil.rmtree(folder / scratch, ignore_errors=True)
         (folder / LOG).unlink(missing_ok=True)
         return {"runs": len(self.runs), "timings": timings}
+
+    def _check_metrics(self, folder: Path) -> None:
+        missing = sorted(set(self.runs[0].mixture) - set(trained(folder).metrics))
+        if missing:
+            raise RedoneError(f"{folder / 'metrics.csv'}: no column for domain '{missing[0]}'; it needs one a domain")
 
     def _conversion(self) -> Conversion | None:
         return None if self.target_pool is None else Conversion.between(pools(self.target_pool), pools(self.pool))
@@ -305,12 +308,29 @@ def trained(folder: Path) -> Swarm:
 
     Weights are shares of the target tokenizer's tokens, also where the proxies have another.
     """
-    results = [read_json(path) for path in sorted((folder / "results").glob("[!.]*.json"))]
-    diverged = {result["run_id"] for result in results if result.get("status") == "diverged"}
-    if results and len(diverged) == len(results):
+    diverged = diverged_runs(folder)
+    if all_diverged(folder):
         raise RedoneError(f"{folder}: all {len(diverged)} proxy runs diverged; lower mix.swarm.proxy.learning_rate")
     runs = folder / MIXTURES
     return load_swarm(runs if runs.is_file() else folder / "runs.csv", folder / "metrics.csv", without=diverged)
+
+
+def trained_batches(swarms: Sequence[Output]) -> list[Swarm]:
+    """The same of several folders; a batch in which every run diverged is left out, unless nothing else is left."""
+    left = [output.folder for output in swarms if not all_diverged(output.folder)]
+    return [trained(folder) for folder in left or [swarms[-1].folder]]
+
+
+def diverged_runs(folder: Path) -> tuple[str, ...]:
+    """The runs that are left out, by name."""
+    results = [read_json(path) for path in sorted((folder / "results").glob("[!.]*.json"))]
+    return tuple(sorted(result["run_id"] for result in results if result.get("status") == "diverged"))
+
+
+def all_diverged(folder: Path) -> bool:
+    """Whether no run of a finished swarm folder is left; results that no one wrote say nothing."""
+    results = list((folder / "results").glob("[!.]*.json"))
+    return bool(results) and len(diverged_runs(folder)) == len(results)
 
 
 def base_losses(folder: Path) -> dict[str, float] | None:
