@@ -180,8 +180,13 @@ class Run:
                 )
         self.tokenizer, self.pool = self._tokenized(self.recipe.tokens.tokenizer)
         self.proxy_tokenizer, self.proxy_pool = self.tokenizer, self.pool
+        if self.recipe.mix.needs_swarm:
+            self.tokenize_for_proxies()
+
+    def tokenize_for_proxies(self) -> None:
+        """A second time, where proxies read another tokenizer than the target."""
         proxies = self.recipe.mix.swarm.proxy_tokenizer
-        if self.recipe.mix.needs_swarm and proxies is not None:
+        if proxies is not None:
             self.proxy_tokenizer, self.proxy_pool = self._tokenized(proxies)
 
     def _tokenized(self, config: TokenizerConfig) -> tuple[Output, Output]:
@@ -250,10 +255,14 @@ class Run:
     def _swarm_step(self, kind: type[AnySwarm], runs: tuple[ProxyRun, ...]) -> AnySwarm:
         pool, tokenizer = _made(self.proxy_pool), _made(self.proxy_tokenizer)
         target_pool = None if pool.folder == _made(self.pool).folder else self.pool
+        seed, checkpoint = self._swarm_seed(), self.copy_checkpoint()
+        return kind(pool, tokenizer, runs, self.mix.swarm, self.limits.budget, seed, checkpoint, target_pool)
+
+    def copy_checkpoint(self) -> Output | None:
+        """The model that proxies go on from; None: they start from scratch."""
         if self.mix.swarm.init is not None and self.checkpoint is None:
             self.checkpoint = self.engine.run(CheckpointStep(self.loaded.base / self.mix.swarm.init))
-        seed = self._swarm_seed()
-        return kind(pool, tokenizer, runs, self.mix.swarm, self.limits.budget, seed, self.checkpoint, target_pool)
+        return self.checkpoint
 
     def _run_swarm(self, step: SwarmStep) -> Output:
         """Train it, or count where its proxies are counted."""

@@ -97,6 +97,13 @@ def test_what_is_off_is_switched_on_and_own_variants_may_change_curation_only(re
         tried(recipe, ["mix.max_epochs=2"])
 
 
+def test_counted_proxies_are_refused_before_anything_is_curated(recipe: LoadedRecipe, tmp_path: Path) -> None:
+    counted = load_recipe(recipe.path, ["mix.swarm.proxy.size=counts"])
+    with pytest.raises(RedoneError, match=r"an ablation trains proxies.*--set mix\.swarm\.proxy\.size=0\.3m"):
+        Ablator(counted, tmp_path / "run", Silent(), seeds=2, min_share=0.002)
+    assert not (tmp_path / "run").exists()
+
+
 def _compare(losses: dict[str, dict[str, list[float]]]) -> Any:
     documents = {name: {"a": 10} for name in losses}
     return compare(

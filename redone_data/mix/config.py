@@ -10,8 +10,9 @@ from redone_data.mix.fit import FitConfig
 from redone_data.mix.front import Retention
 from redone_data.mix.rounds import RoundsConfig
 from redone_data.mix.search import SearchConfig
-from redone_data.mix.swarm import ProxyShape, SwarmConfig
+from redone_data.mix.swarm import SwarmConfig, check_size
 from redone_data.mixture import Mixture
+from redone_data.proxy_shape import ProxyShape
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,9 @@ class MixConfig:
             Mixture.of(self.weights)
         if self.retention is not None and self.retention.reference == "checkpoint" and self.swarm.init is None:
             raise RedoneError("retention.reference: checkpoint needs swarm.init, the checkpoint that is meant")
+        for key, scale in (("proxy", self.validate.proxy), ("target", self.validate.target)):
+            if scale is not None and self.swarm.command is None:
+                check_size(f"validate.{key}.size", scale.size)
         if self.max_epochs <= 0:
             raise RedoneError(f"max_epochs: {self.max_epochs}; above 0")
         if any(weight <= 0 for weight in self.targets.values()):

@@ -38,7 +38,7 @@ STEM = re.compile(r"pool-\d+-(train|validation)")
 RUN_ID = re.compile(r"[A-Za-z0-9_.-]+")
 WHAT_A_DOCUMENT_IS = ["id", "num_tokens", "num_bytes"]
 # Launching differently gives the same losses.
-DOES_NOT_MATTER = ("command", "stack", "launch", "slurm")
+DOES_NOT_MATTER = ("command", "stack", "launch", "device", "slurm")
 OF_ANOTHER_MODEL = ("checkpoint", "target_pool")  # inputs of proxies with a checkpoint or a tokenizer of their own
 
 
