@@ -76,7 +76,10 @@ class MixConfig:
     bounds: dict[str, Bound] = field(default_factory=dict, metadata={"help": "least and greatest share of a domain"})
     trust: Trust = field(default_factory=Trust)
     screen: bool = field(
-        default=False, metadata={"help": "count n-grams too, and let the fit use them (surrogate screened)"}
+        default=False,
+        metadata={
+            "help": "count n-grams too: the fit, and so later batches and the search, may use them (surrogate screened)"
+        },
     )
     design: DesignConfig = field(default_factory=DesignConfig)
     rounds: RoundsConfig = field(default_factory=RoundsConfig)

@@ -26,10 +26,10 @@ def propose(
     """The recommendation and its evidence."""
     searched, differences = found.searched, evidence.differences()
     recommended, decision = _decide(found, evidence, differences)
-    if mix.swarm.proxy.is_counted if evidence.deciding is None else evidence.deciding.is_counted:
-        decision += COUNTED_ONLY
     by_name = {item.name: item for item in evidence.entrants}
     decision += _about_baselines(limits, allowed, {name: by_name[name].mixture for name in BASELINES})
+    if mix.swarm.proxy.is_counted if evidence.deciding is None else evidence.deciding.is_counted:
+        decision += COUNTED_ONLY
     mixture = by_name[recommended].mixture
     uncapped = searched.get("uncapped")
     return Proposal(
