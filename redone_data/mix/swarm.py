@@ -364,21 +364,25 @@ def _csv(rows: Sequence[Sequence[Any]]) -> str:
     return text.getvalue()
 
 
+def training_command(swarm: SwarmConfig, folder: Path) -> list[str]:
+    """The program that trains a swarm folder, and its arguments."""
+    if swarm.command is not None:
+        return [part.replace("{dir}", str(folder)) for part in shlex.split(swarm.command)]
+    if importlib.util.find_spec("torch") is None:
+        raise RedoneError(
+            "training proxies needs torch: pip install 'redone[train]'; or set mix.weights, or mix.swarm.command"
+        )
+    return [
+        *(sys.executable, "-m", "redone_train", "swarm", str(folder)),
+        *("--launch", swarm.launch, "--device", swarm.device),
+        *([] if swarm.stack is None else ["--stack", str(swarm.stack)]),
+        *(part for name, value in swarm.slurm.items() for part in ("--slurm-option", f"{name}={value}")),
+    ]
+
+
 def _launch(swarm: SwarmConfig, folder: Path) -> None:
     """Run the swarm command until it ends; its output is kept in a log and shown when it fails."""
-    command = swarm.command
-    if command is None:
-        if importlib.util.find_spec("torch") is None:
-            raise RedoneError(
-                "training proxies needs torch: pip install 'redone[train]'; or set mix.weights, or mix.swarm.command"
-            )
-        arguments = [sys.executable, "-m", "redone_train", "swarm", str(folder), "--launch", swarm.launch]
-        arguments += ["--device", swarm.device]
-        arguments += [] if swarm.stack is None else ["--stack", str(swarm.stack)]
-        for name, value in swarm.slurm.items():
-            arguments += ["--slurm-option", f"{name}={value}"]
-    else:
-        arguments = [part.replace("{dir}", str(folder)) for part in shlex.split(command)]
+    arguments = training_command(swarm, folder)
     with (folder / LOG).open("ab") as log:
         _wait_for_earlier(log.fileno(), folder)
         try:

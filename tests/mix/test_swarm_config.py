@@ -7,7 +7,7 @@ import pytest
 from redone_data.config import read_config
 from redone_data.errors import RedoneError
 from redone_data.mix.config import MixConfig
-from redone_data.mix.swarm import ProxyConfig, SwarmConfig
+from redone_data.mix.swarm import ProxyConfig, SwarmConfig, training_command
 from redone_data.proxy_shape import SIZES, ProxyShape
 
 
@@ -58,3 +58,11 @@ def test_a_trainer_of_ones_own_may_have_sizes_of_its_own() -> None:
     mix = {"swarm": {"command": "train {dir}", "proxy": {"size": "tiny"}}}
     mix["validate"] = {"proxy": {"size": "less-tiny", "tokens": 9}}
     assert read_config(MixConfig, mix, where="recipe.yaml").swarm.proxy.size == "tiny"
+
+
+def test_a_cluster_without_gpus_is_reached_from_the_recipe() -> None:
+    pytest.importorskip("torch")
+    config = read_config(SwarmConfig, {"launch": "slurm", "device": "cpu", "slurm": {"partition": "cpu"}}, where="r")
+    arguments = training_command(config, Path("folder"))
+    assert arguments[-6:] == ["--launch", "slurm", "--device", "cpu", "--slurm-option", "partition=cpu"]
+    assert training_command(SwarmConfig(), Path("folder"))[-4:] == ["--launch", "local", "--device", "auto"]

@@ -347,6 +347,15 @@ def test_noise_is_students_interval_of_the_mean_of_differences() -> None:
     assert Noise.of(table).half_width(4) == pytest.approx(3.182446 * error, rel=1e-6)
 
 
+def test_a_mean_that_is_compared_with_a_fixed_loss_has_the_noise_of_its_seeds() -> None:
+    """For one mixture it is Student's interval of a mean; what a seed does to all mixtures counts here."""
+    losses = stream(3, "losses").normal(size=4)
+    noise = Noise.of_runs({"a": dict(enumerate(losses))})
+    assert noise.half_width(4, mixtures=1) == pytest.approx(3.182446 * np.std(losses, ddof=1) / 2, rel=1e-6)
+    shifted = {name: {1: base, 2: base + 0.5, 3: base - 0.2} for name, base in (("a", 2.0), ("b", 2.1))}
+    assert (Noise.of_runs(shifted).half_width(3, mixtures=1) or 0.0) > 0.3
+
+
 def test_a_seed_that_diverged_for_one_mixture_still_tells_of_the_others() -> None:
     table = {"a": {1: 1.0, 2: 1.2, 3: 1.1}, "b": {1: 2.0, 3: 2.3}, "c": {1: 3.1, 2: 3.2, 3: 3.0}}
     assert Noise.of(table).freedom == 3
