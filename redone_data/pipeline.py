@@ -34,6 +34,7 @@ from redone_data.mix.limits import Limits
 from redone_data.mix.proposal import Proposal
 from redone_data.mix.record import FOLDER as MIXTURE_FOLDER
 from redone_data.mix.record import MixtureRecord
+from redone_data.mix.retained import base_mixture
 from redone_data.mix.reuse import EarlierRun, ReuseStep, reused_runs
 from redone_data.mix.rounds import RoundStep, design_runs, proxies
 from redone_data.mix.steps import FitStep, SearchStep, planned_mixtures
@@ -181,8 +182,13 @@ class Run:
                 )
         self.tokenizer, self.pool = self._tokenized(self.recipe.tokens.tokenizer)
         self.proxy_tokenizer, self.proxy_pool = self.tokenizer, self.pool
+        if self.recipe.mix.needs_swarm:
+            self.tokenize_for_proxies()
+
+    def tokenize_for_proxies(self) -> None:
+        """A second time, where proxies read another tokenizer than the target."""
         proxies = self.recipe.mix.swarm.proxy_tokenizer
-        if self.recipe.mix.needs_swarm and proxies is not None:
+        if proxies is not None:
             self.proxy_tokenizer, self.proxy_pool = self._tokenized(proxies)
 
     def _tokenized(self, config: TokenizerConfig) -> tuple[Output, Output]:
@@ -251,10 +257,14 @@ class Run:
     def _swarm_step(self, kind: type[AnySwarm], runs: tuple[ProxyRun, ...]) -> AnySwarm:
         pool, tokenizer = _made(self.proxy_pool), _made(self.proxy_tokenizer)
         target_pool = None if pool.folder == _made(self.pool).folder else self.pool
+        seed, checkpoint = self._swarm_seed(), self.copy_checkpoint()
+        return kind(pool, tokenizer, runs, self.mix.swarm, self.limits.budget, seed, checkpoint, target_pool)
+
+    def copy_checkpoint(self) -> Output | None:
+        """The model that proxies go on from; None: they start from scratch."""
         if self.mix.swarm.init is not None and self.checkpoint is None:
             self.checkpoint = self.engine.run(CheckpointStep(self.loaded.base / self.mix.swarm.init))
-        seed = self._swarm_seed()
-        return kind(pool, tokenizer, runs, self.mix.swarm, self.limits.budget, seed, self.checkpoint, target_pool)
+        return self.checkpoint
 
     def _run_swarm(self, step: SwarmStep) -> Output:
         """Train it, or count where its proxies are counted."""
@@ -290,8 +300,9 @@ class Run:
         mix, limits, seed = self.mix, self.limits, self.recipe.seed
         found = Found.read(self.swarms, _made(self.fitted).folder, self.searched.folder)
         wanted, allowed = mix.objective(tuple(limits.tokens)), Constraints.of(mix, limits)
-        compared = entrants(found.searched, limits.baselines(), mix.validate.finalists)
-        self.evidence = measure(compared, mix.validate, mix.swarm, wanted, allowed, self._train, seed)
+        compared = entrants(found.searched, allowed.baselines(limits), mix.validate.finalists)
+        reference = None if mix.retention is None else base_mixture(mix.retention, limits)
+        self.evidence = measure(compared, mix.validate, mix.swarm, wanted, allowed, self._train, seed, reference)
         self.proposal = propose(found, self.evidence, limits, mix, allowed, seed)
 
     def _train(self, kind: type[SwarmStep], runs: tuple[ProxyRun, ...], swarm: SwarmConfig) -> Output:

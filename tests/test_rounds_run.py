@@ -93,6 +93,50 @@ def test_a_run_that_ended_in_a_later_round_goes_on_there_to_the_same_bytes(recip
     assert whole.runs == again.runs
 
 
+# Every run whose id matches diverges: it has a result that says so, and no row of metrics.
+DIVERGING = """
+import csv, json, pathlib, re, sys
+folder = pathlib.Path(sys.argv[1])
+ids = [run["run_id"] for run in csv.DictReader((folder / "runs.csv").open())]
+lost = [run_id for run_id in ids if re.fullmatch(LOST, run_id)]
+(folder / "results").mkdir(exist_ok=True)
+for run_id in lost:
+    result = {"run_id": run_id, "status": "diverged", "curve": []}
+    (folder / "results" / f"{run_id}.json").write_text(json.dumps(result))
+if lost == ids:
+    domains = sorted(json.loads((folder / "swarm.json").read_text())["domains"])
+    (folder / "metrics.csv").write_text(",".join(["run_id", *domains]) + "\\n")
+    sys.exit(0)
+"""
+
+
+def test_a_later_batch_that_diverged_as_a_whole_is_named_and_does_not_cost_the_runs_before_it(
+    recipe: SmallRecipe, tmp_path: Path
+) -> None:
+    lost = "run-00(16|17|18|19)"
+    run = Run(load_recipe(planted(recipe, extra=DIVERGING.replace("LOST", repr(lost))).path), tmp_path / "out")
+    run.execute()
+    assert [swarm.folder.name.rpartition("-")[0] for swarm in run.swarms] == ["swarm", "round-1", "round-2"]
+    assert run.fitted is not None
+    assert run.fitted.tasks[0]["runs"] == 20
+    assert run.proposal is not None
+    assert run.proposal.diverged == tuple(f"round-1/run-{i:04d}" for i in range(16, 20))
+    assert "4 proxies of the swarm diverged and are left out: run-0016, run-0017" in run.proposal.decision
+    # Its runs are named to a recipe that would take them over, too.
+    later = planted(recipe, rounds={"max": 0}, reuse=[str(tmp_path / "out")])
+    (reused,) = finished(later, tmp_path / "later").reused
+    assert read_json(reused.folder / "reuse.json")["left_out"] == dict.fromkeys(
+        [f"run-{i:04d}" for i in range(16, 20)], "its proxy diverged"
+    )
+
+
+def test_a_first_swarm_that_diverged_as_a_whole_stops_the_run_with_the_remedy(
+    recipe: SmallRecipe, tmp_path: Path
+) -> None:
+    with pytest.raises(RedoneError, match=r"all 16 proxy runs diverged; lower mix\.swarm\.proxy\.learning_rate"):
+        finished(planted(recipe, extra=DIVERGING.replace("LOST", "'.*'")), tmp_path / "out")
+
+
 def test_runs_of_an_earlier_recipe_stand_in_for_new_ones(recipe: SmallRecipe, tmp_path: Path) -> None:
     planted(recipe, rounds={"max": 0}).mixed(tmp_path / "earlier")
     first = read_json(tmp_path / "earlier" / "manifest.json")["steps"]

@@ -22,7 +22,7 @@ from redone_data.mix.limits import OBJECTIVE, PRIOR, PROPOSAL, UNIFORM
 from redone_data.mix.measured import Measurement
 from redone_data.mix.proposal import Candidate, Measured, Proposal
 from redone_data.mix.steps import ROUNDS
-from redone_data.mix.swarm import BASE, MIXTURES, trained
+from redone_data.mix.swarm import BASE, MIXTURES, all_diverged, trained
 from redone_data.mix.validate import FRESH
 from redone_data.report.summary import (
     Curve,
@@ -93,11 +93,11 @@ class MixtureRecord:
         """Every run of the swarm, those that diverged among them."""
         rows = []
         for batch, folder in enumerate(self.swarms):
-            swarm = trained(folder)
-            losses = {
-                run: dict(zip(swarm.metrics, losses_M.tolist(), strict=True))
-                for run, losses_M in zip(swarm.run_ids, swarm.losses_RM, strict=True)
-            }
+            losses = {}
+            if not all_diverged(folder):
+                swarm = trained(folder)
+                for run, losses_M in zip(swarm.run_ids, swarm.losses_RM, strict=True):
+                    losses[run] = dict(zip(swarm.metrics, losses_M.tolist(), strict=True))
             table = folder / MIXTURES
             with (table if table.is_file() else folder / "runs.csv").open(encoding="utf-8", newline="") as file:
                 for line in csv.DictReader(file):

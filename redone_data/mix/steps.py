@@ -24,7 +24,7 @@ from redone_data.mix.limits import Limits
 from redone_data.mix.searching import searched
 from redone_data.mix.surrogates.base import Beside
 from redone_data.mix.surrogates.screened import ScreenedSurrogate
-from redone_data.mix.swarm import base_losses, trained
+from redone_data.mix.swarm import base_losses, trained_batches
 from redone_data.mix.tables import Swarm
 from redone_data.mix.together import fit_together
 from redone_data.mixture import Mixture
@@ -35,7 +35,7 @@ MANY_LOSSES = 1500  # runs x metrics from which starting processes pays
 
 def _compared(swarms: Sequence[Output], mix: MixConfig, limits: Limits, seed: int, counts: Counted | None) -> Fit:
     """The fit of all runs."""
-    measured, chosen = [trained(swarm.folder) for swarm in swarms], mix.fit
+    measured, chosen = trained_batches(swarms), mix.fit
     if counts is not None and ScreenedSurrogate.name not in chosen.surrogates:
         chosen = replace(chosen, surrogates=(*chosen.surrogates, ScreenedSurrogate.name))
     losses = sum(swarm.losses_RM.size for swarm in measured)
@@ -190,7 +190,7 @@ class SearchStep(Step):
         return [None]
 
     def run(self, task: None, index: int, folder: Path) -> dict[str, Any]:
-        measured = [trained(swarm.folder) for swarm in self.swarms]
+        measured = trained_batches(self.swarms)
         beside = _beside(measured, self.mix, self.limits, self.counts)
         fitted = read_fit(self.fitted.folder, measured, self.mix.fit, self.seed, beside)
         found = searched(fitted, self.mix, self.limits, self.seed, base_losses(self.swarms[-1].folder))
