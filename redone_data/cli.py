@@ -60,7 +60,10 @@ SetOption = Annotated[
     ),
 ]
 SeedOption = Annotated[int | None, typer.Option("--seed", metavar="N", help="Override the recipe's seed.")]
-EmitOption = Annotated[Emitted, typer.Option("--emit", help="What is sampled: a token dataset, Parquet text, or both.")]
+EmitOption = Annotated[
+    Emitted | None,
+    typer.Option("--emit", help="What is sampled: a token dataset, Parquet text, or both.", show_default="tokens"),
+]
 DryRunOption = Annotated[
     bool, typer.Option("--dry-run", help="Print the plan: steps, inputs with sizes, what is done. Runs nothing.")
 ]
@@ -75,7 +78,7 @@ def mix(
     out: OutOption = None,
     set_: SetOption = None,
     seed: SeedOption = None,
-    emit: EmitOption = Emitted.tokens,
+    emit: EmitOption = None,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -94,7 +97,7 @@ def _add_stage(verb: str, until: "Stage", summary: str, *, redraw: bool = False)
         out: OutOption = None,
         set_: SetOption = None,
         seed: SeedOption = None,
-        emit: EmitOption = Emitted.tokens,
+        emit: EmitOption = None,
         dry_run: DryRunOption = False,
         as_json: JsonOption = False,
     ) -> None:
@@ -119,7 +122,7 @@ def fit(
     out: OutOption = None,
     set_: SetOption = None,
     seed: SeedOption = None,
-    emit: EmitOption = Emitted.tokens,
+    emit: EmitOption = None,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
     predict: PredictOption = None,
@@ -130,8 +133,9 @@ def fit(
     """Fit loss on weights and judge it on held-out runs: of a recipe (after swarm), or of two tables of your own."""
     options = TableOptions(predict, surrogate, target, scale, out, seed)
     if len(inputs) == TABLES:
-        if set_ or dry_run:
-            raise RedoneError("fit: --set and --dry-run are for a recipe, not for two tables")
+        recipe_only = {"--set": set_, "--emit": emit, "--dry-run": dry_run}
+        if given := [name for name, value in recipe_only.items() if value]:
+            raise RedoneError(f"fit: {', '.join(given)} goes with a RECIPE, not with two tables")
         fit_tables(inputs, options, _console(stderr=as_json), as_json=as_json)
         return
     if len(inputs) > TABLES:
@@ -207,7 +211,7 @@ def _execute(
     out: Path | None,
     assignments: list[str] | None,
     seed: int | None,
-    emit: Emitted,
+    emit: Emitted | None,
     *,
     dry_run: bool,
     as_json: bool,
@@ -216,6 +220,8 @@ def _execute(
     # Imported late: --help answers at once.
     from redone_data.recipe import load_recipe
 
+    if emit is not None and until != "sample":
+        raise RedoneError(f"--emit: nothing is sampled up to {until}; it goes with mix, sample and report")
     loaded = load_recipe(recipe_path, assignments or (), seed)
     console = _console(stderr=as_json)
     root = loaded.output(out)
@@ -230,7 +236,7 @@ def _execute(
     from redone_data.summarize import summarize
 
     with Bars(console) as bars:
-        run = Run(loaded, root, emit.value, bars)
+        run = Run(loaded, root, (emit or Emitted.tokens).value, bars)
         run.execute(until)
     summary = summarize(run)
     complete = until == "sample"
@@ -259,6 +265,7 @@ _OUTPUTS = {
     "ledger/": "every dropped document and why",
     "quarantine/": "records that could not be read, by file and line",
     "proposal.json": "recommended weights and the evidence",
+    "mixture/": "how the weights were found: runs, losses, fit, search; for notebooks",
     "tokens/": "the token dataset",
     "text/": "the sampled mixture as Parquet",
     "validation/": "held-out token pools by domain",

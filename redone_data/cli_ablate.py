@@ -42,7 +42,7 @@ def ablate(
     """
     # Imported late: --help answers at once.
     from redone_data.ablation.measure import FOLDER, Ablator
-    from redone_data.ablation.page import table, write_ablation_page
+    from redone_data.ablation.page import remarks, table, write_ablation_page
     from redone_data.ablation.variants import chosen, tried, variants
     from redone_data.recipe import load_recipe
     from redone_data.report.terminal import Bars
@@ -66,7 +66,6 @@ def ablate(
         typer.echo(json.dumps(result.record(), ensure_ascii=False, indent=1, sort_keys=True))
         return
     console.print(table(result))
-    if result.not_measured:
-        names = ", ".join(f"{row.variant} ({row.documents_changed})" for row in result.not_measured)
-        console.print(f"Not trained, too few documents change: {names}.", highlight=False, markup=False)
+    for line in remarks(result, min_share):
+        console.print(line, highlight=False, markup=False)
     console.print(f"\nDone: {folder / 'ablation.html'}", highlight=False, markup=False)

@@ -32,6 +32,9 @@ from redone_data.mix.entrants import entrants
 from redone_data.mix.found import Found
 from redone_data.mix.limits import Limits
 from redone_data.mix.proposal import Proposal
+from redone_data.mix.record import FOLDER as MIXTURE_FOLDER
+from redone_data.mix.record import MixtureRecord
+from redone_data.mix.retained import base_mixture
 from redone_data.mix.reuse import EarlierRun, ReuseStep, reused_runs
 from redone_data.mix.rounds import RoundStep, design_runs, proxies
 from redone_data.mix.steps import FitStep, SearchStep, planned_mixtures
@@ -179,8 +182,13 @@ class Run:
                 )
         self.tokenizer, self.pool = self._tokenized(self.recipe.tokens.tokenizer)
         self.proxy_tokenizer, self.proxy_pool = self.tokenizer, self.pool
+        if self.recipe.mix.needs_swarm:
+            self.tokenize_for_proxies()
+
+    def tokenize_for_proxies(self) -> None:
+        """A second time, where proxies read another tokenizer than the target."""
         proxies = self.recipe.mix.swarm.proxy_tokenizer
-        if self.recipe.mix.needs_swarm and proxies is not None:
+        if proxies is not None:
             self.proxy_tokenizer, self.proxy_pool = self._tokenized(proxies)
 
     def _tokenized(self, config: TokenizerConfig) -> tuple[Output, Output]:
@@ -249,10 +257,14 @@ class Run:
     def _swarm_step(self, kind: type[AnySwarm], runs: tuple[ProxyRun, ...]) -> AnySwarm:
         pool, tokenizer = _made(self.proxy_pool), _made(self.proxy_tokenizer)
         target_pool = None if pool.folder == _made(self.pool).folder else self.pool
+        seed, checkpoint = self._swarm_seed(), self.copy_checkpoint()
+        return kind(pool, tokenizer, runs, self.mix.swarm, self.limits.budget, seed, checkpoint, target_pool)
+
+    def copy_checkpoint(self) -> Output | None:
+        """The model that proxies go on from; None: they start from scratch."""
         if self.mix.swarm.init is not None and self.checkpoint is None:
             self.checkpoint = self.engine.run(CheckpointStep(self.loaded.base / self.mix.swarm.init))
-        seed = self._swarm_seed()
-        return kind(pool, tokenizer, runs, self.mix.swarm, self.limits.budget, seed, self.checkpoint, target_pool)
+        return self.checkpoint
 
     def _run_swarm(self, step: SwarmStep) -> Output:
         """Train it, or count where its proxies are counted."""
@@ -288,8 +300,9 @@ class Run:
         mix, limits, seed = self.mix, self.limits, self.recipe.seed
         found = Found.read(self.swarms, _made(self.fitted).folder, self.searched.folder)
         wanted, allowed = mix.objective(tuple(limits.tokens)), Constraints.of(mix, limits)
-        compared = entrants(found.searched, limits.baselines(), mix.validate.finalists)
-        self.evidence = measure(compared, mix.validate, mix.swarm, wanted, allowed, self._train, seed)
+        compared = entrants(found.searched, allowed.baselines(limits), mix.validate.finalists)
+        reference = None if mix.retention is None else base_mixture(mix.retention, limits)
+        self.evidence = measure(compared, mix.validate, mix.swarm, wanted, allowed, self._train, seed, reference)
         self.proposal = propose(found, self.evidence, limits, mix, allowed, seed)
 
     def _train(self, kind: type[SwarmStep], runs: tuple[ProxyRun, ...], swarm: SwarmConfig) -> Output:
@@ -327,10 +340,19 @@ class Run:
 
     # --- What others build on ----------------------------------------------------------------------------------------
 
+    @property
+    def record(self) -> MixtureRecord:
+        """How the mixture was found, as far as the run has come."""
+        fitted, searched = (None if output is None else output.folder for output in (self.fitted, self.searched))
+        swarms = tuple(output.folder for output in self.swarms)
+        validations = {stage: output.folder for stage, output in self.validations.items()}
+        return MixtureRecord(fitted, searched, swarms, validations, self.proposal)
+
     def is_complete(self) -> bool:
         """Whether this very run is published already: same recipe, same inputs, same steps."""
         path = self.root / MANIFEST
         shown = ["corpus", "ledger", "validation", "proposal.json", *self.samples]
+        shown += [MIXTURE_FOLDER] if self.searched else []
         if self.engine.ran or not path.is_file() or not all((self.root / name).exists() for name in shown):
             return False
         return digest(read_json(path)) == digest(self._manifest())
@@ -365,6 +387,7 @@ class Run:
             for path in (file.ds, file.index, file.spans)
         }
         _show(self.root / "validation", validation)
+        _show(self.root / MIXTURE_FOLDER, self.record.published())
         shutil.rmtree(self.root / "tokens", ignore_errors=True)
         shutil.rmtree(self.root / "text", ignore_errors=True)
         if "tokens" in self.samples:

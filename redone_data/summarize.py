@@ -1,8 +1,6 @@
 """From a run's outputs to the plain tables that people see (report/summary.py)."""
 
-import math
 from collections import defaultdict
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,22 +10,13 @@ from redone_data.curate.lookup import Place, place_of, places_of, texts_at
 from redone_data.curate.rules import Bound
 from redone_data.curation import Curation, domain_of
 from redone_data.engine import Output
-from redone_data.manifest import read_json
-from redone_data.mix.limits import OBJECTIVE, PRIOR, PROPOSAL, UNIFORM
-from redone_data.mix.proposal import Measured, Proposal
 from redone_data.pipeline import Run
 from redone_data.report.summary import (
-    Curve,
     DomainRow,
     DropRow,
     Example,
-    FinalistRow,
-    HeldOutPoint,
     Histogram,
     LanguageRow,
-    MeasuredRow,
-    RoundRow,
-    SkillRow,
     Summary,
 )
 from redone_data.tokens.pool import pools
@@ -39,7 +28,7 @@ EXAMPLE_CHARACTERS = 280
 def summarize(run: Run) -> Summary:
     """Everything the run has reached so far."""
     recipe = run.recipe
-    proposal = run.proposal
+    proposal, record = run.proposal, run.record
     tokenizer = {} if run.tokenizer is None else run.tokenizer.statistics
     return Summary(
         name=run.loaded.path.stem,
@@ -56,19 +45,26 @@ def summarize(run: Run) -> Summary:
         decision="" if proposal is None else proposal.decision,
         scale="" if proposal is None else proposal.scale,
         targets={} if proposal is None else proposal.objective,
-        skill=_skill(run.fitted),
-        held_out=_held_out(run.fitted),
-        measured=_measured(run),
-        finalists=() if proposal is None else _finalists(proposal),
-        noise={} if proposal is None else _noise(proposal),
-        rounds=() if proposal is None else _rounds(proposal),
-        stopped="" if proposal is None else proposal.rounds.get("stopped") or "",
+        skill=record.skill,
+        held_out=record.held_out,
+        measured=record.measured,
+        finalists=record.finalists,
+        noise=record.noise,
+        curves=record.curves,
+        learning=record.learning,
+        front=record.front,
+        rivals=record.rivals,
+        effects=record.effects,
+        weight_ranges=record.weight_ranges,
+        run_weights=record.run_weights or {planned.run_id: dict(planned.mixture) for planned in run.runs},
+        proxies=record.proxies,
+        mixtures={} if proposal is None else {item.name: item.weights for item in proposal.finalists},
+        rounds=record.rounds,
+        stopped=record.stopped or "",
         reused=0 if proposal is None else len(proposal.reused),
         uncapped={} if proposal is None or proposal.uncapped is None else proposal.uncapped.weights,
         uncapped_epochs={} if proposal is None or proposal.uncapped is None else proposal.uncapped.epochs,
         uncapped_predicted=None if proposal is None or proposal.uncapped is None else proposal.uncapped.predicted,
-        curves=_curves(run.swarms),
-        run_weights={found.run_id: dict(found.mixture) for found in run.runs},
         uniform={} if proposal is None else proposal.uniform,
         nearest_run_distance=None if proposal is None else proposal.nearest_run_distance,
         binding_caps=() if proposal is None else proposal.binding_caps,
@@ -202,99 +198,3 @@ def _languages(pool: Output | None) -> tuple[LanguageRow, ...]:
             for key in total:
                 total[key] += counts[key]
     return tuple(LanguageRow(key[0], key[1], **counts) for key, counts in sorted(totals.items()))
-
-
-def _skill(fitted: Output | None) -> tuple[SkillRow, ...]:
-    if fitted is None:
-        return ()
-    values = read_json(fitted.folder / "fit.json")
-    chosen = {(row["metric"], row["surrogate"]) for row in values["report"]}
-    return tuple(
-        SkillRow(
-            row["metric"],
-            row["surrogate"],
-            (row["metric"], row["surrogate"]) in chosen,
-            row["spearman"],
-            row["r2"],
-            row["rmse"],
-            row["skilled"],
-        )
-        for row in values["compared"]
-    )
-
-
-def _held_out(fitted: Output | None) -> tuple[HeldOutPoint, ...]:
-    if fitted is None:
-        return ()
-    frame = pl.read_parquet(fitted.folder / "held_out.parquet")
-    return tuple(HeldOutPoint(**row) for row in frame.to_dicts() if math.isfinite(row["predicted"]))
-
-
-def _measured(run: Run) -> tuple[MeasuredRow, ...]:
-    """What was found, prior and uniform: as predicted by the search, and as measured on fresh seeds."""
-    if run.searched is None:
-        return ()
-    found = read_json(run.searched.folder / "search.json")
-    predicted, measured, chosen = found["predicted"], None, None
-    if run.evidence is not None:
-        measured, chosen = run.evidence.fresh, run.evidence.chosen
-    if chosen is not None:
-        predicted = predicted | {PROPOSAL: chosen.predicted}
-    names = {PROPOSAL: PROPOSAL if chosen is None else chosen.name, PRIOR: PRIOR, UNIFORM: UNIFORM}
-    rows = []
-    for metric in (OBJECTIVE, *run.domain_names):
-        for mixture, name in names.items():
-            if mixture == PROPOSAL and found["found_by"] == "no skill":
-                continue
-            values = predicted[mixture].get(metric, {})
-            losses = () if measured is None else measured.values(name, metric)
-            interval = (values.get("predicted"), values.get("low"), values.get("high"))
-            rows.append(MeasuredRow(metric, mixture, *interval, losses))
-    return tuple(rows)
-
-
-def _noise(proposal: Proposal) -> dict[str, float | None]:
-    """Baseline -> noise of the objective's difference to it, on fresh seeds; those at the target's scale come later."""
-    noise: dict[str, float | None] = {}
-    for row in proposal.differences:
-        if row.against in (PRIOR, UNIFORM):
-            noise.setdefault(row.against, row.noise)
-    return noise
-
-
-def _rounds(proposal: Proposal) -> tuple[RoundRow, ...]:
-    keys = ("runs", "best_measured", "best_predicted", "expected_gain", "noise_floor")
-    return tuple(RoundRow(**{key: row[key] for key in keys}) for row in proposal.rounds.get("trace", ()))
-
-
-def _finalists(proposal: Proposal) -> tuple[FinalistRow, ...]:
-    """Everything that was trained to be compared, by the objective; nothing where nothing was."""
-
-    def figures(measured: Measured | None) -> tuple[float | None, float | None, str]:
-        if measured is None:
-            return None, None, ""
-        return measured.mean[OBJECTIVE], measured.sd[OBJECTIVE], measured.scale
-
-    return tuple(
-        FinalistRow(
-            name=item.name,
-            recommended=item.name == proposal.recommended,
-            predicted=item.carried.get(OBJECTIVE, item.predicted.get(OBJECTIVE)),
-            choosing=figures(item.choosing)[0],
-            choosing_sd=figures(item.choosing)[1],
-            fresh=figures(item.fresh)[0],
-            fresh_sd=figures(item.fresh)[1],
-            target=figures(item.target)[0],
-            target_sd=figures(item.target)[1],
-        )
-        for item in (*proposal.finalists, *proposal.neighbours)
-        if item.choosing or item.fresh or item.target
-    )
-
-
-def _curves(swarms: Sequence[Output]) -> tuple[Curve, ...]:
-    results = [read_json(path) for swarm in swarms for path in sorted((swarm.folder / "results").glob("*.json"))]
-    return tuple(
-        Curve(result["run_id"], tuple(step for step, _ in result["curve"]), tuple(loss for _, loss in result["curve"]))
-        for result in results
-    )

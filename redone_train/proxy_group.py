@@ -23,8 +23,8 @@ from torch import Tensor
 
 from redone_train.proxy_batches import RESIDENT_SHARE, HostBatches, ResidentBatches, pool_bytes
 from redone_train.proxy_data import TokenPool, TrainPlan
+from redone_train.proxy_rate import BETAS, rate_at
 from redone_train.proxy_run import CURVE_POINTS, GRADIENT_CLIP, OnStep, Stopped, beside, write_result
-from redone_train.proxy_shape import BETAS, rate_at
 from redone_train.proxy_stack import ProxyStack
 from redone_train.swarm_files import ProxyRun, Swarm
 

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - its name everywhere
 
+from redone_data.proxy_shape import ProxyShape
 from redone_data.rng import stream_seed
-from redone_train.proxy_shape import WEIGHT_DECAY, ProxyShape, embedding_learning_rate
+from redone_train.proxy_rate import WEIGHT_DECAY, embedding_learning_rate
 
 LOSS_CHUNK_TOKENS = 128
 EMBEDDING_STD = 0.05

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from redone_data.errors import RedoneError
 from redone_train.proxy_data import TokenPool, TrainPlan
 from redone_train.proxy_model import ProxyModel
-from redone_train.proxy_shape import BETAS, rate_at
+from redone_train.proxy_rate import BETAS, rate_at
 from redone_train.swarm_files import ProxyRun, Swarm
 
 CURVE_POINTS = 20

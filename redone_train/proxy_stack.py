@@ -19,8 +19,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - its name everywhere
 
+from redone_data.proxy_shape import ProxyShape
 from redone_train.proxy_model import EPSILON, LOSS_CHUNK_TOKENS, ProxyModel, rotate
-from redone_train.proxy_shape import WEIGHT_DECAY, ProxyShape, embedding_learning_rate
+from redone_train.proxy_rate import WEIGHT_DECAY, embedding_learning_rate
 
 # Elements of the logits that exist at a time on a GPU: 1 GiB as float32, and about twice that beside them.
 GPU_LOGITS = 1 << 28

@@ -17,9 +17,10 @@ from typing import Any
 from redone_data.config import plain, read_config
 from redone_data.errors import RedoneError, did_you_mean
 from redone_data.mixture import Mixture
+from redone_data.proxy_shape import ProxyShape, proxy_shape
 from redone_train.pretrained_config import PretrainedConfig
 from redone_train.proxy_data import TokenPool
-from redone_train.proxy_shape import ProxyShape, learning_rate, proxy_shape
+from redone_train.proxy_rate import learning_rate
 
 SCHEMA_VERSION = 1
 # Raised when the same swarm would give other numbers; results of another version are trained again.

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from redone_data.errors import RedoneError
-from redone_train.proxy_shape import ProxyShape
+from redone_data.proxy_shape import ProxyShape
 from redone_train.swarm_files import ProxyRun, Swarm
 
 STACK_FILE = "stack.json"

@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,7 +33,8 @@ _GPU_OPTIONS = ("gres", "gpus", "gpus-per-task", "gpus-per-node")
 def launch_swarm(directory: Path, launcher: Launcher, options: SwarmOptions, slurm: Mapping[str, str]) -> None:
     """Train what has no result yet as tasks of the cluster, then write metrics.csv.
 
-    slurm: options of sbatch, by name. options.device "cpu" asks for no GPU.
+    slurm: options of sbatch, by name. options.device "cpu" asks for no GPU; "auto" for one on Slurm, and on Ray where
+    the cluster has any.
     """
     if slurm and launcher != "slurm":
         raise RedoneError("slurm options are given, but launch is not slurm; set launch to slurm, or leave them out")
@@ -45,7 +47,12 @@ def launch_swarm(directory: Path, launcher: Launcher, options: SwarmOptions, slu
         if pending:
             swarm.check_tokens()
             print(f"{len(pending)} of {len(groups)} groups to train by {launcher}", file=sys.stderr, flush=True)
-            failed = submit.run({group.number: _command(swarm, group, stack, options) for group in pending})
+            failed = submit.run(
+                {
+                    group.number: _command(swarm, group, stack, replace(options, device=submit.device))
+                    for group in pending
+                }
+            )
             _raise_for({number: why for number, why in failed.items() if groups[number].pending(swarm)}, groups)
         else:
             print(f"nothing to do: all {len(swarm.runs)} runs of {directory} are finished", file=sys.stderr, flush=True)
@@ -85,7 +92,8 @@ class _Slurm:
         if shutil.which("sbatch") is None:
             raise RedoneError("launch: slurm: the command sbatch is not here; run on a login node of the cluster")
         self.folder, self.slurm = swarm.directory / "slurm", dict(slurm)
-        self.on_gpu = options.device != "cpu"
+        self.device = options.device
+        self.on_gpu = self.device != "cpu"
         if self.on_gpu and not any(name in slurm for name in _GPU_OPTIONS):
             self.slurm["gpus"] = "1"
         self.job: str | None = None
@@ -130,21 +138,25 @@ class _Ray:
             import ray
         except ImportError:
             raise RedoneError("launch: ray: needs the package ray: pip install 'redone[ray]'") from None
-        self.ray, self.options = ray, options
+        self.ray, self.options, self.device = ray, options, options.device
         self.under_way: dict[Any, int] = {}
 
     def gpu_bytes(self) -> list[int]:
-        if self.options.device == "cpu":
+        if self.device == "cpu":
             return []
         resources: Mapping[str, float] = self.ray.cluster_resources()  # type: ignore[no-untyped-call]
         num_gpus = int(resources.get("GPU", 0))
-        if not num_gpus:
-            raise RedoneError("launch: ray: the cluster has no GPU; give --device cpu to train without")
+        if not num_gpus and self.device == "auto":
+            self.device = "cpu"
+        elif not num_gpus:
+            raise RedoneError(
+                f"--device: '{self.device}', but Ray's cluster has no GPU; leave --device out, or give cpu"
+            )
         return [CLUSTER_GPU_BYTES] * num_gpus
 
     def run(self, commands: Mapping[int, Sequence[str]]) -> dict[int, tuple[int, str]]:
         """What failed: group -> exit code and end of its output."""
-        num_gpus = 0 if self.options.device == "cpu" else 1
+        num_gpus = 0 if self.device == "cpu" else 1
         task = self.ray.remote(num_cpus=self.options.threads, num_gpus=num_gpus, max_retries=0)(run_command)
         self.under_way = {task.remote(list(command)): number for number, command in commands.items()}
         failed: dict[int, tuple[int, str]] = {}

@@ -11,7 +11,8 @@ import yaml
 from small_run import made_up_posts, redone
 
 from redone_data.ablation.measure import FOLDER, RECIPE, Ablator
-from redone_data.ablation.result import compare
+from redone_data.ablation.page import remarks
+from redone_data.ablation.result import NotMeasured, compare
 from redone_data.ablation.variants import chosen, tried, variants
 from redone_data.engine import Silent
 from redone_data.errors import RedoneError
@@ -74,7 +75,8 @@ def test_the_verb_writes_a_page_and_says_what_it_did_not_train(recipe: LoadedRec
     arguments = ("--out", tmp_path / "run", "--only", "without emoji_fraction", "--only", "without near_duplicates")
     done = redone("ablate", recipe.path, *arguments, "--seeds", 2)
     assert done.code == 0, done.err
-    assert "Not trained, too few documents change: without emoji_fraction (0)" in done.out
+    assert "Not trained, for no document changes: without emoji_fraction." in done.out
+    assert "intervals, by domain and for the objective, about" in done.out
     page = (tmp_path / "run" / FOLDER / "ablation.html").read_text(encoding="utf-8")
     assert "without near_duplicates" in page
     stored = json.loads((tmp_path / "run" / FOLDER / "ablation.json").read_text(encoding="utf-8"))
@@ -95,6 +97,13 @@ def test_what_is_off_is_switched_on_and_own_variants_may_change_curation_only(re
     assert own.recipe.curate.near.threshold == 0.8
     with pytest.raises(RedoneError, match="only curation is ablated"):
         tried(recipe, ["mix.max_epochs=2"])
+
+
+def test_counted_proxies_are_refused_before_anything_is_curated(recipe: LoadedRecipe, tmp_path: Path) -> None:
+    counted = load_recipe(recipe.path, ["mix.swarm.proxy.size=counts"])
+    with pytest.raises(RedoneError, match=r"an ablation trains proxies.*--set mix\.swarm\.proxy\.size=0\.3m"):
+        Ablator(counted, tmp_path / "run", Silent(), seeds=2, min_share=0.002)
+    assert not (tmp_path / "run").exists()
 
 
 def _compare(losses: dict[str, dict[str, list[float]]]) -> Any:
@@ -119,6 +128,30 @@ def test_a_difference_within_the_noise_of_seeds_is_not_called_one() -> None:
     change = found.measured[0].objective
     # By hand: squared deviations .02 + .00125 + .005 over 5 degrees of freedom, t(.975, 5) = 2.5706.
     assert change.half_width == pytest.approx(2.5706 * (0.02625 / 5) ** 0.5 * (1 / 2 + 1 / 4) ** 0.5, rel=1e-4)
+
+
+def test_the_table_shows_the_domain_that_a_switch_touches_not_the_one_that_differs_most_by_luck() -> None:
+    losses = {RECIPE: {"a": [1.0, 1.1], "b": [1.0, 1.1]}, "x": {"a": [1.0, 1.1], "b": [9.0, 9.1]}}
+    found = compare(
+        losses,
+        recipe=RECIPE,
+        objective={"a": 1.0},
+        documents={RECIPE: {"a": 10, "b": 10}, "x": {"a": 15, "b": 10}},
+        skipped=[NotMeasured("few", 1), NotMeasured("none", 0)],
+        mixture={"a": 1.0},
+        mixture_from="mix.weights",
+        scale="",
+        seeds=2,
+    )
+    most = found.measured[0].most_touched
+    assert most is not None
+    assert most.metric == "a"
+    assert found.intervals == 3
+    lines = remarks(found, min_share=0.1)
+    assert lines[2:] == [
+        "Not trained, for under 10.0% of the documents change: few (1).",
+        "Not trained, for no document changes: none.",
+    ]
 
 
 def test_a_variant_all_of_whose_proxies_diverged_is_said_to_be_unknown() -> None:

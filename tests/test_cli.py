@@ -163,6 +163,16 @@ def test_a_truncated_file_is_named_and_a_whole_one_goes_on(
         (["mixx", "r.yaml"], "No such command 'mixx'"),
         (["mix", "r.yaml", "--sed", "3"], "No such option: --sed"),
         (["mix", "r.yaml", "--emit", "tokes"], "'tokes' is not one of"),
+        (
+            ["tokenize", "r.yaml", "--emit", "text"],
+            "--emit: nothing is sampled up to tokenize; it goes with mix, sample",
+        ),
+        (
+            ["fit", "r.csv", "m.csv", "--emit", "text", "--dry-run"],
+            "--emit, --dry-run goes with a RECIPE, not with two",
+        ),
+        (["fit", "r.csv", "m.csv", "--set", "seed=2"], "--set goes with a RECIPE, not with two tables"),
+        (["fit", "r.yaml", "--scale", "1b", "--surrogate", "gp"], "--surrogate, --scale goes with two tables"),
         (["mix", "r.yaml", "--seed", "x"], "Invalid value for '--seed'"),
         (["mix", "r.yaml"], "r.yaml: there is no such recipe; write one to start from with: redone-data init r.yaml"),
         (["inspect", "nothing"], "nothing: there is nothing here"),

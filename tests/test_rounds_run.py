@@ -12,9 +12,11 @@ from small_run import SmallRecipe, tree
 
 from redone_data.errors import RedoneError
 from redone_data.manifest import read_json
+from redone_data.mix.record import MixtureRecord
 from redone_data.mix.swarm import trained
 from redone_data.pipeline import Run
 from redone_data.recipe import load_recipe
+from redone_data.summarize import summarize
 
 # The loss of a domain falls with its weight and with that of `posts`, of which the prior has little; a little noise.
 PLANTED = """
@@ -89,6 +91,50 @@ def test_a_run_that_ended_in_a_later_round_goes_on_there_to_the_same_bytes(recip
     assert {name.rpartition("-")[0] for name in again.engine.ran} == {"round-2", "fit", "search"}
     assert tree(tmp_path / "out") == tree(tmp_path / "whole")
     assert whole.runs == again.runs
+
+
+# Every run whose id matches diverges: it has a result that says so, and no row of metrics.
+DIVERGING = """
+import csv, json, pathlib, re, sys
+folder = pathlib.Path(sys.argv[1])
+ids = [run["run_id"] for run in csv.DictReader((folder / "runs.csv").open())]
+lost = [run_id for run_id in ids if re.fullmatch(LOST, run_id)]
+(folder / "results").mkdir(exist_ok=True)
+for run_id in lost:
+    result = {"run_id": run_id, "status": "diverged", "curve": []}
+    (folder / "results" / f"{run_id}.json").write_text(json.dumps(result))
+if lost == ids:
+    domains = sorted(json.loads((folder / "swarm.json").read_text())["domains"])
+    (folder / "metrics.csv").write_text(",".join(["run_id", *domains]) + "\\n")
+    sys.exit(0)
+"""
+
+
+def test_a_later_batch_that_diverged_as_a_whole_is_named_and_does_not_cost_the_runs_before_it(
+    recipe: SmallRecipe, tmp_path: Path
+) -> None:
+    lost = "run-00(16|17|18|19)"
+    run = Run(load_recipe(planted(recipe, extra=DIVERGING.replace("LOST", repr(lost))).path), tmp_path / "out")
+    run.execute()
+    assert [swarm.folder.name.rpartition("-")[0] for swarm in run.swarms] == ["swarm", "round-1", "round-2"]
+    assert run.fitted is not None
+    assert run.fitted.tasks[0]["runs"] == 20
+    assert run.proposal is not None
+    assert run.proposal.diverged == tuple(f"round-1/run-{i:04d}" for i in range(16, 20))
+    assert "4 proxies of the swarm diverged and are left out: run-0016, run-0017" in run.proposal.decision
+    # Its runs are named to a recipe that would take them over, too.
+    later = planted(recipe, rounds={"max": 0}, reuse=[str(tmp_path / "out")])
+    (reused,) = finished(later, tmp_path / "later").reused
+    assert read_json(reused.folder / "reuse.json")["left_out"] == dict.fromkeys(
+        [f"run-{i:04d}" for i in range(16, 20)], "its proxy diverged"
+    )
+
+
+def test_a_first_swarm_that_diverged_as_a_whole_stops_the_run_with_the_remedy(
+    recipe: SmallRecipe, tmp_path: Path
+) -> None:
+    with pytest.raises(RedoneError, match=r"all 16 proxy runs diverged; lower mix\.swarm\.proxy\.learning_rate"):
+        finished(planted(recipe, extra=DIVERGING.replace("LOST", "'.*'")), tmp_path / "out")
 
 
 def test_runs_of_an_earlier_recipe_stand_in_for_new_ones(recipe: SmallRecipe, tmp_path: Path) -> None:
@@ -188,3 +234,59 @@ def test_an_earlier_folder_that_leads_elsewhere_or_is_not_one_is_refused(recipe:
     manifest.write_text(json.dumps(values))
     with pytest.raises(RedoneError, match="is no pool's"):
         finished(recipe, tmp_path / "out")
+
+
+def rows(record: MixtureRecord) -> dict[str, Any]:
+    """Everything that the record tells."""
+    names = [name for name, kind in vars(MixtureRecord).items() if hasattr(kind, "__get__") and name[0] != "_"]
+    told = {name: getattr(record, name) for name in names}
+    return {name: value for name, value in told.items() if not callable(value)}
+
+
+def test_a_moved_mixture_folder_tells_notebooks_what_the_report_of_the_run_shows(
+    recipe: SmallRecipe, tmp_path: Path
+) -> None:
+    validate = {"finalists": 2, "seeds": 2, "fresh_seeds": 2, "proxy": {"size": "0.1m", "tokens": 8_000}}
+    planted(recipe, targets={"posts": 1}, retention={}, validate=validate)
+    run = Run(load_recipe(recipe.path), tmp_path / "out")
+    run.execute()
+    copied = tmp_path / "copied"
+    shutil.copytree(tmp_path / "out" / "mixture", copied / "mixture")
+    shutil.copy(tmp_path / "out" / "proposal.json", copied)
+    read = rows(MixtureRecord.open(copied))
+    assert {name for name, value in read.items() if not value} <= {"curves", "weight_ranges"}
+    assert [row.batch for row in read["proxies"]] == [0] * 16 + [1] * 4 + [2] * 4
+    assert {len(row.measured) for row in read["measured"]} == {2}
+    summary = summarize(run)
+    for name in (
+        "skill",
+        "held_out",
+        "measured",
+        "finalists",
+        "noise",
+        "learning",
+        "front",
+        "rivals",
+        "effects",
+        "rounds",
+        "proxies",
+        "stopped",
+    ):
+        assert read[name] == getattr(summary, name), name
+    nested = {row["metric"]: row["spearman"] for row in read_json(copied / "mixture" / "fit.json")["report"]}
+    assert {row.metric: row.spearman for row in read["skill"] if row.chosen} == nested
+    # A prediction at the swarm's scale does not stand beside a measurement at another one.
+    carried = {item.name: item.carried for item in MixtureRecord.open(copied).proposal.finalists}
+    prior = next(row for row in read["measured"] if (row.mixture, row.metric) == ("prior", "posts"))
+    assert (prior.predicted, prior.low, prior.high) == (carried["prior"].get("posts"), None, None)
+    assert {row.name: row.predicted for row in read["finalists"]} == {
+        name: losses.get("objective") for name, losses in carried.items()
+    }
+    # The point that was chosen is what was predicted for it, and the prior lies where it was predicted.
+    searched = read_json(copied / "mixture" / "search.json")
+    assert read["rivals"]["prior"][0] == pytest.approx(searched["predicted"]["prior"]["posts"]["predicted"])
+    again = Run(load_recipe(recipe.path, ["mix.weights={posts: 1, notes: 1, wiki: 1}"]), tmp_path / "out")
+    again.execute()
+    assert not (tmp_path / "out" / "mixture").exists(), "the mixture of an earlier recipe stays"
+    with pytest.raises(RedoneError, match=r"there is no mixture/search.json"):
+        MixtureRecord.open(tmp_path / "out")

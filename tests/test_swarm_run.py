@@ -151,5 +151,6 @@ def test_a_proxy_size_that_is_not_known_is_the_users_to_mend(recipe: SmallRecipe
     swarm_recipe(recipe)
     finished = recipe.mix(tmp_path / "out", "--set", "mix.swarm.proxy.size=0.2m")
     assert finished.code == 2, finished.err
-    assert "unknown proxy size '0.2m'" in finished.error
+    assert "mix.swarm: proxy.size: unknown size '0.2m'" in finished.error
+    assert not (tmp_path / "out").exists(), "read and tokenized before it was said"
     assert "known: 0.1m, 0.3m" in finished.error

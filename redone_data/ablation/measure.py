@@ -22,6 +22,7 @@ from redone_data.curate.contamination import EvaluationSet
 from redone_data.engine import Output, Progress, Silent
 from redone_data.errors import RedoneError
 from redone_data.manifest import atomic
+from redone_data.mix.conversion import Conversion
 from redone_data.mix.limits import Limits
 from redone_data.mix.measured import scale_of
 from redone_data.mix.proposal import Proposal
@@ -89,17 +90,24 @@ class Ablator:
     def __post_init__(self) -> None:
         if self.seeds < 2:
             raise RedoneError(f"--seeds: {self.seeds}; at least 2 are needed to tell a difference from noise")
+        if self.loaded.recipe.mix.swarm.proxy.is_counted:
+            raise RedoneError(
+                "mix.swarm.proxy.size is counts, but an ablation trains proxies: counted n-grams do not tell how text "
+                "is learned; name a size, for example --set mix.swarm.proxy.size=0.3m"
+            )
         self.base = Run(self.loaded, self.root, progress=self.progress)
 
     def measure(self, variants: Sequence[Variant]) -> Ablation:
         """Curate and train every variant; those that change too few documents are named, not trained."""
         self.base.execute("tokenize")
+        self.base.tokenize_for_proxies()
         assert self.base.pool is not None
         held_out = self._write_held_out()
         mixture, where = self._mixture()
+        self.trained_on, self.budget = self._for_proxies(mixture)
         recipe = self._curated(self.loaded.recipe, held_out)
         documents = _documents(recipe)
-        losses = {RECIPE: self._losses(RECIPE, recipe, mixture)}
+        losses = {RECIPE: self._losses(RECIPE, recipe)}
         switched: dict[str, Run] = {}
         skipped: list[NotMeasured] = []
         for variant in variants:
@@ -110,7 +118,7 @@ class Ablator:
                 continue
             switched[variant.name] = run
         for name, run in switched.items():
-            losses[name] = self._losses(name, run, mixture)
+            losses[name] = self._losses(name, run)
         return compare(
             losses,
             recipe=RECIPE,
@@ -134,9 +142,19 @@ class Ablator:
         run.execute("curate")
         return run
 
-    def _losses(self, name: str, run: Run, mixture: Mixture) -> dict[str, list[float]]:
+    def _for_proxies(self, mixture: Mixture) -> tuple[Mixture, int]:
+        """The mixture and the budget in the proxies' tokens: by the recipe's own text, so alike for all variants."""
+        target, pool = self.base.pool, self.base.proxy_pool
+        assert target is not None
+        assert pool is not None
+        if pool.folder == target.folder:
+            return mixture, self.base.limits.budget
+        conversion = Conversion.between(pools(target), pools(pool))
+        return conversion.to_proxy(mixture), conversion.budget(self.base.limits.budget)
+
+    def _losses(self, name: str, run: Run) -> dict[str, list[float]]:
         """Metric -> bits per byte, one a proxy that did not diverge."""
-        tokenizer, pool = self.base.proxy_tokenizer, self.base.proxy_pool
+        tokenizer, pool, mixture = self.base.proxy_tokenizer, self.base.proxy_pool, self.trained_on
         assert tokenizer is not None
         assert pool is not None
         mine = run.engine.run(PoolStep(run.parts, tokenizer))
@@ -147,8 +165,9 @@ class Ablator:
         count = self.seeds * (RECIPE_SEEDS if name == RECIPE else 1)
         seeds = [stream_seed(seed, "ablation proxy", k) >> 33 for k in range(count)]
         runs = tuple(ProxyRun(f"seed-{k + 1}", proxy_seed, mixture) for k, proxy_seed in enumerate(seeds))
+        checkpoint = self.base.copy_checkpoint()
         step = VariantSwarmStep(
-            mine, tokenizer, runs, self.base.mix.swarm, self.base.limits.budget, seed, held_out=pool
+            mine, tokenizer, runs, self.base.mix.swarm, self.budget, seed, checkpoint, held_out=pool
         )
         run.engine.progress = _Proxies(self.progress, name)
         swarm = trained(run.engine.run(step).folder)

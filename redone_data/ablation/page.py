@@ -21,7 +21,7 @@ from redone_data.report.canvas import (
     tick_format,
 )
 from redone_data.report.html import inline_svg, page_environment
-from redone_data.report.human import count, label, loss, signed
+from redone_data.report.human import count, label, loss, printable, signed
 
 TEMPLATE = "ablation.html.j2"
 _COLOURS = {"worse": BLUE, "better": VERMILION}
@@ -35,6 +35,7 @@ def write_ablation_page(found: Ablation, name: str, path: Path) -> None:
         .render(
             name=name,
             found=found,
+            by_chance=by_chance(found),
             metrics=[change.metric for change in found.measured[0].changes] if found.measured else [],
             objective=inline_svg(changes(found), "ablation", "Change of the objective, by variant"),
         )
@@ -72,28 +73,57 @@ def changes(found: Ablation) -> Figure:
 
 
 def table(found: Ablation) -> Table:
-    """For a terminal: the variants, what they train on, the objective's change, and the domain that changed most."""
+    """For a terminal: the variants, what they train on, the objective's change, and that where the switch acts most."""
     result = Table(
-        title="Ablation: variant minus recipe, bits per byte",
+        title=f"Ablation: variant minus recipe, bits per byte ({found.scale}, mixture of {found.mixture_from})",
         title_justify="left",
         title_style="bold",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
     )
-    for name in ("variant", "documents", "change", "objective", "", "most changed domain"):
-        result.add_column(name, justify="left" if name in ("variant", "", "most changed domain") else "right")
+    words = ("variant", "", "the domain it changes most")
+    for name in ("variant", "documents", "objective", "", "the domain it changes most"):
+        result.add_column(name, justify="left" if name in words else "right", no_wrap=name == "objective")
     for row in found.measured:
-        clear = [c for c in row.changes[1:] if c.verdict in ("worse", "better")]
-        most = max(clear, key=lambda c: abs(c.difference or 0.0), default=None)
+        most = row.most_touched
         result.add_row(
-            label(row.variant),
-            count(row.documents),
+            printable(row.variant),
             f"{row.share:+.1%}",
             _written(row.objective),
             row.objective.verdict,
-            "" if most is None else f"{label(most.metric)} {_written(most)}",
+            "" if most is None else f"{label(most.metric)} {row.share_by_domain[most.metric]:+.1%}: {_written(most)}",
         )
     return result
+
+
+def remarks(found: Ablation, min_share: float) -> list[str]:
+    """What a reader must know of the table, a sentence or two each."""
+    lines = []
+    if found.smallest_seen is not None:
+        lines.append(
+            f"A change of the objective under about {loss(found.smallest_seen)} is not seen with {found.seeds} seeds a "
+            "variant: more --seeds, or larger proxies, see smaller ones."
+        )
+        if found.intervals > 1:
+            lines.append(
+                f"Of {found.intervals} intervals, by domain and for the objective, about {by_chance(found)} miss zero "
+                "by chance."
+            )
+    few = sorted(
+        (row for row in found.not_measured if row.documents_changed),
+        key=lambda row: (-row.documents_changed, row.variant),
+    )
+    none = [row.variant for row in found.not_measured if not row.documents_changed]
+    if few:
+        names = ", ".join(f"{row.variant} ({count(row.documents_changed)})" for row in few)
+        lines.append(f"Not trained, for under {min_share:.1%} of the documents change: {names}.")
+    if none:
+        lines.append(f"Not trained, for no document changes: {', '.join(none)}.")
+    return lines
+
+
+def by_chance(found: Ablation) -> str:
+    return f"{found.intervals * (1 - found.interval):.1f}"
 
 
 def _written(change: Change) -> str:

@@ -48,6 +48,15 @@ class Measured:
     def objective(self) -> Change:
         return self.changes[0]
 
+    @property
+    def most_touched(self) -> Change | None:
+        """The domain whose documents change most; None: none is measured.
+
+        Where a switch acts, not where its loss happens to differ most: of many domains one always does.
+        """
+        touched = [change for change in self.changes[1:] if self.share_by_domain.get(change.metric)]
+        return max(touched, key=lambda change: abs(self.share_by_domain[change.metric]), default=None)
+
 
 @dataclass(frozen=True)
 class NotMeasured:
@@ -69,6 +78,17 @@ class Ablation:
     scale: str
     seeds: int
     interval: float = INTERVAL
+
+    @property
+    def intervals(self) -> int:
+        """How many there are, by domain and for the objective."""
+        return sum(change.half_width is not None for row in self.measured for change in row.changes)
+
+    @property
+    def smallest_seen(self) -> float | None:
+        """A change of the objective that is smaller is not told from noise; None: no interval is known."""
+        widths = [row.objective.half_width for row in self.measured if row.objective.half_width is not None]
+        return statistics.median(widths) if widths else None
 
     def record(self) -> dict[str, Any]:
         return {"schema_version": 1, **asdict(self)}

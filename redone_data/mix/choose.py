@@ -6,7 +6,13 @@ it, and the winner predicts it. So the score reported is that of "compare, choos
 it, not that of the luckiest of five (Varma and Simon 2006, doi:10.1186/1471-2105-7-91).
 
 A model without folds i and j serves as inner model of outer fold i, judged on j, and of outer fold j, judged on i: with
-K folds, K (K - 1) / 2 + K + 1 fits a surrogate instead of K * K + 1 (16 instead of 26).
+K folds, K (K - 1) / 2 + K + 1 fits a surrogate instead of K * K + 1 (16 instead of 26). From MANY_RUNS on, two inner
+folds an outer one are enough runs to choose by, and K pairs are fitted.
+
+The folds are a race (Maron and Moore 1994; F-race, Birattari et al. 2002): after each, a surrogate that errs more than
+the best on the same runs, by a paired t-test at level LOST, is dropped and not fitted again. The linear baseline always
+stays. All surrogates meet the same folds, so who is dropped follows from runs and seed alone. Where the law holds,
+boosted trees are gone after one fold of 512 runs, and they were the costliest.
 
 A fold is drawn from the seed and the run ids, so the order of rows means nothing, and runs of the same mixture
 (replicates over seeds) share a fold: else a surrogate would be praised for remembering noise.
@@ -34,7 +40,8 @@ Rows = NDArray[np.int64]
 
 MIN_MIXTURES = 4  # below this, held-out scores say nothing
 REPLICATE_DECIMALS = 9
-RACE = 3.0  # a surrogate that errs more by so many standard errors has lost; nested fits of it would change nothing
+LOST = 0.005  # how often a test on one fold may drop a surrogate that is as good as the best
+MANY_RUNS = 200
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +72,7 @@ class Choice:
 
     chosen: the surrogate, and `fitted` is it on all runs.
     nested_R: predictions of each run by a surrogate that was chosen and fitted without its fold.
-    held_out: of every surrogate, predictions of each run by a fit without its fold.
+    held_out: of every surrogate, predictions of each run by a fit without its fold; NaN in folds after it was dropped.
     growth: the error of `fitted` as a share of that of the fits without a fold.
     """
 
@@ -78,30 +85,41 @@ class Choice:
 
 def choose(runs: MetricRuns, names: Sequence[str], margin: float) -> Choice:
     """Compare the surrogates on held-out runs, choose one, and judge the choice."""
-    held_out = {name: np.empty_like(runs.losses_R) for name in names}
-    for name in names:
-        for fold in range(runs.folds):
-            out_R = runs.fold_R == fold
-            held_out[name][out_R] = runs.fitted(name, (fold,)).predict(runs.weights_RD[out_R])
-    errors = {name: rmse(held_out[name], runs.losses_R) for name in names}
-    chosen = _lowest(errors, margin)
-    racing = [name for name in names if name == LinearSurrogate.name or _races(runs, held_out[name], held_out[chosen])]
-    inner = {name: _without_pairs(runs, name) for name in racing}
+    held_out, left = _raced(runs, names)
+    chosen = _lowest({name: rmse(held_out[name], runs.losses_R) for name in left}, margin)
+    inner = {name: _without_pairs(runs, name) for name in left}
     nested_R = np.empty_like(runs.losses_R)
     for fold in range(runs.folds):
         out_R = runs.fold_R == fold
-        without = {name: rmse(inner[name][fold, ~out_R], runs.losses_R[~out_R]) for name in racing}
+        judged_R = np.isfinite(inner[chosen][fold])
+        without = {name: rmse(inner[name][fold, judged_R], runs.losses_R[judged_R]) for name in left}
         nested_R[out_R] = held_out[_lowest(without, margin)][out_R]
     pair_errors = (inner[chosen] - runs.losses_R)[np.isfinite(inner[chosen])]
     shrinks = growth(held_out[chosen] - runs.losses_R, pair_errors, runs.folds)
     return Choice(chosen, runs.fitted(chosen), nested_R, held_out, shrinks)
 
 
+def _raced(runs: MetricRuns, names: Sequence[str]) -> tuple[dict[str, Floats], list[str]]:
+    """Held-out predictions of every surrogate, as far as it came, and who is left after the last fold."""
+    held_out = {name: np.full_like(runs.losses_R, np.nan) for name in names}
+    left = list(names)
+    for fold in range(runs.folds):
+        out_R, seen_R = runs.fold_R == fold, runs.fold_R <= fold
+        for name in left:
+            held_out[name][out_R] = runs.fitted(name, (fold,)).predict(runs.weights_RD[out_R])
+        square = {name: (held_out[name][seen_R] - runs.losses_R[seen_R]) ** 2 for name in left}
+        best = min(left, key=lambda name: float(square[name].mean()))
+        left = [name for name in left if name == LinearSurrogate.name or not _lost(square[name] - square[best])]
+    return held_out, left
+
+
 def _without_pairs(runs: MetricRuns, name: str) -> Floats:
-    """K x R: row k has each run's prediction by a fit without fold k and the run's own fold; NaN within fold k."""
+    """K x R: row k has each run's prediction by a fit without fold k and the run's own fold; NaN where none is."""
     predicted_KR = np.full((runs.folds, len(runs.losses_R)), np.nan)
     for first in range(runs.folds):
         for second in range(first + 1, runs.folds):
+            if len(runs.losses_R) >= MANY_RUNS and second - first not in (1, runs.folds - 1):
+                continue
             model = runs.fitted(name, (first, second))
             for outer, inner in ((first, second), (second, first)):
                 rows_R = runs.fold_R == inner
@@ -109,9 +127,14 @@ def _without_pairs(runs: MetricRuns, name: str) -> Floats:
     return predicted_KR
 
 
-def _races(runs: MetricRuns, rival_R: Floats, chosen_R: Floats) -> bool:
-    worse_R = (rival_R - runs.losses_R) ** 2 - (chosen_R - runs.losses_R) ** 2
-    return bool(worse_R.mean() <= RACE * worse_R.std() / math.sqrt(len(worse_R)))
+def _lost(worse_R: Floats) -> bool:
+    """Whether squared errors are larger than the best's on the same runs, by more than luck."""
+    if len(worse_R) < 2:
+        return False
+    from scipy.special import stdtrit  # half a second, and every command reads recipes
+
+    bound = float(stdtrit(len(worse_R) - 1, 1 - LOST)) * worse_R.std(ddof=1) / math.sqrt(len(worse_R))
+    return bool(worse_R.mean() > bound)
 
 
 def _lowest(errors: dict[str, float], margin: float) -> str:

@@ -10,8 +10,9 @@ from redone_data.mix.fit import FitConfig
 from redone_data.mix.front import Retention
 from redone_data.mix.rounds import RoundsConfig
 from redone_data.mix.search import SearchConfig
-from redone_data.mix.swarm import ProxyShape, SwarmConfig
+from redone_data.mix.swarm import SwarmConfig, check_size
 from redone_data.mixture import Mixture
+from redone_data.proxy_shape import ProxyShape
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,10 @@ class MixConfig:
     bounds: dict[str, Bound] = field(default_factory=dict, metadata={"help": "least and greatest share of a domain"})
     trust: Trust = field(default_factory=Trust)
     screen: bool = field(
-        default=False, metadata={"help": "count n-grams too, and let the fit use them (surrogate screened)"}
+        default=False,
+        metadata={
+            "help": "count n-grams too: the fit, and so later batches and the search, may use them (surrogate screened)"
+        },
     )
     design: DesignConfig = field(default_factory=DesignConfig)
     rounds: RoundsConfig = field(default_factory=RoundsConfig)
@@ -91,6 +95,9 @@ class MixConfig:
             Mixture.of(self.weights)
         if self.retention is not None and self.retention.reference == "checkpoint" and self.swarm.init is None:
             raise RedoneError("retention.reference: checkpoint needs swarm.init, the checkpoint that is meant")
+        for key, scale in (("proxy", self.validate.proxy), ("target", self.validate.target)):
+            if scale is not None and self.swarm.command is None:
+                check_size(f"validate.{key}.size", scale.size)
         if self.max_epochs <= 0:
             raise RedoneError(f"max_epochs: {self.max_epochs}; above 0")
         if any(weight <= 0 for weight in self.targets.values()):

@@ -180,6 +180,14 @@ class Constraints:
         row_D = self.project(np.array([[mixture.get(name, 0.0) for name in self.domains]]))[0]
         return Mixture.of(dict(zip(self.domains, np.maximum(row_D, 0.0).tolist(), strict=True)))
 
+    def baselines(self, limits: Limits) -> dict[str, Mixture]:
+        """Prior and uniform mixture as the recipe allows them: what is compared may be recommended in the end."""
+        found = {}
+        for name, mixture in limits.baselines().items():
+            row_1D = np.array([[mixture[domain] for domain in self.domains]])
+            found[name] = mixture if self.holds(row_1D)[0] else self.mixture(mixture)
+        return found
+
     def binding(self, weights_D: Floats) -> tuple[str, ...]:
         """The constraints that hold a mixture back, by their keys in the recipe; epochs with the domain."""
         names = []

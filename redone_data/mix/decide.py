@@ -5,18 +5,17 @@ by more than the noise. No word of it rests on seeds that had a part in the choi
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from redone_data.mix.config import MixConfig
 from redone_data.mix.constraints import Constraints
-from redone_data.mix.entrants import Entrant
+from redone_data.mix.entrants import DISTINCT, Entrant, distance
 from redone_data.mix.found import Found
 from redone_data.mix.limits import OBJECTIVE, PRIOR, UNIFORM, Limits
 from redone_data.mix.measured import COUNTED_ONLY, Measurement, scale_of
-from redone_data.mix.paired import Noise, mean_difference, shared_seeds
 from redone_data.mix.proposal import Difference, FrontPoint, MetricRecord, Proposal, Uncapped
+from redone_data.mix.retained import Limit
 from redone_data.mix.validate import BASELINES, Evidence
 from redone_data.mixture import Mixture
 
@@ -26,10 +25,11 @@ def propose(
 ) -> Proposal:
     """The recommendation and its evidence."""
     searched, differences = found.searched, evidence.differences()
-    recommended, decision = _decide(searched, evidence, differences)
+    recommended, decision = _decide(found, evidence, differences)
+    by_name = {item.name: item for item in evidence.entrants}
+    decision += _about_baselines(limits, allowed, {name: by_name[name].mixture for name in BASELINES})
     if mix.swarm.proxy.is_counted if evidence.deciding is None else evidence.deciding.is_counted:
         decision += COUNTED_ONLY
-    by_name = {item.name: item for item in evidence.entrants}
     mixture = by_name[recommended].mixture
     uncapped = searched.get("uncapped")
     return Proposal(
@@ -52,7 +52,7 @@ def propose(
         finalists=tuple(evidence.candidate(item) for item in evidence.entrants),
         neighbours=tuple(evidence.candidate(item) for item in evidence.neighbours),
         differences=differences,
-        diverged=evidence.diverged,
+        diverged=(*found.diverged, *evidence.diverged),
         front=tuple(FrontPoint(**point) for point in searched.get("front", ())),
         uncapped=None if uncapped is None else Uncapped(**uncapped),
         optimism=searched.get("optimism"),
@@ -75,13 +75,19 @@ def fixed_proposal(limits: Limits, mixture: Mixture, seed: int, decision: str) -
     )
 
 
-def _decide(found: Mapping[str, Any], evidence: Evidence, differences: Sequence[Difference]) -> tuple[str, str]:
+def _decide(found: Found, evidence: Evidence, differences: Sequence[Difference]) -> tuple[str, str]:
     """Which mixture is recommended, and why, in a sentence or two."""
-    if found["found_by"] == "no skill":
+    searched, note = found.searched, ""
+    if found.diverged:
+        names = [run.rpartition("/")[2] for run in found.diverged]
+        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+        note = f" {len(names)} proxies of the swarm diverged and are left out: {', '.join(names[:5])}{more}."
+    if searched["found_by"] == "no skill":
         return PRIOR, (
-            "No surrogate predicts held-out runs: the prior is proposed. More or larger proxy runs may tell."
+            "No surrogate predicts held-out runs: the prior is proposed. More or larger proxy runs may tell." + note
         )
-    note = f" Not predictable, so not searched for: {', '.join(found['unskilled'])}." if found["unskilled"] else ""
+    if searched["unskilled"]:
+        note = f" Not predictable, so not searched for: {', '.join(searched['unskilled'])}." + note
     contenders = [item.name for item in evidence.contenders]
     if not contenders:
         return PRIOR, "No mixture is predicted to be better than the prior: the prior is proposed." + note
@@ -90,38 +96,59 @@ def _decide(found: Mapping[str, Any], evidence: Evidence, differences: Sequence[
         return contenders[0], "Found by search on predicted losses; not measured (mix.validate.seeds is 0)." + note
     lost = [name for name in contenders if evidence.choosing and name not in evidence.choosing.losses]
     left_out = f" All proxies of {', '.join(lost)} diverged: left out." if lost else ""
-    compared = [*BASELINES, *([evidence.chosen.name] if evidence.chosen else [])]
+    compared = [*BASELINES, *(item.name for item in (evidence.chosen, evidence.reference) if item)]
     diverged = [name for name in compared if measured is None or name not in measured.losses]
     if evidence.chosen is None or measured is None or diverged:
-        names = ", ".join(diverged if evidence.chosen else contenders)
-        return PRIOR, f"All proxies of {names} diverged, so there is nothing to compare: the prior is proposed."
-    hardest = max(
-        (row for row in differences if row.name == evidence.chosen.name and row.scale == measured.scale),
-        key=lambda row: row.difference,
-    )
+        names = diverged if evidence.chosen else contenders
+        return (
+            PRIOR,
+            f"All proxies of {', '.join(names)} diverged, so there is nothing to compare: the prior is proposed.",
+        )
+    rows = [row for row in differences if row.name == evidence.chosen.name and row.scale == measured.scale]
+    if not rows:
+        return PRIOR, f"'{evidence.chosen.name}' and the baselines finished no seed in common: the prior is proposed."
+    name, limit = evidence.chosen.name, _limit(found, evidence, measured)
+    # A baseline that loses more general ability than allowed is no rival.
+    rivals = [row for row in rows if limit is None or limit.keeps(row.against)]
+    hardest = max(rivals or rows, key=lambda row: row.difference)
     words = _figures(hardest, evidence, measured) + left_out + _about_neighbours(evidence, differences) + note
-    name, baseline = evidence.chosen.name, hardest.against
-    kept, about_retention = _retained(found, evidence, measured, name)
-    words += about_retention
-    if not kept:
+    words += "" if limit is None else limit.words(name)
+    if limit is not None and not limit.keeps(name):
+        words += "" if limit.keeps(PRIOR) else limit.words(PRIOR) + " So the prior does not keep it either."
         return PRIOR, f"The mixture '{name}' costs more general ability than allowed, so the prior is proposed: {words}"
+    baseline = hardest.against
+    if limit is not None and not rivals:
+        return name, f"The mixture '{name}' keeps general ability, which prior and uniform do not: {words}"
     if hardest.noise is not None and hardest.difference < -hardest.noise:
-        return name, f"The mixture '{name}' measured better than prior and uniform: {words}"
+        return name, f"The mixture '{name}' measured better than {_listed(rivals)}: {words}"
     if hardest.noise is not None and hardest.difference > hardest.noise:
         return baseline, f"The mixture '{name}' measured worse than {baseline}, so {baseline} is proposed: {words}"
     return name, f"The mixture '{name}' is within the noise of the better baseline: {words}"
 
 
-def _retained(found: Mapping[str, Any], evidence: Evidence, measured: Measurement, name: str) -> tuple[bool, str]:
-    """Whether the general loss, as measured, rises by no more than allowed and noise explain; and a sentence on it."""
-    retention = found.get("retention")
+def _limit(found: Found, evidence: Evidence, measured: Measurement) -> Limit | None:
+    """What mix.retention asks of measured mixtures; None: nothing, or of metrics that could not be predicted."""
+    retention = found.searched.get("retention")
     if not retention or retention.get("epsilon") is None:
-        return True, ""
-    general, allowed = measured.weighted(retention["metrics"]), retention["epsilon"]
-    noise = Noise.of(general).half_width(len(shared_seeds(general, name, PRIOR)))
-    rise = mean_difference(general, name, PRIOR)
-    words = f" General loss against the prior: {rise:+.4f} (allowed {allowed:+.4f}, noise {_written(noise)})."
-    return rise <= allowed + (noise or 0.0), words
+        return None
+    reference = None if evidence.reference is None else evidence.reference.name
+    return Limit(retention["metrics"], retention["epsilon"], reference, found.untouched or {}, measured)
+
+
+def _listed(rivals: Sequence[Difference]) -> str:
+    return " and ".join(name for name in BASELINES if name in {row.against for row in rivals})
+
+
+def _about_baselines(limits: Limits, allowed: Constraints, compared: Mapping[str, Mixture]) -> str:
+    """What had to be changed in the natural and the equal shares before they could be trained, and by which keys."""
+    words = ""
+    for name, plain in ((PRIOR, limits.prior), (UNIFORM, Mixture.uniform(tuple(limits.tokens)))):
+        moved = distance(compared[name], plain)
+        if moved >= DISTINCT:
+            weights_D = np.array([compared[name][domain] for domain in allowed.domains])
+            keys = ", ".join(allowed.binding(weights_D)) or "the recipe's constraints"
+            words += f" The {name} mixture is compared within {keys}: {moved:.1%} of its tokens changed their domain."
+    return words
 
 
 def _written(noise: float | None) -> str:

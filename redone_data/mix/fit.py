@@ -9,7 +9,7 @@ Shapes: R runs, C candidates, D domains, M metrics.
 
 import os
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import repeat
@@ -31,9 +31,11 @@ from redone_data.mixture import Mixture
 from redone_data.processes import end_with
 
 Floats = NDArray[np.float64]
+Rows = NDArray[np.int64]
 
 # A process a core, and a thread a process: matrices this small take ten times longer with more.
 BLAS_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+BLOCK = 512  # mixtures predicted at once: mixtures x runs in the cache is twice as fast as in memory
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,8 @@ class Fit:
     """The chosen surrogate of each metric, fitted to all runs.
 
     report: a row a metric, of the chosen surrogate; its scores are nested. compared: a row a metric and surrogate,
-    chosen or not, by plain cross-validation.
+    chosen or not, by plain cross-validation. dropped: metric -> surrogate -> held-out runs after which it had lost the
+    race (choose.py); its row in `compared` is of these.
     held_out_RM: nested predictions of each run, rows and columns as in `swarm`.
     fitted, intervals, noise: by metric. noise: standard deviation over seeds of one mixture; None: no replicates.
     """
@@ -116,8 +119,9 @@ class Fit:
     seed: int
     report: tuple[FitRow, ...]
     compared: tuple[FitRow, ...]
+    dropped: dict[str, dict[str, int]]
     held_out_RM: Floats
-    fitted: dict[str, Fitted]
+    fitted: Mapping[str, Fitted]
     intervals: dict[str, Interval]
     noise: dict[str, float | None]
     beside: Mapping[str, Beside]
@@ -151,7 +155,10 @@ class Fit:
     def predict_weights(self, metric: str, weights_CD: Floats) -> Floats:
         """One metric's losses for rows of weights in the order of `domains`; the search's inner loop."""
         self._known(metric)
-        return self.fitted[metric].predict(weights_CD)
+        fitted, rows = self.fitted[metric], len(weights_CD)
+        if rows <= BLOCK:
+            return fitted.predict(weights_CD)
+        return np.concatenate([fitted.predict(weights_CD[row : row + BLOCK]) for row in range(0, rows, BLOCK)])
 
     def gradient(self, metric: str, weights_CD: Floats) -> Floats:
         """C x D: how one metric's loss changes with each weight."""
@@ -161,7 +168,7 @@ class Fit:
     def half_width(self, metric: str, weights_CD: Floats) -> Floats:
         """Half the interval of one metric at each mixture."""
         self._known(metric)
-        return self.intervals[metric].at(weights_CD, self.fitted[metric].predict(weights_CD))
+        return self.intervals[metric].at(weights_CD, self.predict_weights(metric, weights_CD))
 
     def spread(self, metric: str, weights_CD: Floats) -> Floats:
         """Standard deviation of each prediction: the one whose normal interval is the calibrated one."""
@@ -176,19 +183,10 @@ class Fit:
             weights_RD=self.swarm.weights_RD[keep_R],
             losses_RM=self.swarm.losses_RM[keep_R],
         )
-        fold_R = np.zeros(len(swarm.run_ids), dtype=np.int64)
-        fitted = {
-            row.metric: MetricRuns(
-                row.metric,
-                swarm.weights_RD,
-                swarm.losses(row.metric),
-                fold_R,
-                self.beside.get(row.metric, NOTHING),
-                self.seed,
-            ).fitted(row.surrogate)
-            for row in self.report
+        models = {
+            row.metric: (one_metric(swarm, row.metric, self.beside, self.seed), row.surrogate) for row in self.report
         }
-        return replace(self, swarm=swarm, held_out_RM=self.held_out_RM[keep_R], fitted=fitted)
+        return replace(self, swarm=swarm, held_out_RM=self.held_out_RM[keep_R], fitted=WhenAsked(models))
 
     def weights_of(self, mixtures: Sequence[Mixture]) -> Floats:
         """Mixtures as rows in the order of `domains`; a domain that a mixture lacks has weight zero."""
@@ -197,6 +195,34 @@ class Fit:
     def _known(self, metric: str) -> None:
         if metric not in self.metrics:
             raise RedoneError(f"metric '{metric}' was not measured by the swarm; {did_you_mean(metric, self.metrics)}")
+
+
+class WhenAsked(Mapping[str, Fitted]):
+    """Surrogates by metric, each fitted when it is first asked for: who searches asks for the targets alone."""
+
+    def __init__(self, models: Mapping[str, tuple[MetricRuns, str]]) -> None:
+        self._models = models
+        self._fitted: dict[str, Fitted] = {}
+
+    def __getitem__(self, metric: str) -> Fitted:
+        if metric not in self._fitted:
+            runs, surrogate = self._models[metric]
+            self._fitted[metric] = runs.fitted(surrogate)
+        return self._fitted[metric]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._models)
+
+    def __len__(self) -> int:
+        return len(self._models)
+
+
+def one_metric(
+    swarm: Swarm, metric: str, beside: Mapping[str, Beside], seed: int, fold_R: Rows | None = None
+) -> MetricRuns:
+    """What the surrogates of one metric see; without folds none can be left out."""
+    folds_R = np.zeros(len(swarm.run_ids), dtype=np.int64) if fold_R is None else fold_R
+    return MetricRuns(metric, swarm.weights_RD, swarm.losses(metric), folds_R, beside.get(metric, NOTHING), seed)
 
 
 def fit(
@@ -213,17 +239,16 @@ def fit(
     mixtures = rows_of_mixtures(swarm.weights_RD)
     fold_R = fold_of_runs(swarm.run_ids, mixtures, config.folds, seed)
     names = config.surrogates if config.surrogate is None else (config.surrogate,)
-    tasks = [
-        MetricRuns(metric, swarm.weights_RD, swarm.losses(metric), fold_R, known.get(metric, NOTHING), seed)
-        for metric in swarm.metrics
-    ]
+    tasks = [one_metric(swarm, metric, known, seed, fold_R) for metric in swarm.metrics]
     choices = _choices(tasks, names, config.margin, workers)
     least_rank = max(config.min_skill, chance_rank(len(mixtures)))
-    report, compared, intervals = [], [], {}
+    report, compared, dropped, intervals = [], [], {}, {}
     for runs, choice in zip(tasks, choices, strict=True):
         for name in names:
             plain = _interval(runs, choice.held_out[name], len(mixtures), config.interval)
             compared.append(_judged(runs, name, choice.held_out[name], plain, least_rank))
+        seen = {name: int(np.isfinite(choice.held_out[name]).sum()) for name in names}
+        dropped[runs.metric] = {name: count for name, count in seen.items() if count < len(swarm.run_ids)}
         chosen = _interval(runs, choice.nested_R, len(mixtures), config.interval, choice.growth)
         report.append(_judged(runs, choice.chosen, choice.nested_R, chosen, least_rank))
         intervals[runs.metric] = chosen
@@ -233,6 +258,7 @@ def fit(
         seed=seed,
         report=tuple(report),
         compared=tuple(compared),
+        dropped=dropped,
         held_out_RM=np.stack([choice.nested_R for choice in choices], axis=1),
         fitted={runs.metric: choice.fitted for runs, choice in zip(tasks, choices, strict=True)},
         intervals=intervals,
@@ -270,8 +296,9 @@ def _interval(runs: MetricRuns, predicted_R: Floats, mixtures: int, interval: fl
 
 
 def _judged(runs: MetricRuns, name: str, predicted_R: Floats, interval: Interval, least_rank: float) -> FitRow:
-    rank, r2 = spearman(predicted_R, runs.losses_R), r_squared(predicted_R, runs.losses_R)
-    half_width = float(np.median(interval.at(runs.weights_RD, predicted_R)))
-    error = rmse(predicted_R, runs.losses_R)
+    known_R = np.isfinite(predicted_R)
+    predicted_R, losses_R = predicted_R[known_R], runs.losses_R[known_R]
+    rank, r2 = spearman(predicted_R, losses_R), r_squared(predicted_R, losses_R)
+    half_width = float(np.median(interval.at(runs.weights_RD[known_R], predicted_R)))
     skilled = rank >= least_rank and r2 > 0
-    return FitRow(runs.metric, name, rank, r2, error, half_width, interval.coverage, skilled)
+    return FitRow(runs.metric, name, rank, r2, rmse(predicted_R, losses_R), half_width, interval.coverage, skilled)

@@ -1,9 +1,11 @@
 """What a fit leaves on the disk: fit.json (scores), held_out.parquet (runs as predicted unseen) and predictions.csv.
 
-fit.json: `report`, a row a metric with nested scores; `compared`, a row a metric and surrogate; `noise`, by metric.
+fit.json: `report`, a row a metric with nested scores; `compared`, a row a metric and surrogate; `dropped`, metric ->
+surrogate -> held-out runs after which it had lost the race; `intervals` and `noise`, by metric. With the runs these are
+the fit: `read_fit` fits the chosen surrogates alone, once each, and compares nothing again.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,10 +13,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from redone_data.manifest import atomic, write_json
-from redone_data.mix.fit import Fit, Prediction
-from redone_data.mix.intervals import conformal_quantile
-from redone_data.mix.tables import MixtureTable
+from redone_data.manifest import atomic, read_json, write_json
+from redone_data.mix.fit import Fit, FitConfig, FitRow, Prediction, WhenAsked, one_metric
+from redone_data.mix.intervals import Interval, conformal_quantile
+from redone_data.mix.surrogates.base import Beside
+from redone_data.mix.tables import MixtureTable, Swarm
+from redone_data.mix.together import together
 from redone_data.mix.transfer import Transfer
 
 
@@ -23,6 +27,8 @@ def fit_record(fitted: Fit) -> dict[str, Any]:
     return {
         "report": [asdict(row) for row in fitted.report],
         "compared": [asdict(row) for row in fitted.compared],
+        "dropped": fitted.dropped,
+        "intervals": {metric: interval.record() for metric, interval in fitted.intervals.items()},
         "noise": fitted.noise,
     }
 
@@ -41,6 +47,36 @@ def write_fit(fitted: Fit, folder: Path) -> None:
     )
     with atomic(folder / "held_out.parquet") as aside:
         frame.write_parquet(aside)
+
+
+def read_fit(
+    folder: Path, swarms: Sequence[Swarm], config: FitConfig, seed: int, beside: Mapping[str, Beside] | None = None
+) -> Fit:
+    """The fit that `write_fit` wrote, to the last bit: its choices and intervals, fitted again to the same swarms."""
+    record, known = read_json(folder / "fit.json"), beside or {}
+    report = tuple(FitRow(**row) for row in record["report"])
+    metrics = tuple(row.metric for row in report)
+    runs_of = {metric: together([s for s in swarms if metric in s.metrics], [metric]).in_order() for metric in metrics}
+    whole = together([swarm for swarm in swarms if set(swarm.metrics) == set(metrics)], metrics).in_order()
+    held_out = pl.read_parquet(folder / "held_out.parquet")
+    predicted = dict(zip(held_out.select("run_id", "metric").rows(), held_out["predicted"].to_list(), strict=True))
+    return Fit(
+        swarm=whole,
+        config=config,
+        seed=seed,
+        report=report,
+        compared=tuple(FitRow(**row) for row in record["compared"]),
+        dropped=record["dropped"],
+        held_out_RM=np.array([[predicted[run_id, metric] for metric in metrics] for run_id in whole.run_ids]),
+        fitted=WhenAsked(
+            {row.metric: (one_metric(runs_of[row.metric], row.metric, known, seed), row.surrogate) for row in report}
+        ),
+        intervals={
+            metric: Interval.read(record["intervals"][metric], runs_of[metric].weights_RD) for metric in metrics
+        },
+        noise=record["noise"],
+        beside=known,
+    )
 
 
 def write_predictions(fitted: Fit, mixtures: MixtureTable, path: Path, at_scale: Transfer | None = None) -> None:

@@ -19,6 +19,7 @@ from redone_data.mix.search import Keep, Objective, Space
 
 Floats = NDArray[np.float64]
 
+CHECKPOINT = "checkpoint"  # the reference that is no mixture: what swarm.init measured untouched
 POINTS = 15
 SAME = 1e-6  # bits per byte
 

@@ -7,7 +7,7 @@ from redone_data.mixture import Mixture
 
 OBJECTIVE = "objective"
 BINDING_TOLERANCE = 1e-6
-PROPOSAL, PRIOR, UNIFORM = "proposal", "prior", "uniform"
+PROPOSAL, PRIOR, UNIFORM, REFERENCE = "proposal", "prior", "uniform", "reference"
 
 
 @dataclass(frozen=True)

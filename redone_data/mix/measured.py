@@ -5,11 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from redone_data.engine import Output
-from redone_data.manifest import read_json
 from redone_data.mix.limits import OBJECTIVE
 from redone_data.mix.proposal import Measured
-from redone_data.mix.swarm import SwarmConfig, trained
+from redone_data.mix.swarm import SwarmConfig, diverged_runs, trained
 
 COUNTED = "counted n-grams"
 COUNTED_ONLY = " By counted n-grams, not by trained models: a screen, not a measurement."
@@ -34,9 +32,9 @@ class Measurement:
     diverged: tuple[str, ...] = ()
 
     @classmethod
-    def read(cls, validation: Output, scale: str, wanted: Mapping[str, float]) -> "Measurement":
-        """Of a finished step; the objective is among the metrics."""
-        swarm = trained(validation.folder)
+    def read(cls, folder: Path, scale: str, wanted: Mapping[str, float]) -> "Measurement":
+        """Of a finished step's folder; the objective is among the metrics."""
+        swarm = trained(folder)
         total = sum(wanted.values())
         table: dict[str, dict[int, dict[str, float]]] = {}
         for run_id, losses_M in zip(swarm.run_ids, swarm.losses_RM, strict=True):
@@ -44,9 +42,7 @@ class Measurement:
             of_run[OBJECTIVE] = sum(weight * of_run[metric] for metric, weight in wanted.items()) / total
             name, _, number = run_id.rpartition("-")
             table.setdefault(name, {})[int(number)] = of_run
-        results = [read_json(path) for path in sorted((validation.folder / "results").glob("[!.]*.json"))]
-        diverged = tuple(sorted(result["run_id"] for result in results if result.get("status") == "diverged"))
-        return cls(scale, table, diverged)
+        return cls(scale, table, diverged_runs(folder))
 
     @property
     def is_counted(self) -> bool:

@@ -12,7 +12,7 @@ Shapes: R runs, X unknowns.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,13 +32,23 @@ class Noise:
     @classmethod
     def of(cls, *tables: Losses) -> "Noise":
         """Pooled over tables of one scale; each has seeds, and so effects, of its own."""
+        return cls._pooled(tables, with_seeds=True)
+
+    @classmethod
+    def of_runs(cls, *tables: Losses) -> "Noise":
+        """The same where a mixture is not compared with another on its seeds: what a seed does is noise, too."""
+        return cls._pooled(tables, with_seeds=False)
+
+    @classmethod
+    def _pooled(cls, tables: Sequence[Losses], *, with_seeds: bool) -> "Noise":
         squares, freedom = 0.0, 0
         for losses in tables:
             runs = [(name, seed, loss) for name, of_seed in losses.items() for seed, loss in of_seed.items()]
             names, seeds = sorted({run[0] for run in runs}), sorted({run[1] for run in runs})
             design_RX = np.zeros((len(runs), len(names) + len(seeds)))
             for row, (name, seed, _) in enumerate(runs):
-                design_RX[row, names.index(name)] = design_RX[row, len(names) + seeds.index(seed)] = 1.0
+                design_RX[row, names.index(name)] = 1.0
+                design_RX[row, len(names) + seeds.index(seed)] = float(with_seeds)
             losses_R = np.array([run[2] for run in runs])
             effects_X, _, rank, _ = np.linalg.lstsq(design_RX, losses_R, rcond=None)
             if len(runs) > rank:
@@ -46,13 +56,16 @@ class Noise:
                 freedom += len(runs) - int(rank)
         return cls(squares, freedom)
 
-    def half_width(self, seeds: int) -> float | None:
-        """Of the interval around the mean difference of two mixtures over so many seeds; None: no telling."""
+    def half_width(self, seeds: int, mixtures: int = 2) -> float | None:
+        """Of the interval around the mean difference of two mixtures over so many seeds; None: no telling.
+
+        mixtures: 1 for the mean of one, which is compared with a loss that has no noise.
+        """
         if not self.freedom or not seeds:
             return None
         from scipy.special import stdtrit  # a tenth of a second, and every command reads recipes
 
-        return float(stdtrit(self.freedom, CONFIDENCE)) * math.sqrt(2 * self.squares / self.freedom / seeds)
+        return float(stdtrit(self.freedom, CONFIDENCE)) * math.sqrt(mixtures * self.squares / self.freedom / seeds)
 
 
 def shared_seeds(losses: Losses, *names: str) -> list[int]:

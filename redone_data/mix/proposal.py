@@ -21,8 +21,9 @@ SCHEMA_VERSION = 2
 SIGNIFICANT_DIGITS = 8
 MIXED = "mixed"
 
-# Where a candidate comes from: the search, the best run of the swarm, a baseline, or from beside the chosen one.
-Kind = Literal["found", "run", "baseline", "neighbour"]
+# Where a candidate comes from: the search, the best run of the swarm, a baseline, the mixture that retention is told
+# against, or from beside the chosen one.
+Kind = Literal["found", "run", "baseline", "reference", "neighbour"]
 
 
 @dataclass(frozen=True)
@@ -134,19 +135,24 @@ class Uncapped:
 class Proposal:
     """A proposed mixture and the evidence for it.
 
-    weights, prior, uniform: domain -> share; the prior and uniform mixture are those that were compared, caps applied.
+    weights, prior, uniform: domain -> share; the prior and uniform mixture are those that were compared, brought within
+        the caps and the recipe's other constraints.
     epochs: domain -> passes over its tokens that these weights mean.
     recommended: the name of the candidate that is proposed.
     metrics: what is known of each metric.
     surrogates: metric -> the surrogate that predicted it.
     seed: of design, fit and search. seeds: the fresh ones of the validation.
-    decision: why these weights ("searched", "no skill: the prior", "fixed by recipe", "from an earlier proposal").
+    decision: why these weights, in sentences for a reader: what was recommended and against which baseline, with the
+        measured losses, their noise, seeds and scale; then what was left out, what retention says, and whether prior
+        or uniform mixture had to be changed to be allowed. No program should read it: `recommended` and `differences`
+        hold the same as values.
     skill: how well held-out runs were predicted. objective: metric -> weight.
     nearest_run_distance: total variation; None where there was no swarm. binding_caps: domains at their cap; binding:
         names of the constraints that bind.
     scale: of the swarm's proxies, such as "0.3m parameters x 0.2M tokens".
-    finalists: everything that was trained to be compared, baselines too. neighbours: mixtures beside the chosen one.
-    differences: what the decision rests on. diverged: validation runs that are left out.
+    finalists: everything that was trained to be compared, baselines too, and the reference of retention.
+    neighbours: mixtures beside the chosen one.
+    differences: what the decision rests on. diverged: proxies that are left out, as stage/run.
     front, uncapped, optimism: of the search; optimism is how much its predicted gain is thought to flatter.
     noise: metric -> standard deviation over seeds of one mixture in the swarm.
     rounds: how the swarm grew and why it stopped. reused: runs taken over from an earlier swarm.

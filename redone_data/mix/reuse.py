@@ -26,7 +26,7 @@ from redone_data.engine import Output, Step
 from redone_data.errors import RedoneError
 from redone_data.manifest import MANIFEST, atomic, digest, read_json, write_json
 from redone_data.mix.design import DesignConfig
-from redone_data.mix.swarm import SwarmConfig, trained
+from redone_data.mix.swarm import SwarmConfig, all_diverged, diverged_runs, trained
 from redone_data.mix.tables import Swarm
 from redone_data.mixture import Mixture
 from redone_data.tokens.pool import pools
@@ -38,7 +38,7 @@ STEM = re.compile(r"pool-\d+-(train|validation)")
 RUN_ID = re.compile(r"[A-Za-z0-9_.-]+")
 WHAT_A_DOCUMENT_IS = ["id", "num_tokens", "num_bytes"]
 # Launching differently gives the same losses.
-DOES_NOT_MATTER = ("command", "stack", "launch", "slurm")
+DOES_NOT_MATTER = ("command", "stack", "launch", "device", "slurm")
 OF_ANOTHER_MODEL = ("checkpoint", "target_pool")  # inputs of proxies with a checkpoint or a tokenizer of their own
 
 
@@ -71,12 +71,12 @@ class EarlierRun:
     def folder(self, name: str) -> Path:
         return _inside(self.root, f"steps/{name}")
 
-    def swarm(self, name: str) -> Swarm:
-        """The runs of one of its swarms that did not diverge."""
+    def swarm(self, name: str) -> tuple[Swarm | None, tuple[str, ...]]:
+        """One of its swarms: the runs that did not diverge (None: there is none), and the names of those that did."""
         folder = self.folder(name)
         for path in (folder / "runs.csv", folder / "metrics.csv", *folder.glob("results/*.json")):
             _inside(self.root, path.relative_to(self.root.resolve()).as_posix())
-        return trained(folder)
+        return None if all_diverged(folder) else trained(folder), diverged_runs(folder)
 
     def read(self, name: str) -> Any:
         return _read(self.root, f"steps/{name}")
@@ -145,7 +145,10 @@ class ReuseStep(Step):
         tokenizer, documents = self.earlier.documents()
         today = Today.of(self.pool, self.swarm, self.budget)
         for name in self.earlier.swarms:
-            swarm = self.earlier.swarm(name)
+            swarm, diverged = self.earlier.swarm(name)
+            left_out |= dict.fromkeys(diverged, "its proxy diverged")
+            if swarm is None:
+                continue
             why = self._swarm_differs(self.earlier.read(f"{name}/{MANIFEST}"), tokenizer)
             parts, reasons = ({}, {}) if why else today.match(documents, self.earlier.read(f"{name}/swarm.json"))
             same = {d for d in swarm.metrics if today.measures_the_same(d, documents)}

@@ -6,11 +6,12 @@ numbers and seeds of their own.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from redone_data.errors import RedoneError
 from redone_data.mix.design import DesignConfig, capped, design
 from redone_data.mix.limits import Limits
-from redone_data.mix.swarm import ProxyRun, SwarmStep
+from redone_data.mix.swarm import ProxyRun, SwarmStep, all_diverged
 from redone_data.mixture import Mixture
 from redone_data.rng import stream, stream_seed
 
@@ -36,13 +37,20 @@ class RoundsConfig:
 
 @dataclass(frozen=True)
 class RoundStep(SwarmStep):
-    """A later batch of the swarm; its name, which the progress shows, has its number."""
+    """A later batch of the swarm; its name, which the progress shows, has its number.
+
+    A batch in which every run diverged is left out of the fit; the runs before it still hold.
+    """
 
     number: int = 1
 
     def __post_init__(self) -> None:
         # A class is one name, and the engine goes by the name of the step: each round is told apart there.
         object.__setattr__(self, "name", f"round-{self.number}")
+
+    def _check_metrics(self, folder: Path) -> None:
+        if not all_diverged(folder):
+            super()._check_metrics(folder)
 
 
 def design_runs(

@@ -22,9 +22,7 @@ def spearman(predicted_R: Floats, measured_R: Floats) -> float:
     """Rank correlation; 0 where either side is constant, for a constant ranks nothing."""
     if is_constant(predicted_R) or is_constant(measured_R):
         return 0.0
-    from scipy.stats import rankdata  # half a second, and every command reads recipes
-
-    return float(np.corrcoef(rankdata(predicted_R), rankdata(measured_R))[0, 1])
+    return float(np.corrcoef(_ranks(predicted_R), _ranks(measured_R))[0, 1])
 
 
 def chance_rank(mixtures: int) -> float:
@@ -35,9 +33,9 @@ def chance_rank(mixtures: int) -> float:
     """
     if mixtures < MIN_RANKED:
         return 1.1
-    from scipy.stats import t
+    from scipy.special import stdtrit  # scipy.stats has it too, and takes most of a second to load
 
-    quantile = float(t.ppf(1 - CHANCE, mixtures - 2))
+    quantile = float(stdtrit(mixtures - 2, 1 - CHANCE))
     return quantile / math.sqrt(mixtures - 2 + quantile**2)
 
 
@@ -56,3 +54,10 @@ def rmse(predicted_R: Floats, measured_R: Floats) -> float:
 def is_constant(values: Floats) -> bool:
     """Whether all values are one, but for rounding."""
     return bool(np.ptp(values) <= CONSTANT * max(1.0, float(np.abs(values).max())))
+
+
+def _ranks(values: Floats) -> Floats:
+    """From one; equal values share the mean of their ranks."""
+    _, which, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ranks: Floats = (np.cumsum(counts) - (counts - 1) / 2)[which]
+    return ranks

@@ -36,6 +36,7 @@ STEPS = (0.08, 0.04, 0.02, 0.01, 0.005, 0.002, 0.001)
 MAX_MOVES_PER_STEP = 200
 STARTS = 3  # of the descent among the simulated best, beside their mean and the prior
 NEAR_RUNS = 2  # runs whose neighbourhood is searched where the descent leaves the trusted region
+BEST, ONE_OF = 2048, 8  # simulated mixtures that are kept for finalists and front: the best, and one in so many others
 TIE = 1e-9  # a smaller gain is no gain
 LIMIT_TOLERANCE = 1e-7  # of a loss
 BINDING_TOLERANCE = 1e-6
@@ -140,8 +141,8 @@ class SearchResult:
         trees) or "prior".
     skilled: whether every metric of the objective has held-out skill; where not, do not use the mixture.
     space: where it was looked for.
-    pool_CD: what was looked at, inside the constraints and trusted, whether or not it keeps the general loss: the ends
-        of the searches, then the simulated mixtures, best first.
+    pool_CD: of what was looked at, inside the constraints and trusted, whether or not it keeps the general loss: the
+        ends of the searches, then simulated mixtures, best first: BEST of them, and one in ONE_OF others.
     """
 
     mixture: Mixture
@@ -172,7 +173,7 @@ def search(
     """The best mixture inside the constraints and the trust rule; `near` is the runs' weights (None: the fit's)."""
     space = Space.of(fit, objective, constraints, prior, keep, fit.swarm.weights_RD if near is None else near)
     pool_CD = ranked(space, simulated(space, config, design_config, seed))
-    candidates_CD = pool_CD[space.kept(pool_CD)]
+    candidates_CD = space.best_kept(pool_CD, config.top)
     anchors_2D = constraints.project(fit.weights_of([prior, Mixture.uniform(fit.domains)]))
     if space.keep is not None and not len(candidates_CD):
         candidates_CD = space.least_general(pool_CD, anchors_2D[0], space.keep)
@@ -207,7 +208,9 @@ def search(
         found_by=found_by,  # type: ignore[arg-type]
         skilled=fit.has_skill(objective.metrics),
         space=space,
-        pool_CD=np.vstack([best_D[None], *[row_D[None] for _, row_D, _ in found], pool_CD]),
+        pool_CD=np.vstack(
+            [best_D[None], *[row_D[None] for _, row_D, _ in found], pool_CD[:BEST], pool_CD[BEST::ONE_OF]]
+        ),
     )
 
 
@@ -260,6 +263,15 @@ class Space:
         if self.keep is None or not len(weights_CD):
             return np.ones(len(weights_CD), dtype=bool)
         return self.keep.holds(self.fit, weights_CD)
+
+    def best_kept(self, ranked_CD: Floats, enough: int) -> Floats:
+        """Those that keep the general loss, of as many of the first as it takes to find enough."""
+        kept: list[Floats] = [ranked_CD[:0]]
+        for row in range(0, len(ranked_CD), BEST):
+            if sum(map(len, kept)) < enough:
+                some_CD = ranked_CD[row : row + BEST]
+                kept.append(some_CD[self.kept(some_CD)])
+        return np.concatenate(kept)
 
     def allowed(self, weights_CD: Floats) -> NDArray[np.bool_]:
         return self.constraints.holds(weights_CD) & self.trusted(weights_CD) & self.kept(weights_CD)
@@ -372,7 +384,7 @@ def _moved(space: Space, start_D: Floats) -> Floats:
 
 
 def total_variation(left_CD: Floats, right_RD: Floats) -> Floats:
-    distance_CR = np.zeros((len(left_CD), len(right_RD)))
-    for domain in range(left_CD.shape[1]):
-        distance_CR += np.abs(left_CD[:, domain, None] - right_RD[None, :, domain])
-    return distance_CR / 2
+    from scipy.spatial.distance import cdist  # slow to load, and every command reads recipes
+
+    distance_CR: Floats = cdist(left_CD, right_RD, "cityblock") / 2
+    return distance_CR

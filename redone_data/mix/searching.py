@@ -20,6 +20,7 @@ from redone_data.mix.fit import Fit
 from redone_data.mix.front import general_objective, pareto_front
 from redone_data.mix.limits import OBJECTIVE, PRIOR, PROPOSAL, Limits
 from redone_data.mix.optimism import optimism
+from redone_data.mix.retained import base_mixture
 from redone_data.mix.search import Keep, Objective, search
 from redone_data.mix.stability import weight_ranges
 from redone_data.mixture import Mixture
@@ -31,7 +32,8 @@ def searched(
     fit: Fit, mix: MixConfig, limits: Limits, seed: int, untouched: Mapping[str, float] | None = None
 ) -> dict[str, Any]:
     """The content of search.json. untouched: losses of the checkpoint that proxies went on from, by metric."""
-    domains, baselines = fit.domains, limits.baselines()
+    domains, constraints = fit.domains, Constraints.of(mix, limits)
+    baselines = constraints.baselines(limits)
     wanted, kept = mix.objective(tuple(limits.tokens)), mix.general(tuple(limits.tokens))
     skilled = {metric: weight for metric, weight in wanted.items() if fit.has_skill([metric])}
     general = general_objective(kept, {metric: 1.0 for metric in kept if fit.has_skill([metric])})
@@ -41,20 +43,17 @@ def searched(
         "noise": {metric: fit.noise[metric] for metric in sorted(fit.metrics)},
     }
     if not skilled or (mix.retention and kept and general is None):
-        prior = Constraints.of(mix, limits).mixture(limits.prior)
+        prior = baselines[PRIOR]
         nothing: dict[str, Any] = {"front": [], "finalists": [], "uncapped": None, "optimism": None, "retention": None}
         found |= {"found_by": "no skill", "binding_caps": [], "binding": [], "nearest_run_distance": None, **nothing}
         return found | {"weights": dict(prior), "predicted": predictions(fit, {PROPOSAL: prior, **baselines}, wanted)}
 
-    constraints, objective = Constraints.of(mix, limits), Objective(skilled)
-
-    keep = None
+    objective, keep = Objective(skilled), None
     if mix.retention is not None and general is not None:
-        reference = mix.retention.reference
-        if reference == "checkpoint":
+        base = base_mixture(mix.retention, limits)
+        if base is None:
             before = _of_checkpoint(general, untouched)
         else:
-            base = Mixture.of(reference).on(domains) if reference else baselines[PRIOR]
             before = float(general.predict(fit, fit.weights_of([base]))[0])
         keep = Keep(general, before + mix.retention.epsilon)
 
@@ -83,9 +82,8 @@ def searched(
         },
         "weight_ranges": weight_ranges(fit, objective, constraints, limits.prior, mix.design, seed, keep),
         "retention": None
-        if keep is None
-        else {**at_proposal, "most": keep.most, "metrics": keep.general.weights}
-        | {"epsilon": None if mix.retention is None or mix.retention.reference else mix.retention.epsilon},
+        if keep is None or mix.retention is None
+        else {**at_proposal, "most": keep.most, "metrics": keep.general.weights, "epsilon": mix.retention.epsilon},
         "front": [
             {
                 "weights": dict(zip(domains, point.weights_D.tolist(), strict=True)),

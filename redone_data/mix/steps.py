@@ -19,12 +19,13 @@ from redone_data.mix.counting.screen import Screen
 from redone_data.mix.counting.step import Counted
 from redone_data.mix.diagnostics import effects, learning_curve
 from redone_data.mix.fit import Fit
-from redone_data.mix.fit_files import write_fit
+from redone_data.mix.fit_files import read_fit, write_fit
 from redone_data.mix.limits import Limits
 from redone_data.mix.searching import searched
 from redone_data.mix.surrogates.base import Beside
 from redone_data.mix.surrogates.screened import ScreenedSurrogate
-from redone_data.mix.swarm import base_losses, trained
+from redone_data.mix.swarm import base_losses, trained_batches
+from redone_data.mix.tables import Swarm
 from redone_data.mix.together import fit_together
 from redone_data.mixture import Mixture
 
@@ -32,9 +33,18 @@ ROUNDS = "rounds.json"
 MANY_LOSSES = 1500  # runs x metrics from which starting processes pays
 
 
-def _fitted(swarms: Sequence[Output], mix: MixConfig, limits: Limits, seed: int, counts: Counted | None) -> Fit:
-    """The fit of all runs, with what is known beside them: how often they repeat each domain, and counted n-grams."""
-    measured, chosen = [trained(swarm.folder) for swarm in swarms], mix.fit
+def _compared(swarms: Sequence[Output], mix: MixConfig, limits: Limits, seed: int, counts: Counted | None) -> Fit:
+    """The fit of all runs."""
+    measured, chosen = trained_batches(swarms), mix.fit
+    if counts is not None and ScreenedSurrogate.name not in chosen.surrogates:
+        chosen = replace(chosen, surrogates=(*chosen.surrogates, ScreenedSurrogate.name))
+    losses = sum(swarm.losses_RM.size for swarm in measured)
+    workers = len(os.sched_getaffinity(0)) if losses > MANY_LOSSES else 1
+    return fit_together(measured, chosen, seed, _beside(measured, mix, limits, counts), workers=workers)
+
+
+def _beside(measured: Sequence[Swarm], mix: MixConfig, limits: Limits, counts: Counted | None) -> dict[str, Beside]:
+    """What is known beside the runs: how often they repeat each domain, and counted n-grams."""
     metrics = {metric for swarm in measured for metric in swarm.metrics}
     epochs_D = np.array([epochs for _, epochs in sorted(limits.epochs_at_one.items())])
     # Proxies that do not repeat what the real run will repeat have nothing to say of repetition.
@@ -43,11 +53,7 @@ def _fitted(swarms: Sequence[Output], mix: MixConfig, limits: Limits, seed: int,
         model, sample = counts.model(), mix.swarm.proxy.sample
         for metric in metrics & set(model.metrics):
             beside[metric] = replace(beside[metric], screen=Screen(model.only(metric), sample))
-        if ScreenedSurrogate.name not in chosen.surrogates:
-            chosen = replace(chosen, surrogates=(*chosen.surrogates, ScreenedSurrogate.name))
-    losses = sum(swarm.losses_RM.size for swarm in measured)
-    workers = len(os.sched_getaffinity(0)) if losses > MANY_LOSSES else 1
-    return fit_together(measured, chosen, seed, beside, workers=workers)
+    return beside
 
 
 def _screening(mix: MixConfig, counts: Counted | None) -> dict[str, Any]:
@@ -77,7 +83,7 @@ class FitStep(Step):
     """
 
     name = "fit"
-    VERSION = 3
+    VERSION = 4
 
     swarms: tuple[Output, ...]
     limits: Limits
@@ -109,7 +115,7 @@ class FitStep(Step):
         return [None]
 
     def run(self, task: None, index: int, folder: Path) -> dict[str, Any]:
-        fitted = _fitted(self.swarms, self.mix, self.limits, self.seed, self.counts)
+        fitted = _compared(self.swarms, self.mix, self.limits, self.seed, self.counts)
         write_fit(fitted, folder)
         if self.mix.rounds.max:
             write_json(folder / ROUNDS, self._rounds(fitted))
@@ -154,7 +160,7 @@ class SearchStep(Step):
     """The best mixture inside the constraints, by the fitted surrogates. Writes search.json."""
 
     name = "search"
-    VERSION = 3
+    VERSION = 4
 
     swarms: tuple[Output, ...]
     fitted: Output
@@ -184,7 +190,9 @@ class SearchStep(Step):
         return [None]
 
     def run(self, task: None, index: int, folder: Path) -> dict[str, Any]:
-        fitted = _fitted(self.swarms, self.mix, self.limits, self.seed, self.counts)
+        measured = trained_batches(self.swarms)
+        beside = _beside(measured, self.mix, self.limits, self.counts)
+        fitted = read_fit(self.fitted.folder, measured, self.mix.fit, self.seed, beside)
         found = searched(fitted, self.mix, self.limits, self.seed, base_losses(self.swarms[-1].folder))
         found["effects"] = effects(fitted, Mixture.of(found["weights"]))
         found["learning"] = learning_curve(fitted, self.seed)

@@ -24,7 +24,7 @@ import numpy as np
 
 from redone_data.config import load_yaml, plain, read_config
 from redone_data.engine import Output, Step
-from redone_data.errors import USER_ERROR_EXIT_CODE, RedoneError
+from redone_data.errors import USER_ERROR_EXIT_CODE, RedoneError, did_you_mean
 from redone_data.manifest import atomic, read_json, write_json
 from redone_data.mix.checkpoint import LoraConfig
 from redone_data.mix.conversion import Conversion
@@ -34,6 +34,7 @@ from redone_data.mix.held_out import held_out
 from redone_data.mix.tables import Swarm, load_swarm
 from redone_data.mixture import Mixture
 from redone_data.processes import die_with_parent
+from redone_data.proxy_shape import SIZES, ProxyShape
 from redone_data.tokens.pool import Pool, pools
 from redone_data.tokens.tokenizer import TOKENIZER_FILE, TokenizerConfig, opening_token
 
@@ -42,16 +43,8 @@ LOG = "swarm.log"
 COUNTS = "counts"  # the size of a proxy that is not trained
 MIXTURES = "mixtures.csv"  # the runs again, in shares of the target's tokens; runs.csv is what is trained
 BASE = "base.json"  # the untouched checkpoint's losses
+SIZE_FILES = (".yaml", ".yml", ".json")
 STOP_SECONDS = 45.0  # how long a trainer may take to save its runs and end
-
-
-@dataclass(frozen=True)
-class ProxyShape:
-    """A proxy of another size than those with names."""
-
-    layers: int
-    width: int
-    heads: int
 
 
 @dataclass(frozen=True)
@@ -86,10 +79,19 @@ class ProxyConfig:
 
     def resolved(self, base: Path = Path()) -> "ProxyConfig":
         """The same with the shape in place of the file that holds it, a path from `base`."""
-        if isinstance(self.size, str) and self.size.endswith((".yaml", ".yml", ".json")):
+        if isinstance(self.size, str) and self.size.endswith(SIZE_FILES):
             path = base / Path(self.size).expanduser()
             return replace(self, size=read_config(ProxyShape, load_yaml(path), where=str(path)))
         return self
+
+
+def check_size(key: str, size: str | ProxyShape) -> None:
+    """Refuse a name that redone-train does not have; a command of one's own may have others."""
+    if isinstance(size, str) and size not in (*SIZES, COUNTS) and not size.endswith(SIZE_FILES):
+        raise RedoneError(
+            f"{key}: unknown size '{size}'; {did_you_mean(size, (*SIZES, COUNTS))}; "
+            "or give {layers, width, heads}, or a yaml or json file of these"
+        )
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,9 @@ class SwarmConfig:
     launch: Literal["local", "ray", "slurm"] = field(
         default="local", metadata={"help": "where groups of proxies are trained: here, or a task a group on a cluster"}
     )
+    device: Literal["auto", "cuda", "cpu"] = field(
+        default="auto", metadata={"help": "auto: GPUs if there are any; slurm cannot tell: it asks for one unless cpu"}
+    )
     slurm: dict[str, str] = field(default_factory=dict, metadata={"help": "options of sbatch, such as partition"})
 
     def __post_init__(self) -> None:
@@ -130,8 +135,10 @@ class SwarmConfig:
             raise RedoneError(f"stack: {self.stack}; at least 1 is needed")
         if self.slurm and self.launch != "slurm":
             raise RedoneError("slurm: is set, but launch is not slurm; set launch: slurm")
-        if self.command is not None and (self.stack is not None or self.launch != "local"):
-            raise RedoneError("command and stack or launch are both set; keep one")
+        if self.command is not None and (self.stack is not None or self.launch != "local" or self.device != "auto"):
+            raise RedoneError("command and stack, launch or device are both set; keep one")
+        if self.command is None:
+            check_size("proxy.size", self.proxy.size)
         if self.validation_tokens < 1:
             raise RedoneError(f"validation_tokens: {self.validation_tokens}; at least 1 is needed")
         if self.command is not None and "{dir}" not in self.command:
@@ -181,7 +188,7 @@ class SwarmStep(Step):
         budget = self.budget if self.swarm.matched_repetition else None
         swarm = plain(replace(self.swarm, proxy=self.swarm.proxy.resolved()))
         # Paths, whose content is among the inputs; and where runs are trained, which changes nothing but rounding.
-        for key in ("init", "tokenizer", "stack", "launch", "slurm"):
+        for key in ("init", "tokenizer", "stack", "launch", "device", "slurm"):
             del swarm[key]
         return {"swarm": swarm, "runs": runs, "budget": budget, "seed": self.seed}
 
@@ -213,14 +220,17 @@ class SwarmStep(Step):
         if not (folder / "metrics.csv").is_file():
             raise RedoneError(f"{folder}: the swarm command ended without writing metrics.csv")
         # Tables that cannot be used are the command's failure: mended, it is run again.
-        missing = sorted(set(self.runs[0].mixture) - set(trained(folder).metrics))
-        if missing:
-            raise RedoneError(f"{folder / 'metrics.csv'}: no column for domain '{missing[0]}'; it needs one a domain")
+        self._check_metrics(folder)
         timings = {path.stem: read_json(path) for path in sorted((folder / "timings").glob("*.json"))}
         for scratch in ("timings", "checkpoints"):
             shutil.rmtree(folder / scratch, ignore_errors=True)
         (folder / LOG).unlink(missing_ok=True)
         return {"runs": len(self.runs), "timings": timings}
+
+    def _check_metrics(self, folder: Path) -> None:
+        missing = sorted(set(self.runs[0].mixture) - set(trained(folder).metrics))
+        if missing:
+            raise RedoneError(f"{folder / 'metrics.csv'}: no column for domain '{missing[0]}'; it needs one a domain")
 
     def _conversion(self) -> Conversion | None:
         return None if self.target_pool is None else Conversion.between(pools(self.target_pool), pools(self.pool))
@@ -305,12 +315,29 @@ def trained(folder: Path) -> Swarm:
 
     Weights are shares of the target tokenizer's tokens, also where the proxies have another.
     """
-    results = [read_json(path) for path in sorted((folder / "results").glob("[!.]*.json"))]
-    diverged = {result["run_id"] for result in results if result.get("status") == "diverged"}
-    if results and len(diverged) == len(results):
+    diverged = diverged_runs(folder)
+    if all_diverged(folder):
         raise RedoneError(f"{folder}: all {len(diverged)} proxy runs diverged; lower mix.swarm.proxy.learning_rate")
     runs = folder / MIXTURES
     return load_swarm(runs if runs.is_file() else folder / "runs.csv", folder / "metrics.csv", without=diverged)
+
+
+def trained_batches(swarms: Sequence[Output]) -> list[Swarm]:
+    """The same of several folders; a batch in which every run diverged is left out, unless nothing else is left."""
+    left = [output.folder for output in swarms if not all_diverged(output.folder)]
+    return [trained(folder) for folder in left or [swarms[-1].folder]]
+
+
+def diverged_runs(folder: Path) -> tuple[str, ...]:
+    """The runs that are left out, by name."""
+    results = [read_json(path) for path in sorted((folder / "results").glob("[!.]*.json"))]
+    return tuple(sorted(result["run_id"] for result in results if result.get("status") == "diverged"))
+
+
+def all_diverged(folder: Path) -> bool:
+    """Whether no run of a finished swarm folder is left; results that no one wrote say nothing."""
+    results = list((folder / "results").glob("[!.]*.json"))
+    return bool(results) and len(diverged_runs(folder)) == len(results)
 
 
 def base_losses(folder: Path) -> dict[str, float] | None:
@@ -337,20 +364,25 @@ def _csv(rows: Sequence[Sequence[Any]]) -> str:
     return text.getvalue()
 
 
+def training_command(swarm: SwarmConfig, folder: Path) -> list[str]:
+    """The program that trains a swarm folder, and its arguments."""
+    if swarm.command is not None:
+        return [part.replace("{dir}", str(folder)) for part in shlex.split(swarm.command)]
+    if importlib.util.find_spec("torch") is None:
+        raise RedoneError(
+            "training proxies needs torch: pip install 'redone[train]'; or set mix.weights, or mix.swarm.command"
+        )
+    return [
+        *(sys.executable, "-m", "redone_train", "swarm", str(folder)),
+        *("--launch", swarm.launch, "--device", swarm.device),
+        *([] if swarm.stack is None else ["--stack", str(swarm.stack)]),
+        *(part for name, value in swarm.slurm.items() for part in ("--slurm-option", f"{name}={value}")),
+    ]
+
+
 def _launch(swarm: SwarmConfig, folder: Path) -> None:
     """Run the swarm command until it ends; its output is kept in a log and shown when it fails."""
-    command = swarm.command
-    if command is None:
-        if importlib.util.find_spec("torch") is None:
-            raise RedoneError(
-                "training proxies needs torch: pip install 'redone[train]'; or set mix.weights, or mix.swarm.command"
-            )
-        arguments = [sys.executable, "-m", "redone_train", "swarm", str(folder), "--launch", swarm.launch]
-        arguments += [] if swarm.stack is None else ["--stack", str(swarm.stack)]
-        for name, value in swarm.slurm.items():
-            arguments += ["--slurm-option", f"{name}={value}"]
-    else:
-        arguments = [part.replace("{dir}", str(folder)) for part in shlex.split(command)]
+    arguments = training_command(swarm, folder)
     with (folder / LOG).open("ab") as log:
         _wait_for_earlier(log.fileno(), folder)
         try:

@@ -36,7 +36,7 @@ def fit_together(
     if len(fits) == 1:
         return fits[0]
     of = {metric: found for found in fits for metric in found.metrics}
-    swarm = together(whole, metrics)
+    swarm = together(whole, metrics).in_order()  # as each fit has it: a row divided by its sum once more
     held_out_RM = np.empty_like(swarm.losses_RM)
     for column, metric in enumerate(metrics):
         row_of = {run_id: row for row, run_id in enumerate(of[metric].swarm.run_ids)}
@@ -47,6 +47,7 @@ def fit_together(
         swarm=swarm,
         report=tuple(of[metric].row(metric) for metric in metrics),
         compared=tuple(row for metric in metrics for row in of[metric].compared if row.metric == metric),
+        dropped={metric: of[metric].dropped[metric] for metric in metrics},
         held_out_RM=held_out_RM,
         fitted={metric: of[metric].fitted[metric] for metric in metrics},
         intervals={metric: of[metric].intervals[metric] for metric in metrics},

@@ -18,18 +18,21 @@ import numpy as np
 from redone_data.engine import Output
 from redone_data.mix.config import ScaleConfig, ValidateConfig
 from redone_data.mix.constraints import Constraints
-from redone_data.mix.entrants import Entrant, neighbours
-from redone_data.mix.limits import OBJECTIVE, PRIOR, UNIFORM
+from redone_data.mix.entrants import Entrant, distance, neighbours
+from redone_data.mix.limits import OBJECTIVE, PRIOR, REFERENCE, UNIFORM
 from redone_data.mix.measured import Measurement, scale_of
 from redone_data.mix.paired import Losses, Noise, mean_difference, shared_seeds
 from redone_data.mix.proposal import Candidate, Difference
 from redone_data.mix.swarm import ProxyRun, SwarmConfig, SwarmStep, ValidationStep
 from redone_data.mix.transfer import straight
+from redone_data.mixture import Mixture
 from redone_data.rng import stream_seed
 
 Train = Callable[[type[SwarmStep], tuple[ProxyRun, ...], SwarmConfig], Output]
 
 BASELINES = (PRIOR, UNIFORM)
+FOUND = ("found", "run")  # kinds of entrants that one is chosen among
+SAME = 1e-9  # of a weight
 MIN_LINE = 4  # mixtures measured at a larger scale from which predictions are carried there
 CHOOSING, FRESH, TARGET = "finalists", "validation", "target"
 
@@ -66,7 +69,7 @@ def at_scale(swarm: SwarmConfig, scale: ScaleConfig | None) -> SwarmConfig:
 
 def chosen_of(entrants: Sequence[Entrant], choosing: Measurement | None) -> Entrant | None:
     """The found mixture or run with the lowest objective; None: there is none, or all its proxies diverged."""
-    contenders = [item for item in entrants if item.kind != "baseline"]
+    contenders = [item for item in entrants if item.kind in FOUND]
     if choosing is None:
         return contenders[0] if contenders else None
     losses = choosing.of(OBJECTIVE)
@@ -85,11 +88,16 @@ def chosen_of(entrants: Sequence[Entrant], choosing: Measurement | None) -> Entr
 
 @dataclass(frozen=True)
 class Evidence:
-    """What was trained to be compared, and what it measured; `chosen` is a found mixture or a run."""
+    """What was trained to be compared, and what it measured; `chosen` is a found mixture or a run.
+
+    reference: the mixture that retention is told against, which may be the prior; None: there is none, or it is the
+    checkpoint.
+    """
 
     entrants: tuple[Entrant, ...]
     chosen: Entrant | None = None
     neighbours: tuple[Entrant, ...] = ()
+    reference: Entrant | None = None
     seeds: tuple[int, ...] = ()
     choosing: Measurement | None = None
     fresh: Measurement | None = None
@@ -104,7 +112,7 @@ class Evidence:
     @property
     def contenders(self) -> list[Entrant]:
         """What was found, by search or among the runs."""
-        return [item for item in self.entrants if item.kind != "baseline"]
+        return [item for item in self.entrants if item.kind in FOUND]
 
     def differences(self) -> tuple[Difference, ...]:
         """The chosen mixture against each baseline at every scale, and each neighbour against the chosen mixture."""
@@ -181,25 +189,35 @@ def measure(
     allowed: Constraints,
     train: Train,
     seed: int,
+    reference: Mixture | None = None,
 ) -> Evidence:
-    """Train what is to be compared: to choose, then on fresh seeds, then at the target's scale."""
+    """Train what is to be compared: to choose, then on fresh seeds, then at the target's scale.
+
+    reference: the mixture that retention is told against; one that is no entrant is trained on the fresh seeds, too.
+    """
 
     def measured(
         kind: type[SwarmStep], mixtures: Sequence[Entrant], seeds: int, scale: ScaleConfig | None
     ) -> Measurement:
         at = at_scale(swarm, scale)
         return Measurement.read(
-            train(kind, validation_runs(mixtures, kind.name, seeds, seed), at), scale_of(at), wanted
+            train(kind, validation_runs(mixtures, kind.name, seeds, seed), at).folder, scale_of(at), wanted
         )
 
     if not config.seeds:
         return Evidence(entrants)
-    contenders = [item for item in entrants if item.kind != "baseline"]
+    contenders = [item for item in entrants if item.kind in FOUND]
     choosing = measured(ChoosingStep, entrants, config.seeds, config.proxy) if len(contenders) > 1 else None
     chosen = chosen_of(entrants, choosing)
     compared = [item for item in entrants if item.kind == "baseline" or item is chosen]
+    told_against = None
+    if reference is not None and chosen is not None:
+        base = Entrant(REFERENCE, "reference", reference)
+        told_against = next((item for item in compared if distance(item.mixture, reference) <= SAME), base)
+        compared += [base] if told_against is base else []
     near = () if chosen is None else neighbours(chosen.mixture, allowed, config.neighbours, seed)
     fresh = measured(ValidationStep, [*compared, *near], config.fresh_seeds, config.proxy)
     target = None if config.target is None else measured(TargetStep, compared, config.fresh_seeds, config.target)
     seeds = tuple(dict.fromkeys(run.seed for run in validation_runs(compared, FRESH, config.fresh_seeds, seed)))
-    return Evidence(entrants, chosen, near, seeds, choosing, fresh, target, scale_of(swarm))
+    shown = entrants if told_against is None or told_against in entrants else (*entrants, told_against)
+    return Evidence(shown, chosen, near, told_against, seeds, choosing, fresh, target, scale_of(swarm))

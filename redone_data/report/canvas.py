@@ -111,7 +111,7 @@ def tick_format(axes: Axes, axis: str, show: Callable[[float], str], *, bins: in
     which = axes.xaxis if axis == "x" else axes.yaxis
     which.set_major_locator(MaxNLocator(nbins=bins, steps=[1, 2, 2.5, 5, 10], min_n_ticks=2))
     # Ticks are round: "10k", not "10.0k".
-    which.set_major_formatter(FuncFormatter(lambda value, _: _ZEROS.sub(r"\1", show(value))))
+    which.set_major_formatter(FuncFormatter(lambda value, _: _ZEROS.sub(r"\1", show(value)).replace("-", "−")))
 
 
 def _flow(entries: Sequence[Entry], wide: float) -> Iterator[tuple[int, float, Entry]]:
@@ -216,5 +216,6 @@ def panel_title(axes: Axes, text: str, aside: str = "") -> None:
 def nothing(text: str = "nothing to show") -> Figure:
     """A figure that says that there is none."""
     figure = Figure(figsize=(WIDTH, 0.5))
+    figure.add_axes((0, 0, 1, 1)).set_axis_off()  # a notebook shows no figure without axes
     write(figure, 0.2, 0.25, text, colour=MUTED)
     return figure

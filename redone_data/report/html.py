@@ -2,8 +2,8 @@
 
 No script, no font, no image and no address outside it; a content security policy holds the browser to that. Names and
 texts come from a platform's users: Jinja escapes them, as matplotlib does in the plots. Plots are inline SVG, coloured
-by CSS variables, so the page follows the reader's light or dark setting, and prints light. Six domains give 0.4 MB in
-2 s, sixty domains and 500 proxy runs 2.4 MB in 9 s; examples and histograms are capped so that it stays readable.
+by CSS variables, so the page follows the reader's light or dark setting, and prints light. Six domains give 0.6 MB in
+2 s, sixty domains and 500 proxy runs 3.2 MB in 13 s; examples and histograms are capped so that it stays readable.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from redone_data.manifest import atomic
-from redone_data.report import human, mixture_plots, plots
+from redone_data.report import human, mixture_plots, plots, swarm_plots
 from redone_data.report.summary import DomainRow, Example, Histogram, Summary
 from redone_data.report.svg import to_svg
 from redone_data.report.tables import drops_by_rule, drops_by_step, losses, weight_rows
@@ -111,7 +111,21 @@ def _plotter(summary: Summary) -> Callable[[str], Markup]:
             lambda: mixture_plots.learning(summary.learning),
             "Rank correlation of held-out runs against the number of runs",
         ),
+        "finalists": (
+            lambda: mixture_plots.finalists(summary.finalists),
+            "Objective of each mixture that was trained to be compared, predicted and measured",
+        ),
         "measured": (lambda: plots.measured(summary.measured), "Measured loss relative to the prior, by metric"),
+        "odd_runs": (lambda: swarm_plots.odd_runs(summary.held_out), "Errors on held-out runs, by metric"),
+        "noise": (lambda: swarm_plots.noise(summary.proxies), "Spread of losses over runs and over seeds, by metric"),
+        "rounds": (
+            lambda: swarm_plots.rounds(summary.rounds),
+            "Expected gain, noise floor and best objective, by runs trained",
+        ),
+        "nearest": (
+            lambda: swarm_plots.nearest(summary.proxies, summary.mixtures),
+            "Distance of runs and compared mixtures to the nearest run",
+        ),
         "curves": (lambda: plots.curves(summary.curves), "Training losses of the proxy runs"),
         "bytes_per_token": (
             lambda: plots.bytes_per_token(summary.languages),

@@ -45,6 +45,7 @@ from redone_data.report.summary import (
     LanguageRow,
     MeasuredRow,
     SkillRow,
+    WeightRow,
 )
 from redone_data.report.verdict import MIXTURES, OBJECTIVE, PRIOR, PROPOSAL, UNIFORM
 
@@ -207,7 +208,9 @@ def _log_ticks(low: float, high: float, smallest: float) -> list[float]:
     return [0.0, *powers] if low <= 0 else powers
 
 
-def weights(domains: Sequence[DomainRow], uniform: Mapping[str, float], binding_caps: Sequence[str] = ()) -> Figure:
+def weights(
+    domains: Sequence[DomainRow | WeightRow], uniform: Mapping[str, float], binding_caps: Sequence[str] = ()
+) -> Figure:
     """Prior, uniform and recommended weights; beside them the passes over the domain's tokens that result."""
     rows = [row for row in domains if row.weight is not None]
     if not rows:
@@ -236,7 +239,7 @@ def weights(domains: Sequence[DomainRow], uniform: Mapping[str, float], binding_
     return figure
 
 
-def swarm(run_weights: Mapping[str, Mapping[str, float]], domains: Sequence[DomainRow]) -> Figure:
+def swarm(run_weights: Mapping[str, Mapping[str, float]], domains: Sequence[DomainRow | WeightRow]) -> Figure:
     """The weights that proxy runs tried, and where the recommended and prior weight lie among them."""
     names = [row.domain for row in domains if any(row.domain in mixture for mixture in run_weights.values())]
     if not names:

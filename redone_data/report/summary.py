@@ -34,6 +34,16 @@ class DomainRow:
 
 
 @dataclass(frozen=True)
+class WeightRow:
+    """A domain in the recommended mixture, where nothing else of the domain is at hand."""
+
+    domain: str
+    prior: float | None
+    weight: float | None
+    epochs: float | None
+
+
+@dataclass(frozen=True)
 class DropRow:
     """Documents of a domain that one rule dropped."""
 
@@ -109,7 +119,7 @@ class FinalistRow:
 
 @dataclass(frozen=True)
 class SkillRow:
-    """How well a surrogate predicts held-out runs of one metric."""
+    """How well a surrogate, or the whole choice where it was chosen, predicts held-out runs of one metric."""
 
     metric: str
     surrogate: str
@@ -149,22 +159,38 @@ class Effect:
 
 @dataclass(frozen=True)
 class WeightRange:
-    """A domain's weight in the optima of fits that each lack a part of the runs."""
+    """A domain's weight in the optima of fits that each lack a part of the runs, and in that of the fit to all."""
 
     domain: str
     low: float
     high: float
+    found: float
+
+
+@dataclass(frozen=True)
+class ProxyRow:
+    """One proxy run of the swarm."""
+
+    run_id: str
+    seed: int
+    batch: int  # 0 is the first swarm, or the runs taken over from earlier ones
+    weights: dict[str, float]  # domain -> share of the target tokenizer's tokens
+    losses: dict[str, float]  # metric -> bits per byte; none where it diverged
+
+    @property
+    def diverged(self) -> bool:
+        return not self.losses
 
 
 @dataclass(frozen=True)
 class RoundRow:
-    """A round of the swarm: how many runs there were, and what their fit said. Losses of the objective."""
+    """What the fit said after a batch of proxy runs. Losses are of the objective, bits per byte."""
 
-    runs: int
-    best_measured: float | None
+    runs: int  # so far
+    expected_gain: float | None  # None: no skill
+    noise_floor: float | None  # None: nothing is replicated
     best_predicted: float | None
-    expected_gain: float | None
-    noise_floor: float | None
+    best_measured: float | None
 
 
 @dataclass(frozen=True)
@@ -224,7 +250,9 @@ class Summary:
     uncapped_epochs: dict[str, float] = field(default_factory=dict)
     uncapped_predicted: float | None = None
     weight_ranges: tuple[WeightRange, ...] = ()
-    run_weights: dict[str, dict[str, float]] = field(default_factory=dict)  # run id -> domain -> weight
+    run_weights: dict[str, dict[str, float]] = field(default_factory=dict)  # run id -> domain -> weight, planned or run
+    proxies: tuple[ProxyRow, ...] = ()
+    mixtures: dict[str, dict[str, float]] = field(default_factory=dict)  # name -> weights of what was to be compared
     uniform: dict[str, float] = field(default_factory=dict)
     nearest_run_distance: float | None = None
     binding_caps: tuple[str, ...] = ()

@@ -39,10 +39,12 @@ class Verdict:
     """What measurement says. `hardest` is the comparison with the better baseline, which decides.
 
     found: a mixture was found to be measured; where no surrogate has skill, there is none.
+    fell_back: the baseline that is recommended all the same.
     """
 
     comparisons: tuple[Comparison, ...]
     found: bool = True
+    fell_back: str | None = None
 
     @property
     def hardest(self) -> Comparison | None:
@@ -53,6 +55,8 @@ class Verdict:
         hardest = self.hardest
         if hardest is None:
             return "Not measured" if self.found else "No mixture was found"
+        if hardest.outcome == "better" and self.fell_back:
+            return f"Better on the objective, but {self.fell_back} is recommended"
         return {
             "better": f"Measured better than {' and '.join(item.baseline for item in self.comparisons)}",
             "worse": f"Measured worse than {hardest.baseline}",
@@ -70,7 +74,8 @@ def verdict(summary: Summary) -> Verdict:
         for name in (PRIOR, UNIFORM)
         if found and name in losses
     )
-    return Verdict(compared, any(row.mixture == PROPOSAL for row in summary.measured) or not summary.measured)
+    searched = any(row.mixture == PROPOSAL for row in summary.measured) or not summary.measured
+    return Verdict(compared, searched, fell_back(summary))
 
 
 def _compare(found: tuple[float, ...], baseline: tuple[float, ...], name: str, noise: float | None) -> Comparison:

@@ -108,6 +108,39 @@ def test_the_linear_baseline_is_kept_where_nothing_beats_it_by_the_margin() -> N
     assert result.has_skill(swarm.metrics)
 
 
+def test_a_surrogate_that_is_clearly_worse_is_dropped_and_judged_on_the_runs_it_saw() -> None:
+    swarm = Planted.draw(6, 1, seed=0).swarm(80, noise=0.005, seed=0)
+    config = FitConfig(surrogates=("linear", "lightgbm", "saturating"))
+    result, alone = fit(swarm, config, seed=0), fit(swarm, FitConfig(surrogate="saturating"), seed=0)
+    # Of five folds of 16 runs; the baseline stays, however bad it is.
+    assert set(result.dropped["loss0"]) == {"lightgbm"}
+    assert result.dropped["loss0"]["lightgbm"] in (16, 32)
+    rows = {row.surrogate: row for row in result.compared}
+    assert rows["lightgbm"].rmse > 2 * rows["saturating"].rmse
+    assert 0 < rows["lightgbm"].half_width < np.ptp(swarm.losses_RM)
+    # Who else ran changes nothing for the winner.
+    assert result.report == alone.report
+    assert np.array_equal(result.held_out_RM, alone.held_out_RM)
+
+
+def test_a_surrogate_as_good_as_the_best_is_not_dropped_by_luck() -> None:
+    dropped = 0
+    for seed in range(10):
+        swarm = Planted.draw(5, 2, seed).swarm(60, noise=0.05, seed=seed)
+        result = fit(swarm, FitConfig(surrogates=("saturating", "law_gp")), seed)
+        dropped += sum(len(names) for names in result.dropped.values())
+    # Two of 20 metrics at most: one in 200 a fold, and the two differ a little.
+    assert dropped <= 2
+
+
+def test_many_runs_are_judged_on_neighbouring_folds_alone_and_no_worse() -> None:
+    swarm = Planted.draw(5, 1, seed=0).swarm(240, noise=0.01, seed=0)
+    result = fit(swarm, FAST, seed=0)
+    assert np.isfinite(result.held_out_RM).all()
+    assert result.row("loss0").surrogate == "saturating"
+    assert result.row("loss0").rmse == pytest.approx(0.01, rel=0.2)
+
+
 def test_a_forced_surrogate_is_the_only_one_fitted() -> None:
     swarm = Planted.draw(5, 2, seed=0).swarm(20, noise=0.01, seed=0)
     result = fit(swarm, FitConfig(surrogate="lightgbm"), seed=0)

@@ -111,7 +111,7 @@ def test_what_does_not_go_together_is_said_in_one_line(tmp_path: Path) -> None:
         (("a.yaml", "--predict", "m.csv"), "--predict goes with two tables"),
         (("a", "b", "c"), "3 files; give one RECIPE, or RUNS.csv and METRICS.csv"),
         (("a.csv", "b.csv", "--predict", "m.csv"), "--predict needs --out DIR"),
-        (("a.csv", "b.csv", "--set", "seed=1"), "--set and --dry-run are for a recipe"),
+        (("a.csv", "b.csv", "--set", "seed=1", "--emit", "text"), "--set, --emit goes with a RECIPE, not with"),
         (("a.csv", "b.csv", "--surrogate", "forest"), "there is no surrogate 'forest'"),
         (("a.csv", "b.csv"), "a.csv: there is no such file"),
     ):

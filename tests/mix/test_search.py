@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from planted import Planted
@@ -7,8 +9,9 @@ from redone_data.errors import RedoneError
 from redone_data.mix.constraints import Constraints
 from redone_data.mix.design import DesignConfig, capped
 from redone_data.mix.fit import Fit, FitConfig, fit
-from redone_data.mix.search import Objective, SearchConfig, SearchResult, search
+from redone_data.mix.search import BEST, Keep, Objective, SearchConfig, SearchResult, search
 from redone_data.mixture import Mixture
+from redone_data.rng import stream
 
 QUICK = SearchConfig(candidates=4000, top=32)
 LAW = FitConfig(surrogates=("linear", "saturating"))
@@ -110,6 +113,22 @@ def test_caps_that_move_everything_away_from_the_runs_end_at_the_prior() -> None
     )
     assert result.found_by == "prior"
     assert result.nearest_run_distance > result.trust_distance
+
+
+def test_mixtures_that_keep_the_general_loss_are_found_however_far_down_the_ranking() -> None:
+    planted = Planted.draw(5, 2, seed=0)
+    fitted, result = searched(planted, {}, runs=24, noise=0.005, seed=0)
+    pool_CD = stream(0, "pool").dirichlet(np.ones(5), 3 * BEST)
+    pool_CD = pool_CD[np.argsort(result.space.predict(pool_CD))]
+    general = Objective({"loss1": 1.0})
+    losses_C = general.predict(fitted, pool_CD)
+    worst_CD = pool_CD[np.argsort(-losses_C)]
+    space = replace(result.space, keep=Keep(general, float(np.quantile(losses_C, 0.1))))
+    found_CD = space.best_kept(worst_CD, 64)
+    assert np.array_equal(found_CD, worst_CD[space.kept(worst_CD)])
+    # None of the first BEST keeps it; all that are looked at come in the order of the ranking.
+    assert not space.kept(worst_CD[:BEST]).any()
+    assert len(found_CD) >= 64
 
 
 def test_the_same_seed_gives_the_same_proposal() -> None:

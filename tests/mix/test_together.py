@@ -1,8 +1,11 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 from planted import Planted
 
 from redone_data.mix.fit import FitConfig, fit
+from redone_data.mix.fit_files import read_fit, write_fit
 from redone_data.mix.tables import Swarm
 from redone_data.mix.together import fit_together, together
 
@@ -50,3 +53,27 @@ def test_the_order_of_swarms_changes_nothing() -> None:
     one, other = fit_together([earlier, later], LAW, 1), fit_together([later, earlier], LAW, 1)
     assert one.report == other.report
     assert np.array_equal(one.held_out_RM, other.held_out_RM)
+
+
+def test_a_search_that_reads_a_fit_sees_what_the_fit_saw_to_the_last_bit(tmp_path: Path) -> None:
+    config = FitConfig(surrogates=("linear", "lightgbm", "law_gp"))
+    swarms = [some(slice(0, 16), [0, 1]), some(slice(16, 40), [0, 1, 2])]
+    made = fit_together(swarms, config, 1)
+    write_fit(made, tmp_path)
+    read = read_fit(tmp_path, swarms[::-1], config, 1)
+    assert (read.report, read.compared, read.dropped, read.noise) == (
+        made.report,
+        made.compared,
+        made.dropped,
+        made.noise,
+    )
+    assert np.array_equal(read.held_out_RM, made.held_out_RM)
+    assert read.swarm.run_ids == made.swarm.run_ids
+    assert np.array_equal(read.swarm.weights_RD, made.swarm.weights_RD)
+    for metric in made.metrics:
+        for ask in ("predict_weights", "gradient", "half_width"):
+            one, other = (getattr(found, ask)(metric, WHOLE.weights_RD) for found in (read, made))
+            assert np.array_equal(one, other)
+    keep_R = np.arange(24) % 2 == 0
+    one, other = (found.on_runs(keep_R).predict_weights("loss1", WHOLE.weights_RD) for found in (read, made))
+    assert np.array_equal(one, other)

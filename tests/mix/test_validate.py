@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,14 +10,16 @@ from hypothesis import strategies as st
 from redone_data.engine import Output
 from redone_data.manifest import write_json
 from redone_data.mix.config import MixConfig, ScaleConfig, ValidateConfig
-from redone_data.mix.constraints import Constraints
+from redone_data.mix.constraints import Constraints, Group
 from redone_data.mix.decide import propose
 from redone_data.mix.entrants import NEIGHBOUR_DISTANCE, Entrant, distance, entrants, neighbours
 from redone_data.mix.found import Found
+from redone_data.mix.front import Retention
 from redone_data.mix.limits import OBJECTIVE, PRIOR, UNIFORM, Limits
 from redone_data.mix.measured import Measurement
 from redone_data.mix.paired import Noise, mean_difference
 from redone_data.mix.proposal import Proposal
+from redone_data.mix.retained import base_mixture
 from redone_data.mix.swarm import ProxyConfig, ProxyRun, SwarmConfig, SwarmStep
 from redone_data.mix.tables import Swarm
 from redone_data.mix.validate import CHOOSING, FRESH, Evidence, at_scale, measure, validation_runs
@@ -60,8 +63,14 @@ def found(*mixtures: Mixture, found_by: str = "descent") -> Found:
 class Trainer:
     """Stands where the swarm command stands: a run's loss by its mixture's name and stage, alike for all domains."""
 
-    def __init__(self, folder: Path, losses: dict[str, list[float]], diverged: tuple[str, ...] = ()) -> None:
-        self.folder, self.losses, self.diverged = folder, losses, diverged
+    def __init__(
+        self,
+        folder: Path,
+        losses: dict[str, list[float]],
+        diverged: tuple[str, ...] = (),
+        wiki: dict[str, float] | None = None,
+    ) -> None:
+        self.folder, self.losses, self.diverged, self.wiki = folder, losses, diverged, wiki or {}
         self.asked: dict[str, tuple[tuple[ProxyRun, ...], SwarmConfig]] = {}
 
     def __call__(self, kind: type[SwarmStep], runs: tuple[ProxyRun, ...], swarm: SwarmConfig) -> Output:
@@ -80,7 +89,7 @@ class Trainer:
             if not lost:
                 losses = self.losses.get(f"{name}/{kind.name}", self.losses.get(name, [3.0]))
                 loss = losses[(int(seed) - 1) % len(losses)]
-                lines["metrics"].append(f"{run.run_id},{loss},{loss},{loss}")
+                lines["metrics"].append(f"{run.run_id},{loss},{loss},{self.wiki.get(name, loss)}")
         for table, rows in lines.items():
             (folder / f"{table}.csv").write_text("\n".join(rows) + "\n")
         return Output(folder, {})
@@ -157,6 +166,104 @@ def test_a_baseline_that_always_diverged_leaves_nothing_to_compare(tmp_path: Pat
     proposal = validated(trainer, ValidateConfig(), found(GOOD))[1]
     assert proposal.recommended == PRIOR
     assert "All proxies of uniform diverged" in proposal.decision
+
+
+# --- Retention: `posts` is the target, the loss of `wiki` and `notes` is kept -----------------------------------------
+
+KEPT = {"notes": 0.5, "wiki": 0.5}
+
+
+def retained(
+    tmp_path: Path, losses: dict[str, list[float]], reference: object, *, untouched: float | None = None
+) -> tuple[Evidence, Proposal]:
+    """Validated with an allowance of .05; in these swarms every domain has the objective's loss."""
+    left = found(GOOD)
+    left.searched["retention"] = {"most": 3.0, "metrics": KEPT, "epsilon": 0.05}
+    left = replace(left, untouched=None if untouched is None else dict.fromkeys(WANTED, untouched))
+    base = base_mixture(Retention(epsilon=0.05, reference=reference), LIMITS)  # type: ignore[arg-type]
+    compared = entrants(left.searched, BASELINES, 3)
+    trainer = Trainer(tmp_path, NOISY | losses)
+    evidence = measure(compared, ValidateConfig(), MIX.swarm, WANTED, ALLOWED, trainer, 1, base)
+    return evidence, propose(left, evidence, LIMITS, MIX, ALLOWED, seed=1)
+
+
+def test_the_reference_mixture_of_retention_is_trained_on_the_same_seeds_and_decides(tmp_path: Path) -> None:
+    reference, losses = dict(BETTER), {"best": [2.9], "best-measured": [3.5], "reference": [2.6, 2.61, 2.59]}
+    evidence, proposal = retained(tmp_path / "worse", losses, reference)
+    assert evidence.reference is not None
+    assert evidence.reference.mixture == BETTER
+    assert proposal.recommended == PRIOR
+    assert "'best' costs more general ability than allowed" in proposal.decision
+    assert "General loss of best against the reference mixture: +0.3000 (allowed +0.0500" in proposal.decision
+    assert "So the prior does not keep it either." in proposal.decision
+    by_name = {item.name: item for item in proposal.finalists}
+    assert (by_name["reference"].kind, by_name["reference"].weights) == ("reference", dict(BETTER))
+    assert by_name["reference"].choosing is None, "nothing is chosen among references"
+    kept = retained(tmp_path / "kept", losses | {"reference": [2.88, 2.89, 2.87]}, reference)[1]
+    assert kept.recommended == "best"
+    assert "keeps general ability, which prior and uniform do not" in kept.decision
+
+
+def test_a_reference_that_is_the_prior_is_not_trained_twice(tmp_path: Path) -> None:
+    for number, reference in enumerate((None, dict(BASELINES[PRIOR]))):
+        evidence, proposal = retained(tmp_path / str(number), {"best": [2.9], "best-measured": [3.5]}, reference)
+        assert evidence.reference is not None
+        assert evidence.reference.name == PRIOR
+        assert "reference" not in {item.name for item in proposal.finalists}
+        assert "General loss of best against the prior: -0.1100" in proposal.decision
+
+
+def test_forgetting_is_told_against_the_untouched_checkpoint_with_the_noise_of_seeds(tmp_path: Path) -> None:
+    losses = {"best": [2.90, 2.92, 2.91], "best-measured": [3.5]}
+    evidence, proposal = retained(tmp_path / "worse", losses, "checkpoint", untouched=2.8)
+    assert evidence.reference is None
+    assert proposal.recommended == PRIOR
+    assert "General loss of best against the checkpoint: +0.1100 (allowed +0.0500" in proposal.decision
+    kept = retained(tmp_path / "kept", losses, "checkpoint", untouched=2.87)[1]
+    assert kept.recommended == "best"
+
+
+def test_a_baseline_that_forgets_too_much_is_not_recommended_for_its_lower_objective(tmp_path: Path) -> None:
+    left = found(GOOD)
+    left.searched["retention"] = {"most": 3.0, "metrics": {"wiki": 1.0}, "epsilon": 0.05}
+    compared = entrants(left.searched, BASELINES, 3)
+    only_posts = {"posts": 1.0}
+    trainer = Trainer(tmp_path, NOISY | {"best": [3.0], "best-measured": [3.9], UNIFORM: [2.5]}, wiki={UNIFORM: 4.0})
+    base = base_mixture(Retention(epsilon=0.05), LIMITS)
+    evidence = measure(compared, ValidateConfig(), MIX.swarm, only_posts, ALLOWED, trainer, 1, base)
+    proposal = propose(left, evidence, LIMITS, MIX, ALLOWED, seed=1)
+    assert proposal.recommended == "best"
+    assert "(prior)" in proposal.decision
+
+
+# --- Baselines --------------------------------------------------------------------------------------------------------
+
+
+def test_the_prior_that_is_recommended_in_the_end_obeys_the_groups_of_the_recipe(tmp_path: Path) -> None:
+    mix = replace(MIX, groups={"licensed": Group(("posts",), max=0.3)})
+    allowed = Constraints.of(mix, LIMITS)
+    compared = entrants(searched(GOOD), allowed.baselines(LIMITS), 3)
+    losses = NOISY | {"best": [3.5, 3.52, 3.51], "best-measured": [3.6]}
+    evidence = measure(compared, ValidateConfig(), mix.swarm, WANTED, allowed, Trainer(tmp_path, losses), seed=1)
+    proposal = propose(found(GOOD), evidence, LIMITS, mix, allowed, seed=1)
+    assert proposal.recommended == PRIOR
+    assert proposal.weights["posts"] == pytest.approx(0.3)
+    assert "The prior mixture is compared within mix.groups.licensed.max: 30.0% of its tokens" in proposal.decision
+    assert "The uniform mixture is compared within mix.groups.licensed.max: 3.3% of its tokens" in proposal.decision
+    assert allowed.holds(np.array([list(proposal.uniform.values())]))[0]
+
+
+def test_baselines_that_the_recipe_allows_are_trained_as_they_are_and_nothing_is_said(tmp_path: Path) -> None:
+    assert ALLOWED.baselines(LIMITS) == BASELINES
+    proposal = validated(Trainer(tmp_path, NOISY | {"best": [2.7]}), ValidateConfig(), found(GOOD))[1]
+    assert "is compared within" not in proposal.decision
+    scarce = Limits({"notes": 10, "posts": 300, "wiki": 100}, budget=400, max_epochs=4)
+    few = Constraints.of(MIX, scarce)
+    compared = entrants(searched(GOOD), few.baselines(scarce), 3)
+    losses = NOISY | {"best": [2.7]}
+    evidence = measure(compared, ValidateConfig(), MIX.swarm, WANTED, few, Trainer(tmp_path / "few", losses), seed=1)
+    decision = propose(found(GOOD), evidence, scarce, MIX, few, seed=1).decision
+    assert "The uniform mixture is compared within mix.max_epochs (notes): 23.3% of its tokens" in decision
 
 
 def test_without_skill_nothing_but_the_baselines_is_trained(tmp_path: Path) -> None:
@@ -238,6 +345,15 @@ def test_noise_is_students_interval_of_the_mean_of_differences() -> None:
     table = {"a": dict(enumerate(left)), "b": dict(enumerate(right))}
     error = np.std(left - right, ddof=1) / 2
     assert Noise.of(table).half_width(4) == pytest.approx(3.182446 * error, rel=1e-6)
+
+
+def test_a_mean_that_is_compared_with_a_fixed_loss_has_the_noise_of_its_seeds() -> None:
+    """For one mixture it is Student's interval of a mean; what a seed does to all mixtures counts here."""
+    losses = stream(3, "losses").normal(size=4)
+    noise = Noise.of_runs({"a": dict(enumerate(losses))})
+    assert noise.half_width(4, mixtures=1) == pytest.approx(3.182446 * np.std(losses, ddof=1) / 2, rel=1e-6)
+    shifted = {name: {1: base, 2: base + 0.5, 3: base - 0.2} for name, base in (("a", 2.0), ("b", 2.1))}
+    assert (Noise.of_runs(shifted).half_width(3, mixtures=1) or 0.0) > 0.3
 
 
 def test_a_seed_that_diverged_for_one_mixture_still_tells_of_the_others() -> None:

@@ -11,12 +11,15 @@ from redone_data.report.summary import (
     DropRow,
     Effect,
     Example,
+    FinalistRow,
     FrontPoint,
     HeldOutPoint,
     Histogram,
     LanguageRow,
     LearningPoint,
     MeasuredRow,
+    ProxyRow,
+    RoundRow,
     SkillRow,
     Summary,
     WeightRange,
@@ -116,7 +119,7 @@ def make(
                 sampled_tokens=int(weight * budget),
             )
         )
-    return Summary(
+    summary = Summary(
         name="quickstart",
         seed=20240607,
         domains=tuple(domains),
@@ -165,13 +168,20 @@ def make(
         front=tuple(
             FrontPoint(2.3 + 0.02 * i, 2.9 - 0.03 * i + 0.002 * i * i, chosen=i == 3) for i in range(min(len(names), 8))
         ),
+        finalists=(
+            FinalistRow("best", True, 2.341, 2.352, 0.004, 2.357, 0.003 if seeds > 1 else None),
+            FinalistRow("near-1", False, 2.343, 2.356, 0.003, None, None),
+            FinalistRow("prior", False, None, 2.394, 0.004, 2.3951, 0.004, 2.201, 0.002),
+        )
+        if seeds
+        else (),
         effects=tuple(
             Effect(domain, metric, -0.003 if domain == metric else 0.0002 * (i % 5 - 1))
             for i, domain in enumerate(names)
             for metric in names
         ),
         weight_ranges=tuple(
-            WeightRange(name, max(0.0, weight - 0.04), weight + 0.05)
+            WeightRange(name, max(0.0, weight - 0.04), weight + 0.05, weight)
             for name, weight in zip(names, weights, strict=True)
         ),
         run_weights={
@@ -191,7 +201,11 @@ def make(
             "swarm": 941.0,
             "fit": 3.3,
         },
+        rounds=ROUNDS[:runs],
+        stopped="the expected gain of a run is under the noise floor",
+        mixtures={"best": dict(zip(names, weights, strict=True)), "prior": dict(zip(names, shares, strict=True))},
     )
+    return dataclasses.replace(summary, proxies=proxies(summary))
 
 
 def histogram(name: str, metric: str, meaning: str, minimum: float | None, maximum: float | None) -> Histogram:
@@ -247,6 +261,10 @@ def hostile() -> Summary:
         histograms=tuple(dataclasses.replace(row, metric=ATTACK, meaning=ATTACK) for row in summary.histograms),
         languages=(*summary.languages, LanguageRow(ATTACK, ATTACK, 1, 10, 30)),
         curves=tuple(dataclasses.replace(row, run_id=ATTACK) for row in summary.curves),
+        proxies=tuple(dataclasses.replace(row, run_id=ATTACK) for row in summary.proxies),
+        finalists=tuple(dataclasses.replace(row, name=ATTACK) for row in summary.finalists),
+        mixtures={ATTACK: summary.uniform},
+        stopped=ATTACK,
         redacted={ATTACK: 1},
         seconds={ATTACK: 1.0},
         targets={ATTACK: 1.0},
@@ -254,3 +272,22 @@ def hostile() -> Summary:
 
 
 EMPTY = Summary(name="empty", seed=0, domains=())
+
+
+def proxies(summary: Summary) -> tuple[ProxyRow, ...]:
+    """The proxy runs with losses; the last one is the first again with another seed, and one diverged."""
+    losses: dict[str, dict[str, float]] = {}
+    for point in summary.held_out:
+        losses.setdefault(point.run_id, {})[point.metric] = point.measured
+    ids = list(summary.run_weights)
+    return tuple(
+        ProxyRow(run, i, 0, summary.run_weights[ids[0] if run == ids[-1] else run], losses[run] if i != 1 else {})
+        for i, run in enumerate(ids)
+    )
+
+
+ROUNDS = (
+    RoundRow(20, 0.02, 0.004, 2.35, 2.36),
+    RoundRow(24, None, None, None, None),
+    RoundRow(28, 0.003, 0.004, 2.31, 2.32),
+)

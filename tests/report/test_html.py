@@ -13,6 +13,7 @@ from redone_data.report.summary import Summary
 
 SECTIONS = ("overview", "curation", "mixture", "tokens", "timings")
 VOID = {"meta", "br", "hr"}
+ROOT = Path(__file__).parents[2]
 
 
 class Page(HTMLParser):
@@ -125,6 +126,7 @@ def test_a_baseline_that_is_recommended_instead_is_not_sold_as_found() -> None:
         {"histograms": (), "examples": (), "drops": ()},
         {"languages": (), "tokenizer": "", "vocab_size": None, "budget": None},
         {"uniform": {}, "targets": {}},
+        {"finalists": (), "rounds": (), "proxies": (), "mixtures": {}, "effects": (), "front": (), "learning": ()},
     ],
 )
 def test_a_run_that_stopped_early_still_has_a_report(changes: dict[str, object]) -> None:
@@ -144,6 +146,16 @@ def test_before_sampling_the_domains_have_no_tokens() -> None:
     rows = tuple(dataclasses.replace(row, **unknown) for row in summary.domains)
     early = Summary(name="early", seed=1, domains=rows, drops=summary.drops)
     assert "This run did not compute a mixture." in render(early)
+
+
+def test_the_report_has_every_picture_that_notebooks_have() -> None:
+    notebooks = [path.read_text() for path in (ROOT / "notebooks").glob("*.ipynb")]
+    drawn = set(re.findall(r"plots\.(\w+)\(", "".join(notebooks)))
+    shown = re.findall(r'figure\("(\w+)"', (ROOT / "redone_data/report/report.html.j2").read_text())
+    assert len(notebooks) == 2
+    assert {"ranks", "odd_runs"} <= drawn <= set(shown)
+    metrics = {row.metric for row in example_runs.realistic().histograms}
+    assert rendered("realistic").count('class="plot"') == len(shown) + len(metrics)
 
 
 def test_a_duplicate_stands_beside_the_text_it_duplicates() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
-from redone_data.report import canvas, mixture_plots, plots
+from redone_data.report import canvas, mixture_plots, plots, swarm_plots
 from redone_data.report.summary import Curve, Histogram, MeasuredRow, Summary
 from redone_data.report.svg import to_svg
 
@@ -30,6 +30,11 @@ PLOTS: dict[str, Callable[[Summary], Figure]] = {
     "learning": lambda summary: mixture_plots.learning(summary.learning),
     "front": lambda summary: mixture_plots.front(summary.front, {"prior": (2.7, 2.8)}),
     "effects": lambda summary: mixture_plots.effects(summary.effects),
+    "finalists": lambda summary: mixture_plots.finalists(summary.finalists),
+    "odd_runs": lambda summary: swarm_plots.odd_runs(summary.held_out),
+    "noise": lambda summary: swarm_plots.noise(summary.proxies),
+    "rounds": lambda summary: swarm_plots.rounds(summary.rounds),
+    "nearest": lambda summary: swarm_plots.nearest(summary.proxies, summary.mixtures),
     "weight_ranges": lambda summary: mixture_plots.weight_ranges(summary.domains, summary.weight_ranges),
 }
 ONE = example_runs.make(("微博",), (1.0,), (1.0,), runs=2, seeds=1)

@@ -46,4 +46,5 @@ def test_caps_of_a_mixture_that_is_not_recommended_are_not_shown() -> None:
     rows = tuple(dataclasses.replace(row, weight=summary.uniform[row.domain]) for row in summary.domains)
     uniform = dataclasses.replace(summary, domains=rows)
     assert fell_back(uniform) == "uniform"
+    assert verdict(uniform).headline == "Better on the objective, but uniform is recommended"
     assert caps_that_bind(uniform) == ()

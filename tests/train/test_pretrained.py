@@ -2,6 +2,8 @@
 
 import json
 import math
+import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,13 @@ from small_run import SmallRecipe
 from tiny_model import write_model
 from torch.nn import functional as F  # noqa: N812
 
-from redone_data.engine import Output
+from redone_data.ablation.measure import Ablator
+from redone_data.ablation.variants import chosen, variants
+from redone_data.engine import Output, Silent
 from redone_data.errors import RedoneError
 from redone_data.manifest import file_digest, read_json
 from redone_data.mix.swarm import base_losses, trained
+from redone_data.recipe import load_recipe
 from redone_data.tokens.pool import pools
 from redone_data.tokens.tokenizer import opening_token
 from redone_train.pretrained import PretrainedModel
@@ -255,6 +260,42 @@ def test_a_recipe_with_a_checkpoint_trains_on_its_tokens_and_gives_weights_in_th
     assert swarm.losses("notes").min() < base["notes"]
     # Moved to another machine, the folder of the run is whole: nothing points outside it.
     assert str(tmp_path) not in (folder / "swarm.json").read_text(encoding="utf-8")
+
+
+# Stands where the swarm command stands: every metric is one bit per byte.
+FLAT = """
+import csv, json, pathlib, sys
+folder = pathlib.Path(sys.argv[1])
+domains = sorted(json.loads((folder / "swarm.json").read_text())["domains"])
+runs = [run["run_id"] for run in csv.DictReader((folder / "runs.csv").open())]
+lines = [",".join([run, *(["1.0"] * len(domains))]) for run in runs]
+(folder / "metrics.csv").write_text("\\n".join([",".join(["run_id", *domains]), *lines]) + "\\n")
+"""
+
+
+def test_an_ablation_trains_from_the_checkpoint_that_the_recipe_names_on_its_tokens(
+    recipe: SmallRecipe, tmp_path: Path
+) -> None:
+    trainer = tmp_path / "trainer.py"
+    trainer.write_text(FLAT)
+    cpt_recipe(recipe, command=f"{shlex.quote(sys.executable)} {shlex.quote(str(trainer))} {{dir}}")
+    # With weights given no swarm is needed, so the pipeline alone would not tokenize for proxies.
+    recipe.change(lambda values: values["mix"].update(weights={"notes": 1, "posts": 1, "wiki": 1}))
+    loaded = load_recipe(recipe.path)
+    off = chosen(variants(loaded.recipe), ["without deduplication"])
+    found = Ablator(loaded, tmp_path / "out", Silent(), seeds=2, min_share=0).measure(off)
+    assert found.scale == "checkpoint (lora) x 0.002048M tokens"
+    folders = sorted((tmp_path / "out" / "steps").glob("ablation-swarm-*"))
+    assert len(folders) == 2
+    trained_on = set()
+    for folder in folders:
+        config = json.loads((folder / "swarm.json").read_bytes())
+        assert (folder / config["init"]["path"] / WEIGHTS).is_file()
+        assert config["vocab_size"] == 261
+        trained_on.add(tuple(_rows(folder / "runs.csv")["seed-1"].items()))
+    ((*shares,),) = trained_on
+    # A Chinese character is three tokens of the checkpoint's bytes: equal text is more of its tokens.
+    assert dict(shares)["posts"] > 0.34
 
 
 def test_a_checkpoint_that_is_none_is_the_users_to_mend(recipe: SmallRecipe, tmp_path: Path) -> None:

@@ -3,8 +3,8 @@ import torch
 from torch.nn import functional as F  # noqa: N812
 
 from redone_data.errors import RedoneError
+from redone_data.proxy_shape import SIZES, ProxyShape, proxy_shape
 from redone_train.proxy_model import ProxyModel
-from redone_train.proxy_shape import SIZES, ProxyShape, proxy_shape
 
 
 def make_model(seed: int = 0) -> ProxyModel:

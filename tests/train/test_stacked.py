@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
+from redone_data.proxy_shape import ProxyShape
 from redone_train.proxy_model import ProxyModel
-from redone_train.proxy_shape import ProxyShape
 from redone_train.proxy_stack import ProxyStack
 
 SHAPE, VOCAB, CONTEXT = ProxyShape(layers=2, width=16, heads=2), 50, 40

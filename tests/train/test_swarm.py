@@ -20,11 +20,11 @@ import torch
 from typer.testing import CliRunner
 
 from redone_data.errors import RedoneError
+from redone_data.proxy_shape import ProxyShape
 from redone_train import cli
 from redone_train.proxy_data import TokenPool
 from redone_train.proxy_model import ProxyModel
 from redone_train.proxy_run import stream_nats, train_run
-from redone_train.proxy_shape import ProxyShape
 from redone_train.swarm import RunFailedError, train_swarm
 from redone_train.swarm_files import Swarm
 

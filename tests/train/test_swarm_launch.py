@@ -1,6 +1,7 @@
 """Groups as tasks of a cluster: Ray on this machine, and a stand-in for sbatch that runs the script it is given."""
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -100,15 +101,21 @@ def test_without_sbatch_it_says_what_is_needed(folder, monkeypatch: pytest.Monke
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="ray is tested on Linux")
-def test_ray_trains_a_group_a_task(folder, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+@pytest.mark.skipif(Path("/dev/nvidiactl").exists(), reason="with a GPU Ray gives one to each task")
+def test_ray_trains_a_group_a_task_to_the_bytes_of_training_here(folder, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    """The machine has no GPU, so `--device auto`, which is what a recipe gives, goes on without."""
     pytest.importorskip("ray")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     directory = small(folder)
-    done = run_command(directory, "--stack", "2", "--launch", "ray", "--device", "cpu")
+    here = directory.with_name("here")
+    shutil.copytree(directory, here)
+    assert run_command(here, "--stack", "2", "--device", "cpu").returncode == 0
+    done = run_command(directory, "--stack", "2", "--launch", "ray")
     if "timed out during startup" in done.stderr:
         pytest.skip("Ray did not start on this machine in its time")
     assert done.returncode == 0, done.stderr
     assert set(results_in(directory)) == {"r0.json", "r1.json", "r2.json", "metrics.csv"}
+    assert results_in(directory) == results_in(here)
     assert "2 of 2 groups to train by ray" in done.stderr
     again = run_command(directory, "--launch", "ray", "--device", "cpu")
     assert "nothing to do: all 3 runs" in again.stderr

@@ -36,7 +36,7 @@ class Fitted(ABC):
 
     smooth: a search may follow `gradient`; without it (trees, which are flat between steps) slopes are only rough.
     difference: of a weight, where a slope is taken by differences.
-    harm_D: what each pass over a domain beyond the harmless ones adds to the loss; None: the runs do not show it.
+    harm_D: what as many passes over a domain as any run makes over any would add to the loss; None: the runs show none.
     """
 
     smooth: ClassVar[bool] = True

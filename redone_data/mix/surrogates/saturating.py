@@ -17,7 +17,6 @@ from redone_data.mix.surrogates.base import NOTHING, SMALLEST, Beside, Fitted, F
 from redone_data.mix.surrogates.repetition import Repetition
 
 LARGEST = 30.0  # of an exponent: beyond it a step of the fit overflows
-HARM_START, HARM_WIDTH, HARM_APART = 0.5, 0.5, 0.2  # of r, r and d_j, in roots of the scaled loss
 
 
 @final
@@ -32,7 +31,8 @@ class SaturatingLaw(Surrogate):
     Centres and widths were chosen by hand on the RegMix tables and olmix: a first sweep of ten settings looked at
     RegMix's test mixtures, the later ones only at training rows that the fit had not seen. So the figures in named.py
     are slightly flattering; between the settings tried they moved by .001-.005.
-    One start from the centre: more of them, drawn near it, gave the same figures on every published table.
+    One start from the centre: more of them, drawn near it, gave the same figures on every published table. Two where
+    runs show repetition: where harm begins has more than one basin.
 
     strength: weight of the pull to the centres, in scaled losses for each width.
     """
@@ -47,7 +47,7 @@ class SaturatingLaw(Surrogate):
         """The same, with the type that says more."""
         domains = weights_RD.shape[1]
         repetition = Repetition.seen(weights_RD, beside.epochs_D)
-        centre_T, width_T = _law_prior(domains, repetition.num_parameters)
+        centre_T, width_T = _law_prior(domains, repetition)
         mean, scale = float(losses_R.mean()), 2 * float(losses_R.std())
         if scale <= 1e-12:
             return Law(centre_T, np.zeros((centre_T.size, centre_T.size)), 0.0, mean, 0.0, repetition, None)
@@ -61,14 +61,18 @@ class SaturatingLaw(Surrogate):
         def jacobian(theta_T: Floats) -> Floats:
             return np.concatenate([terms.jacobian(theta_T), np.diag(pull_T)])
 
-        begin_T = centre_T.copy()
-        begin_T[3 + 2 * domains : 4 + 2 * domains] = HARM_START  # at zero the square has no slope
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)
-            found = least_squares(residuals, begin_T, jacobian, method="lm", xtol=1e-7, ftol=1e-8, max_nfev=200)
+            ends = []
+            for start_K in repetition.starts():
+                begin_T = np.concatenate([centre_T[: 3 + 2 * domains], start_K])
+                ends.append(
+                    least_squares(residuals, begin_T, jacobian, method="lm", xtol=1e-7, ftol=1e-8, max_nfev=200)
+                )
+        found = min(ends, key=lambda end: end.cost if np.isfinite(end.cost) else np.inf)
         best_T = found.x if np.isfinite(found.cost) else centre_T
         root_TT, noise = _uncertainty(jacobian(best_T), residuals(best_T), len(target_R))
-        harm_D = repetition.harm(best_T[3 + 2 * domains :], scale)
+        harm_D = repetition.harm_at_most(best_T[3 + 2 * domains :], scale)
         return Law(best_T, root_TT, noise, mean, scale, repetition, harm_D)
 
 
@@ -111,12 +115,12 @@ def _uncertainty(jacobian_NT: Floats, residuals_N: Floats, runs: int) -> tuple[F
     return root_TT, noise
 
 
-def _law_prior(domains: int, harms: int) -> tuple[Floats, Floats]:
-    """Centres and widths of (c, log b, logit g/2, log a_1..D, logit p_1..D, and of harm r, d_1..H)."""
-    centres = [np.array([-1.0, -1.5, -1.0]), np.full(domains, -3.5), np.full(domains, 0.2), np.zeros(harms)]
-    widths = [np.array([1.0, 0.05, 0.1]), np.full(domains, 1.5), np.full(domains, 0.3)]
-    harm_widths = np.array([HARM_WIDTH, *[HARM_APART] * (harms - 1)])[:harms]
-    return np.concatenate(centres), np.concatenate([*widths, harm_widths])
+def _law_prior(domains: int, repetition: Repetition) -> tuple[Floats, Floats]:
+    """Centres and widths of (c, log b, logit g/2, log a_1..D, logit p_1..D, and what repetition adds)."""
+    harm_centre_K, harm_width_K = repetition.prior()
+    centres = [np.array([-1.0, -1.5, -1.0]), np.full(domains, -3.5), np.full(domains, 0.2), harm_centre_K]
+    widths = [np.array([1.0, 0.05, 0.1]), np.full(domains, 1.5), np.full(domains, 0.3), harm_width_K]
+    return np.concatenate(centres), np.concatenate(widths)
 
 
 @final
@@ -125,13 +129,16 @@ class _Terms:
 
     def __init__(self, weights_RD: Floats, repetition: Repetition) -> None:
         self.weights_RD, self.repetition = weights_RD, repetition
-        self.excess_RD = repetition.excess(weights_RD)
+        self.passes_RD = weights_RD * repetition.epochs_D
         self.present_RD = weights_RD > 0
         self.log_RD = np.log(np.where(self.present_RD, repetition.worth(weights_RD), 1.0))
 
     def loss(self, theta_T: Floats) -> Floats:
         _, sum_R, power = self._sum(theta_T)
-        loss_R: Floats = theta_T[0] + sum_R**-power + self.excess_RD @ self._roots(theta_T) ** 2
+        loss_R: Floats = theta_T[0] + sum_R**-power
+        if self.repetition.most:
+            harm_K = self._of_harm(theta_T)
+            loss_R += self.repetition.harm(self.passes_RD, harm_K).added_RD @ self.repetition.roots(harm_K) ** 2
         return loss_R
 
     def jacobian(self, theta_T: Floats) -> Floats:
@@ -147,8 +154,9 @@ class _Terms:
         by_a_RD, by_p_RD = jacobian_RT[:, 3 : 3 + domains], jacobian_RT[:, 3 + domains : 3 + 2 * domains]
         by_a_RD[:] = slope_R[:, None] * terms_RD
         by_p_RD[:] = by_a_RD * self.log_RD * (exponent_D * (1 - exponent_D))
-        by_root_RD = 2 * self.excess_RD * self._roots(theta_T)
-        jacobian_RT[:, 3 + 2 * domains :] = self.repetition.by_parameters(by_root_RD)
+        if self.repetition.most:
+            harm_RK = self.repetition.by_parameters(self.passes_RD, self._of_harm(theta_T))
+            jacobian_RT[:, 3 + 2 * domains :] = harm_RK
         return jacobian_RT
 
     def gradient(self, theta_T: Floats) -> Floats:
@@ -161,12 +169,14 @@ class _Terms:
         terms_RD = np.exp(np.minimum(theta_T[3 : 3 + domains] + (exponent_D - 1) * log_RD, LARGEST))
         slopes_RD: Floats = (-power * sum_R ** (-power - 1))[:, None] * exponent_D * terms_RD
         slopes_RD *= repetition.worth_slope(raised_RD)
-        slopes_RD += repetition.excess_slope(self.weights_RD) * self._roots(theta_T) ** 2
+        if repetition.most:
+            harm_K = self._of_harm(theta_T)
+            by_passes_RD = repetition.harm(self.passes_RD, harm_K).by_passes_RD
+            slopes_RD += by_passes_RD * repetition.epochs_D * repetition.roots(harm_K) ** 2
         return slopes_RD
 
-    def _roots(self, theta_T: Floats) -> Floats:
-        """Of each domain's harm."""
-        return self.repetition.roots(theta_T[3 + 2 * self.log_RD.shape[1] :])
+    def _of_harm(self, theta_T: Floats) -> Floats:
+        return theta_T[3 + 2 * self.log_RD.shape[1] :]
 
     def _sum(self, theta_T: Floats) -> tuple[Floats, Floats, float]:
         domains = self.log_RD.shape[1]
