@@ -245,7 +245,7 @@ def stream_nats(model: LanguageModel, pool: TokenPool, context: int, eos_token_i
 
 
 def held_out_windows(pool: TokenPool, context: int, eos_token_id: int, at_once: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Inputs and targets: windows of `context` tokens that do not overlap, the first begun by the end-of-document token.
+    """Inputs and targets: windows of `context` tokens, end to end; the first is begun by the end-of-document token.
 
     Each pair holds about `at_once` tokens; the last window may be shorter.
     """
