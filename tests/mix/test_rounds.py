@@ -75,6 +75,15 @@ def test_a_batch_finds_better_mixtures_than_the_runs_before_it() -> None:
     assert found < before - 0.01
 
 
+def test_what_a_search_would_propose_is_measured_though_no_sample_comes_near_it() -> None:
+    """The sampler keeps rare domains rare; else their repetition is first seen in the proposal."""
+    narrow = DesignConfig(max_ratio=1.5)
+    batch = next_batch(fitted(noise=0.001), WANTED, LIMITS, ANY, narrow, 8, 1)
+    rarest = min(LIMITS.prior, key=lambda name: LIMITS.prior[name])
+    shares = [run.mixture[rarest] for run in batch.planned if run.kind == "improving"]
+    assert max(shares) > 3 * LIMITS.prior[rarest]
+
+
 def test_noise_that_drowns_the_expected_gain_ends_the_rounds_and_says_so() -> None:
     quiet = fitted(noise=0.001)
     prior_D = np.array(capped(LIMITS.prior, LIMITS.max_weights).shares)
