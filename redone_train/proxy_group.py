@@ -24,7 +24,7 @@ from torch import Tensor
 from redone_train.proxy_batches import RESIDENT_SHARE, HostBatches, ResidentBatches, pool_bytes
 from redone_train.proxy_data import TokenPool, TrainPlan
 from redone_train.proxy_rate import BETAS, rate_at
-from redone_train.proxy_run import CURVE_POINTS, GRADIENT_CLIP, OnStep, Stopped, beside, write_result
+from redone_train.proxy_run import CURVE_POINTS, GRADIENT_CLIP, OnStep, Stopped, beside, held_out_windows, write_result
 from redone_train.proxy_stack import ProxyStack
 from redone_train.swarm_files import ProxyRun, Swarm
 
@@ -272,17 +272,8 @@ def stack_nats(model: ProxyStack, pool: TokenPool, context: int, eos_token_id: i
     """As :func:`redone_train.proxy_run.stream_nats`, for every set of a stack."""
     device = model.embedding.device
     at_once = GPU_EVALUATION_TOKENS if device.type == "cuda" else EVALUATION_TOKENS
-    rows = max(1, at_once // context)
     totals_K = torch.zeros(model.num_sets, dtype=torch.float64, device=device)
-    previous = eos_token_id
-    for start in range(0, len(pool), rows * context):
-        targets = torch.from_numpy(pool.read(start, min(rows * context, len(pool) - start)))
-        tokens = torch.cat([torch.tensor([previous]), targets[:-1]])
-        previous = int(targets[-1])
-        whole = len(targets) // context * context
-        for first, end, width in ((0, whole, context), (whole, len(targets), len(targets) - whole)):
-            if end > first:
-                inputs_BL, targets_BL = (x[first:end].view(-1, width).to(device) for x in (tokens, targets))
-                totals_K += model.total_nats(inputs_BL, targets_BL)
+    for inputs_BL, targets_BL in held_out_windows(pool, context, eos_token_id, at_once):
+        totals_K += model.total_nats(inputs_BL.to(device), targets_BL.to(device))
     result: list[float] = totals_K.tolist()
     return result

@@ -239,18 +239,25 @@ def evaluate_domains(model: LanguageModel, swarm: Swarm) -> dict[str, float]:
 
 
 def stream_nats(model: LanguageModel, pool: TokenPool, context: int, eos_token_id: int) -> float:
-    """Windows of `context` tokens that do not overlap, the first begun by the end-of-document token."""
-    rows = max(1, EVALUATION_TOKENS // context)
-    total, previous = 0.0, eos_token_id
-    for start in range(0, len(pool), rows * context):
-        targets = torch.from_numpy(pool.read(start, min(rows * context, len(pool) - start)))
+    """Over all of a pool's windows, read EVALUATION_TOKENS at a time."""
+    windows = held_out_windows(pool, context, eos_token_id, EVALUATION_TOKENS)
+    return sum((model.total_nats(inputs_BL, targets_BL) for inputs_BL, targets_BL in windows), 0.0)
+
+
+def held_out_windows(pool: TokenPool, context: int, eos_token_id: int, at_once: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Inputs and targets: windows of `context` tokens, end to end; the first is begun by the end-of-document token.
+
+    Each pair holds about `at_once` tokens; the last window may be shorter.
+    """
+    step, previous = max(1, at_once // context) * context, eos_token_id
+    for start in range(0, len(pool), step):
+        targets = torch.from_numpy(pool.read(start, min(step, len(pool) - start)))
         tokens = torch.cat([torch.tensor([previous]), targets[:-1]])
         previous = int(targets[-1])
         whole = len(targets) // context * context
         for first, end, width in ((0, whole, context), (whole, len(targets), len(targets) - whole)):
             if end > first:
-                total += model.total_nats(tokens[first:end].view(-1, width), targets[first:end].view(-1, width))
-    return total
+                yield tokens[first:end].view(-1, width), targets[first:end].view(-1, width)
 
 
 @contextlib.contextmanager

@@ -146,7 +146,7 @@ def histograms(rows: Sequence[Histogram]) -> Figure:
         total = max(sum(row.counts), 1)
         dropped = sum(number for number, out in zip(row.counts, outside, strict=True) if out) / total
         name = row.domain if one_metric else f"{row.metric} · {row.domain}"
-        panel_title(axes, label(name, 14), f"{share(dropped)} out" if dropped else "")
+        panel_title(axes, label(name, 14), share(dropped) if dropped else "")
         _bars(axes, row, outside, shown[row.metric])
     return figure
 

@@ -63,7 +63,8 @@ def web_metrics(array: pa.Array | pa.ChunkedArray) -> pl.DataFrame:
     counts = np.empty((len(WEB_COUNTS), len(offsets) - 1), np.int64)
     shares = np.empty((len(WEB_SHARES), len(offsets) - 1), np.float64)
     longest = int(np.diff(offsets).max(initial=1))
-    scratch = np.zeros(longest + PADDING, np.uint8)
+    # A row for a text that ends near the data's end, one for a line without its citations: they are needed together.
+    scratch = np.zeros((2, longest + PADDING), np.uint8)
     # The same bytes for reading: kernels are compiled for read-only texts alone.
     written = frozen(scratch.view())
     _measure_rows(offsets, data, character_classes(), longest, scratch, written, counts, shares)
@@ -107,8 +108,8 @@ def _measure_rows(
             if end + PADDING > len(data):
                 # Masks read beyond the text.
                 for index in range(end - begin):
-                    scratch[index] = data[begin + index]
-                text, begin, end = written, 0, end - begin
+                    scratch[0, index] = data[begin + index]
+                text, begin, end = written[0], 0, end - begin
             survey(text, begin, end, masks, marks)
             characters = end - begin - marks[CONTINUED]
             han = is_mostly_han(text, begin, end, marks)
@@ -140,8 +141,8 @@ def _measure_rows(
                 count,
                 han,
                 marks,
-                scratch,
-                written,
+                scratch[1],
+                written[1],
                 others,
                 room,
                 memo,

@@ -204,6 +204,7 @@ BREAKS = st.sampled_from(["\n", "\n", "\n\n", "\r\n", "\u2028", "\n\n\n", " "])
 
 @needs_spacy
 @example("{ a } We use cookies.\nOne. Two. Three. Four. Five.")
+@example("A first line.\nJavaScript is needed. Go on! And be quick?\n[1] A citation [edit] ends here. [2].\n")
 @given(st.lists(st.tuples(LINES, BREAKS), max_size=12).map(lambda pairs: "".join(a + b for a, b in pairs)))
 def test_any_mixture_of_lines_is_judged_as_datatrove_does(text):
     for preset in ("gopher", "c4", "fineweb"):

@@ -49,8 +49,7 @@ def test_harm_of_repetition_is_found_where_it_is_and_the_loss_rises_again(name: 
 def test_no_harm_is_reported_where_repetition_does_none(name: str) -> None:
     weights_RD, losses_R = planted_runs(32, harm=0.0, seed=0)
     model = surrogate_named(name).fit(weights_RD, losses_R, stream(0, "fit"), Beside(epochs_D=EPOCHS_D))
-    assert model.harm_D is not None
-    assert model.harm_D.max() < 0.02 * np.ptp(losses_R)
+    assert model.harm_D is None
 
 
 @pytest.mark.parametrize(("onset", "power"), [(1.0, 1.0), (2.0, 2.0), (6.0, 1.0), (6.0, 2.5)])

@@ -135,7 +135,7 @@ def test_a_run_that_diverged_is_drawn_as_the_worst() -> None:
 def test_what_a_histogram_calls_outside_is_outside_the_bounds() -> None:
     row = Histogram("a", "m", "", (0.0, 1.0, 2.0, 3.0, 4.0), (10, 20, 30, 40), 1.0, 3.0)
     assert plots.outside_bounds(row) == [True, False, False, True]
-    assert "50.0 % out" in words(to_svg(plots.histograms([row]), "x"))
+    assert "50.0 %" in words(to_svg(plots.histograms([row]), "x"))
 
 
 def test_a_long_axis_ends_where_documents_and_bounds_end() -> None:

@@ -10,7 +10,7 @@ test mixtures, mean of 13 metrics, mean of 5 draws, one at 512), on the best 25 
 of CPU for one fit of 64 and of 512 runs (benchmarks/regression.py):
     runs          20     32     64    128    512   best 25 %   olmix   seconds
     linear      .570   .659   .745   .800   .833        .937    .819   0.001, 0.001
-    lightgbm    .891   .939   .962   .975   .989        .116    .961   0.07, 0.27
+    lightgbm    .891   .939   .962   .975   .989        .111    .961   0.03, 0.13
     loglinear   .688   .863   .938   .958   .974        .910    .844   0.001, 0.004
     saturating  .976   .982   .987   .989   .991        .958    .973   0.007, 0.024
     gp          .924   .955   .975   .987   .993       -.798    .978   0.005, 0.07

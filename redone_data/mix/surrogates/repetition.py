@@ -76,6 +76,10 @@ class Repetition:
             return cls(epochs_D, np.empty(0, dtype=np.intp), 0.0)
         return cls(epochs_D, np.flatnonzero(shows_RD.any(axis=0)), float(passes_RD.max()) - 1.0)
 
+    def harmless(self) -> "Repetition":
+        """The same, with tokens that are worth less but do no harm."""
+        return Repetition(self.epochs_D, np.empty(0, dtype=np.intp), 0.0)
+
     @property
     def num_parameters(self) -> int:
         return 3 + len(self.repeated_H) if self.most else 0

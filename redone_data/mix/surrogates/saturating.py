@@ -16,6 +16,7 @@ from scipy.special import expit
 from redone_data.mix.surrogates.base import NOTHING, SMALLEST, Beside, Fitted, Floats, Surrogate
 from redone_data.mix.surrogates.repetition import Repetition
 
+STRONG = 5.0  # of evidence, in nats (Kass and Raftery 1995, doi:10.1080/01621459.1995.10476572: "very strong")
 LARGEST = 30.0  # of an exponent: beyond it a step of the fit overflows
 
 
@@ -44,13 +45,20 @@ class SaturatingLaw(Surrogate):
         return self.fit_law(weights_RD, losses_R, beside)
 
     def fit_law(self, weights_RD: Floats, losses_R: Floats, beside: Beside) -> "Law":
-        """The same, with the type that says more."""
-        domains = weights_RD.shape[1]
+        """The same, with the type that says more; with a harm of repetition only where the runs are evidence of it."""
         repetition = Repetition.seen(weights_RD, beside.epochs_D)
+        harmless = self._fit(weights_RD, losses_R, repetition.harmless())
+        if not repetition.most:
+            return harmless
+        harmed = self._fit(weights_RD, losses_R, repetition)
+        return harmed if harmed.evidence > harmless.evidence + STRONG else harmless
+
+    def _fit(self, weights_RD: Floats, losses_R: Floats, repetition: Repetition) -> "Law":
+        domains = weights_RD.shape[1]
         centre_T, width_T = _law_prior(domains, repetition)
         mean, scale = float(losses_R.mean()), 2 * float(losses_R.std())
         if scale <= 1e-12:
-            return Law(centre_T, np.zeros((centre_T.size, centre_T.size)), 0.0, mean, 0.0, repetition, None)
+            return Law(centre_T, np.zeros((centre_T.size, centre_T.size)), 0.0, mean, 0.0, repetition, 0.0, None)
         target_R = (losses_R - mean) / scale
         terms = _Terms(weights_RD, repetition)
         pull_T = self.strength / width_T
@@ -71,15 +79,20 @@ class SaturatingLaw(Surrogate):
                 )
         found = min(ends, key=lambda end: end.cost if np.isfinite(end.cost) else np.inf)
         best_T = found.x if np.isfinite(found.cost) else centre_T
-        root_TT, noise = _uncertainty(jacobian(best_T), residuals(best_T), len(target_R))
+        root_TT, noise, log_volume = _uncertainty(jacobian(best_T), residuals(best_T), len(target_R))
         harm_D = repetition.harm_at_most(best_T[3 + 2 * domains :], scale)
-        return Law(best_T, root_TT, noise, mean, scale, repetition, harm_D)
+        evidence = -len(target_R) * float(np.log(noise)) + log_volume + float(np.log(pull_T).sum())
+        return Law(best_T, root_TT, noise, mean, scale, repetition, evidence, harm_D)
 
 
 @final
 @dataclass(frozen=True)
 class Law(Fitted):
-    """root_TT: a square root of the covariance of theta_T. noise: sd of what the law leaves, in scaled losses."""
+    """root_TT: a square root of the covariance of theta_T. noise: sd of what the law leaves, in scaled losses.
+
+    evidence: logarithm of how likely the runs are under the law with whatever parameters its pulls allow (Laplace's
+    approximation, MacKay 1992, doi:10.1162/neco.1992.4.3.415), but for a constant: parameters that buy little lower it.
+    """
 
     theta_T: Floats
     root_TT: Floats
@@ -87,6 +100,7 @@ class Law(Fitted):
     mean: float
     scale: float
     repetition: Repetition
+    evidence: float
     harm_D: Floats | None
 
     def predict(self, weights_CD: Floats) -> Floats:
@@ -106,13 +120,16 @@ class Law(Fitted):
         return spread_C
 
 
-def _uncertainty(jacobian_NT: Floats, residuals_N: Floats, runs: int) -> tuple[Floats, float]:
-    """S with S S' the parameters' covariance by Laplace's approximation, and the noise; N: the runs, then the pulls."""
+def _uncertainty(jacobian_NT: Floats, residuals_N: Floats, runs: int) -> tuple[Floats, float, float]:
+    """S with S S' the parameters' covariance by Laplace's approximation, the noise, and log det S at a noise of one.
+
+    N: the runs, then the pulls.
+    """
     left_TT, singular_T, _ = np.linalg.svd(jacobian_NT.T, full_matrices=False)
     # With the pulls: dividing the runs' part by their degrees of freedom covers only .88 instead of .97 at 20 runs.
     noise = float(np.sqrt((residuals_N**2).sum() / runs))
     root_TT: Floats = noise * left_TT / singular_T
-    return root_TT, noise
+    return root_TT, noise, -float(np.log(singular_T).sum())
 
 
 def _law_prior(domains: int, repetition: Repetition) -> tuple[Floats, Floats]:
