@@ -1,12 +1,16 @@
-"""Continued pre-training: from a configuration to a trained model."""
+"""Continued pre-training: from a configuration to a trained model. The parts are in data/ and train/."""
 
+import contextlib
+import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from redone_data.config import plain
+import torch
+import torch.distributed
+
 from redone_data.errors import RedoneError
 from redone_data.tokens.dataset import TokenDataset
 from redone_train.data.batches import Batches, BatchShape
@@ -14,79 +18,148 @@ from redone_train.data.blend import Blend, Phase
 from redone_train.data.packing import Packed
 from redone_train.data.rows import NO_BOS, RowSource
 from redone_train.data.windows import Windows
-from redone_train.train.config import CptConfig, DataConfig
+from redone_train.train.config import CptConfig, DataConfig, load_cpt
+from redone_train.train.deepspeed import deepspeed_values, launch_environment, start_deepspeed
+from redone_train.train.masks import attention_for
+from redone_train.train.start import DataTokenizer, Start, find_start, load_model, precision
 
 
 @dataclass(frozen=True)
 class CptData:
-    """The rows of a run. vocab_size: of the tokenizer that all sources share."""
+    """The rows of a run. identity: all that they depend on, the batch included; a run goes on with no other."""
 
     batches: Batches
     shape: BatchShape
     num_steps: int
-    vocab_size: int
     identity: dict[str, Any]
 
 
-def open_data(config: CptConfig, ranks: int = 1) -> CptData:
-    """Open the sources and lay the run out: which of their rows are read at which step."""
+def run_cpt(path: Path, settings: tuple[str, ...] = ()) -> None:
+    """Train what a file describes; settings: `key.path=value`, laid over it. Every rank calls this alike."""
+    from transformers import TrainingArguments
+    from transformers.utils import logging
+
+    from redone_train.train.trainer import CptTrainer, training_arguments
+
+    logging.disable_progress_bar()
+    config = resolved(load_cpt(path, settings), path.parent)
+    os.environ.update(launch_environment(os.environ, alone=config.deepspeed is not None))
+    device = _connect(config)
+    dtype = precision(config.model, device)
+    bf16 = dtype == torch.bfloat16
+    with _main_first():
+        start, data = open_run(config, path.parent)
+    deepspeed = deepspeed_values(config, data.shape, path.parent, bf16=bf16)
+    # Before the model: it is made in parts where these say ZeRO-3.
+    training = TrainingArguments(
+        **training_arguments(config, data.shape, data.num_steps, bf16=bf16, deepspeed=deepspeed)
+    )
+    attention = attention_for(config.model, device)
+    has_master_weights = deepspeed is not None or config.model.lora is not None
+    weights = dtype if has_master_weights else torch.float32
+    model = load_model(start, config.model, attention=attention, weights=weights, seed=config.seed)
+    trainer = CptTrainer(model, training, config=config, batches=data.batches, shape=data.shape, attention=attention)
+    trainer.train()
+    trainer.end()  # type: ignore[no-untyped-call]
+
+
+def open_run(config: CptConfig, directory: Path) -> tuple[Start, CptData]:
+    """Look at everything that the run reads, before anything heavy: RedoneError says what does not fit."""
     datasets = {name: TokenDataset.open(source.path) for name, source in config.data.sources.items()}
-    _one_tokenizer(datasets)
+    cache = Path(config.output) / "start"
+    start = find_start(
+        config.model,
+        directory,
+        tokenizer=DataTokenizer.of(datasets),
+        length=config.data.length,
+        cache=cache,
+        main=rank() == 0,
+    )
+    bos = NO_BOS if start.bos_token_id is None else start.bos_token_id
+    return start, _lay_out(config, datasets, bos)
+
+
+def rank() -> int:
+    return int(os.environ.get("RANK", 0))
+
+
+def resolved(config: CptConfig, directory: Path) -> CptConfig:
+    """With the paths of data and output from here, not from the configuration's folder."""
+
+    def absolute(name: str) -> str:
+        return str((directory / Path(name).expanduser()).absolute())
+
+    sources = {
+        name: dataclasses.replace(source, path=absolute(source.path)) for name, source in config.data.sources.items()
+    }
+    pools = {name: absolute(pool) for name, pool in config.evaluation.pools.items()}
+    return dataclasses.replace(
+        config,
+        output=absolute(config.output),
+        data=dataclasses.replace(config.data, sources=sources),
+        evaluation=dataclasses.replace(config.evaluation, pools=pools),
+    )
+
+
+def _connect(config: CptConfig) -> torch.device:
+    """Connect the ranks; the device of this one."""
+    device = torch.device("cpu")
+    if torch.cuda.is_available():
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+        torch.cuda.set_device(device)
+    if config.deepspeed is not None:
+        start_deepspeed()
+    elif int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    return device
+
+
+@contextlib.contextmanager
+def _main_first() -> Iterator[None]:
+    """Rank 0 makes the files that the others then find; what it cannot use, they refuse alike."""
+    several = torch.distributed.is_initialized()
+    if several and rank():
+        torch.distributed.barrier()
+    try:
+        yield
+    finally:
+        if several and not rank():
+            torch.distributed.barrier()
+
+
+def _lay_out(config: CptConfig, datasets: Mapping[str, TokenDataset], bos: int) -> CptData:
+    """Which rows are read at which step."""
     plans = Path(config.output) / "plans"
-    sources = {name: _rows(config.data, dataset, plans) for name, dataset in datasets.items()}
+    sources = {name: _rows(config.data, dataset, plans, bos) for name, dataset in datasets.items()}
+    ranks = int(os.environ.get("WORLD_SIZE", 1))
     shape = BatchShape(config.batch.rows, config.batch.rows_per_device, ranks)
     all_rows = sum(source.num_rows for source in sources.values())
-    rows = all_rows if config.tokens is None else config.tokens / config.data.length
-    num_steps = int(rows // shape.rows)
+    num_rows = all_rows if config.tokens is None else config.tokens // config.data.length
+    num_steps = num_rows // shape.rows
     if not num_steps:
         raise RedoneError(
-            f"the run is {rows:.0f} rows of {config.data.length} tokens, less than one batch of {shape.rows}: "
-            "raise tokens, or lower batch.rows"
+            f"the run is {num_rows} rows of {config.data.length} tokens, less than one batch of {shape.rows}: raise "
+            "tokens, or lower batch.rows"
         )
     phases = _phases(config, {name: dataset.num_tokens for name, dataset in datasets.items()}, num_steps)
     blend = Blend({name: source.num_rows for name, source in sources.items()}, phases, config.seed)
     identity = {
         "seed": config.seed,
-        "batch_rows": shape.rows,
-        "num_steps": num_steps,
+        "rows": shape.rows,
         "sources": {name: source.identity for name, source in sorted(sources.items())},
-        "phases": [{"samples": phase.samples, "weights": plain(dict(phase.weights))} for phase in phases],
+        "phases": [{"samples": phase.samples, "weights": dict(phase.weights)} for phase in phases],
     }
-    vocab_size = max(dataset.vocab_size for dataset in datasets.values())
-    return CptData(Batches(sources, blend), shape, num_steps, vocab_size, identity)
+    return CptData(Batches(sources, blend), shape, num_steps, identity)
 
 
-def run_cpt(config: CptConfig) -> None:
-    """Train. Every rank calls this alike."""
-    from transformers import TrainingArguments
-
-    from redone_train.train.start import load_model
-    from redone_train.train.trainer import CptTrainer, arguments
-
-    data = open_data(config, int(os.environ.get("WORLD_SIZE", 1)))
-    training = TrainingArguments(**arguments(config, data.shape, data.num_steps))
-    model = load_model(config.model, data.vocab_size)
-    trainer = CptTrainer(model, training, config=config, batches=data.batches, shape=data.shape)
-    trainer.train()
-    trainer.end()  # type: ignore[no-untyped-call]
-
-
-def _one_tokenizer(datasets: Mapping[str, TokenDataset]) -> None:
-    names = {dataset.manifest["tokenizer"]["sha256"]: name for name, dataset in datasets.items()}
-    if len(names) > 1:
-        listing = " and ".join(f"'{name}'" for name in names.values())
-        raise RedoneError(f"data.sources: {listing} were written with different tokenizers; write them with one")
-
-
-def _rows(config: DataConfig, dataset: TokenDataset, plans: Path) -> RowSource:
-    bos = NO_BOS
+def _rows(config: DataConfig, dataset: TokenDataset, plans: Path, bos: int) -> RowSource:
     if config.layout == "packed":
         return Packed(dataset, config.length, plans, bos)
     return Windows(dataset, config.length, config.document_masks, bos)
 
 
 def _phases(config: CptConfig, tokens: Mapping[str, int], num_steps: int) -> list[Phase]:
-    """Whole steps of each phase, so that a mixture never changes within a batch."""
+    """Whole steps of each, so that a mixture never changes within a batch."""
     phases, ended, share_ended = [], 0, 0.0
     for share, weights in config.data.mixtures(tokens):
         share_ended += share
