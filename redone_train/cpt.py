@@ -56,19 +56,24 @@ def open_data(config: CptConfig, ranks: int = 1) -> CptData:
     return CptData(Batches(sources, blend), shape, num_steps, vocab_size, identity)
 
 
-def run_cpt(config: CptConfig) -> None:
-    """Train. Every rank calls this alike."""
+def run_cpt(config: CptConfig) -> bool:
+    """Train, from the newest good checkpoint on; whether it is done, and was not stopped. Every rank calls this."""
     from transformers import TrainingArguments
 
     from redone_train.train.start import load_model
+    from redone_train.train.stopping import Stopping
     from redone_train.train.trainer import CptTrainer, arguments
 
     data = open_data(config, int(os.environ.get("WORLD_SIZE", 1)))
     training = TrainingArguments(**arguments(config, data.shape, data.num_steps))
     model = load_model(config.model, data.vocab_size)
-    trainer = CptTrainer(model, training, config=config, batches=data.batches, shape=data.shape)
+    trainer = CptTrainer(model, training, config=config, batches=data.batches, shape=data.shape, identity=data.identity)
+    stopping = Stopping()
+    trainer.add_callback(stopping)
     trainer.train()
     trainer.end()  # type: ignore[no-untyped-call]
+    stopping.close()
+    return not stopping.asked
 
 
 def _one_tokenizer(datasets: Mapping[str, TokenDataset]) -> None:

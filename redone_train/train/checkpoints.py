@@ -10,7 +10,7 @@ damage, not malice: a checkpoint is as trusted as the code beside it. No torch h
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, final
@@ -96,27 +96,31 @@ class Found:
     passed_over: tuple[str, ...] = ()
 
 
-def newest(output: Path, verification: Verification = "sizes") -> Found:
-    """The newest checkpoint of a run that is as it was written.
+def newest(folders: Sequence[Path], damage: Callable[[Path], str | None] = lambda folder: damage_of(folder)) -> Found:
+    """The newest checkpoint that is as it was written, of some folders, newest first.
 
     RedoneError: there are checkpoints, and not one is good: to start anew in silence would lose what was thought safe.
     """
     passed_over: list[str] = []
-    for folder in folders(output):
-        try:
-            checkpoint = Checkpoint.open(folder)
-            damage = checkpoint.damage(verification)
-        except RedoneError as error:
-            damage = str(error).removeprefix(f"{folder}: ")
-        if damage is None:
-            return Found(checkpoint, tuple(passed_over))
-        passed_over.append(f"{folder} is passed over: {damage}")
+    for folder in folders:
+        reason = damage(folder)
+        if reason is None:
+            return Found(Checkpoint.open(folder), tuple(passed_over))
+        passed_over.append(f"{folder} is passed over: {reason}")
     if passed_over:
         raise RedoneError(
-            f"{output / FOLDER}: no checkpoint is good: {'; '.join(passed_over)}. Restore one from a copy, or remove "
-            "the folder to start anew"
+            f"no checkpoint is good: {'; '.join(passed_over)}. Restore one from a copy, or remove "
+            f"{folders[0].parent} to start anew"
         )
     return Found(None)
+
+
+def damage_of(folder: Path, verification: Verification = "sizes", rank: int = 0, ranks: int = 1) -> str | None:
+    """What is wrong with the checkpoint in a folder, its mark included, or None."""
+    try:
+        return Checkpoint.open(folder).damage(verification, rank, ranks)
+    except RedoneError as error:
+        return str(error).removeprefix(f"{folder}: ")
 
 
 def folders(output: Path) -> list[Path]:
@@ -138,18 +142,28 @@ def begin(output: Path, step: int) -> Path:
     return aside
 
 
-def describe(aside: Path, rank: int = 0, ranks: int = 1) -> dict[str, dict[str, Any]]:
-    """Size and hash of every ranks-th file of a folder, from the rank-th on, each flushed to disk."""
-    paths = sorted(path for path in aside.rglob("*") if path.is_file())[rank::ranks]
-    for path in paths:
-        _flush(path)
-    return {
-        path.relative_to(aside).as_posix(): {"bytes": path.stat().st_size, "sha256": file_digest(path)}
-        for path in paths
-    }
+def describe(folder: Path, names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Size and hash of these files of a folder, each flushed to disk."""
+    described = {}
+    for name in names:
+        try:
+            _flush(folder / name)
+            described[name] = {"bytes": (folder / name).stat().st_size, "sha256": file_digest(folder / name)}
+        except FileNotFoundError:
+            raise RedoneError(
+                f"{folder / name}: written by one node, and not seen by another; `output` must be on storage that all "
+                "nodes share"
+            ) from None
+    return described
+
+
+def files_in(folder: Path) -> list[str]:
+    """The files of a folder and of those within it, sorted, as a mark names them."""
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
 def finish(
+    written: Path,
     output: Path,
     step: int,
     *,
@@ -159,7 +173,7 @@ def finish(
     zero_stage: int | None,
 ) -> Checkpoint:
     """Mark what was written aside, and give it its name."""
-    aside, folder = output / FOLDER / f".step-{step}.tmp", output / FOLDER / f"step-{step}"
+    folder = output / FOLDER / f"step-{step}"
     mark = {
         "schema_version": SCHEMA_VERSION,
         "step": step,
@@ -169,11 +183,11 @@ def finish(
         "files": {name: dict(files[name]) for name in sorted(files)},
     }
     try:
-        write_json(aside / MARK, mark)
-        _flush(aside / MARK)
-        _flush(aside)
+        write_json(written / MARK, mark)
+        _flush(written / MARK)
+        _flush(written)
         remove(folder)  # a damaged one of the same step
-        aside.rename(folder)
+        written.rename(folder)
         _flush(folder.parent)
     except OSError as error:
         raise _unwritable(folder, error) from error
@@ -187,10 +201,7 @@ def prune(output: Path, keep: int) -> None:
         if good >= keep:
             remove(folder)
             continue
-        try:
-            good += Checkpoint.open(folder).damage() is None
-        except RedoneError:
-            continue  # newer than a good one that is kept: left for its owner to look at
+        good += damage_of(folder) is None  # a damaged one that is newer is left for its owner to look at
 
 
 def remove(folder: Path) -> None:
@@ -202,14 +213,15 @@ def remove(folder: Path) -> None:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def resumable(output: Path, resume: Literal["auto", "never"], verification: Verification = "sizes") -> Found:
-    """Where a run goes on. RedoneError: `never`, and there is a checkpoint."""
-    if resume == "never" and (present := folders(output)):
+def present(output: Path, resume: Literal["auto", "never"]) -> list[Path]:
+    """The folders to go on from, newest first. RedoneError: `never`, and there is one."""
+    found = folders(output)
+    if found and resume == "never":
         raise RedoneError(
-            f"{output}: holds a run at {present[0].name}, and checkpoints.resume is never; give another `output`, "
+            f"{output}: holds a run at {found[0].name}, and checkpoints.resume is never; give another `output`, "
             f"remove {output / FOLDER}, or go on from it with checkpoints.resume: auto"
         )
-    return newest(output, verification)
+    return found
 
 
 def _changes(was: Any, now: Any, path: str) -> Iterator[str]:

@@ -44,7 +44,7 @@ class Stopping(TrainerCallback):
         told = torch.tensor([self._told_at is not None], dtype=torch.int32)
         if self._group is not None:
             dist.all_reduce(told, op=dist.ReduceOp.MAX, group=self._group)
-        if told.item():
+        if told.item() and state.global_step < state.max_steps:
             self.asked = control.should_save = control.should_training_stop = True
 
     def _told(self, number: int, frame: FrameType | None) -> None:
@@ -55,8 +55,7 @@ class Stopping(TrainerCallback):
             os._exit(128 + number)
 
 
-def leave_stopping_to_the_trainer(worker: int) -> None:
-    """For data workers (`worker_init_fn`): Slurm signals every process, and a step without its data cannot end."""
+def _ignore(worker: int) -> None:
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 

@@ -5,7 +5,7 @@ tokens of the global batch, so that neither ranks nor accumulation change it; z-
 schedule as a function of the step; batches that are a function of the step (data/batches.py).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, final
 
@@ -13,11 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import TrainerCallback, TrainingArguments
 
 from redone_train.data.batches import Batches, BatchShape, RankSampler, loader
 from redone_train.data.rows import IGNORED
 from redone_train.train.config import CptConfig, ModelConfig
+from redone_train.train.saving import SavingTrainer
 from redone_train.train.schedule import rate_factor
 
 
@@ -60,12 +61,12 @@ def in_bf16(model: ModelConfig) -> bool:
     return model.precision == "bf16" or (model.precision == "auto" and torch.cuda.is_available())
 
 
-class SharedTrainer(Trainer):
+class SharedTrainer(SavingTrainer):
     """A base of every trainer here; TRL's are mixed in after it: `class Sft(SharedTrainer, SFTTrainer)`."""
 
     def __init__(self, *args: Any, config: CptConfig, **more: Any) -> None:
         self.config = config
-        super().__init__(*args, **more)
+        super().__init__(*args, output=Path(config.output), checkpointing=config.checkpoints, **more)
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
         # Of a parameter that ZeRO-3 holds in parts, only ds_shape knows the shape.
@@ -87,11 +88,19 @@ class CptTrainer(SharedTrainer):
     """Next-token loss over rows of token datasets."""
 
     def __init__(
-        self, model: nn.Module, args: TrainingArguments, *, config: CptConfig, batches: Batches, shape: BatchShape
+        self,
+        model: nn.Module,
+        args: TrainingArguments,
+        *,
+        config: CptConfig,
+        batches: Batches,
+        shape: BatchShape,
+        identity: Mapping[str, Any],
     ) -> None:
         self.batches, self.shape = batches, shape
         self.sampler = RankSampler(shape, args.process_index, args.max_steps)
-        super().__init__(model, args, config=config, train_dataset=batches, callbacks=[_StartAtStep(self.sampler)])
+        callbacks = [_StartAtStep(self.sampler)]
+        super().__init__(model, args, config=config, train_dataset=batches, identity=identity, callbacks=callbacks)
         # Our own loss is over the whole step already; so is the model's, given the number of targets.
         self.loss_is_scaled_for_ga = True
 

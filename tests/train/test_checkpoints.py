@@ -18,9 +18,13 @@ def write(output: Path, step: int, identity: dict[str, Any] | None = None) -> Ch
     (aside / "state").mkdir()
     (aside / "state" / "weights.bin").write_bytes(bytes([step]) * 100)
     (aside / "trainer_state.json").write_text(json.dumps({"global_step": step}))
-    return checkpoints.finish(
-        output, step, files=checkpoints.describe(aside), identity=identity or IDENTITY, ranks=2, zero_stage=2
-    )
+    files = checkpoints.describe(aside, checkpoints.files_in(aside))
+    return checkpoints.finish(aside, output, step, files=files, identity=identity or IDENTITY, ranks=2, zero_stage=2)
+
+
+def newest(output: Path, verification: checkpoints.Verification = "sizes") -> checkpoints.Found:
+    found = checkpoints.present(output, "auto")
+    return checkpoints.newest(found, lambda folder: checkpoints.damage_of(folder, verification))
 
 
 def steps(output: Path) -> list[str]:
@@ -28,10 +32,10 @@ def steps(output: Path) -> list[str]:
 
 
 def test_the_newest_good_checkpoint_is_taken(tmp_path: Path) -> None:
-    assert checkpoints.newest(tmp_path).checkpoint is None
+    assert newest(tmp_path).checkpoint is None
     for step in (2, 10, 9):
         write(tmp_path, step)
-    found = checkpoints.newest(tmp_path, "hashes")
+    found = newest(tmp_path, "hashes")
     assert found.checkpoint is not None
     assert (found.checkpoint.step, found.checkpoint.ranks, found.checkpoint.zero_stage) == (10, 2, 2)
     assert found.passed_over == ()
@@ -73,7 +77,7 @@ def test_a_damaged_checkpoint_is_passed_over_with_one_line_that_says_why(
 ) -> None:
     write(tmp_path, 1)
     spoil(write(tmp_path, 2).folder)
-    found = checkpoints.newest(tmp_path)
+    found = newest(tmp_path)
     assert found.checkpoint is not None
     assert found.checkpoint.step == 1
     assert len(found.passed_over) == 1
@@ -85,10 +89,10 @@ def test_a_flipped_byte_is_found_by_hash_and_by_the_rank_that_has_the_file(tmp_p
     write(tmp_path, 1)
     spoilt = write(tmp_path, 2)
     (spoilt.folder / "state" / "weights.bin").write_bytes(bytes([2]) * 99 + b"!")
-    newest = checkpoints.newest(tmp_path, "sizes").checkpoint
-    assert newest is not None
-    assert newest.step == 2, "sizes alone cannot see it"
-    found = checkpoints.newest(tmp_path, "hashes")
+    by_size = newest(tmp_path, "sizes").checkpoint
+    assert by_size is not None
+    assert by_size.step == 2, "sizes alone cannot see it"
+    found = newest(tmp_path, "hashes")
     assert found.checkpoint is not None
     assert found.checkpoint.step == 1
     assert "state/weights.bin is not what was written" in found.passed_over[0]
@@ -99,7 +103,7 @@ def test_a_flipped_byte_is_found_by_hash_and_by_the_rank_that_has_the_file(tmp_p
 def test_an_interrupted_write_is_never_taken_and_removed_by_the_next(tmp_path: Path) -> None:
     aside = checkpoints.begin(tmp_path, 3)
     (aside / "half").write_bytes(b"half of it")
-    assert checkpoints.newest(tmp_path).checkpoint is None
+    assert newest(tmp_path).checkpoint is None
     write(tmp_path, 4)
     assert not aside.exists()
     assert [path.name for path in (tmp_path / checkpoints.FOLDER).iterdir()] == ["step-4"]
@@ -108,14 +112,14 @@ def test_an_interrupted_write_is_never_taken_and_removed_by_the_next(tmp_path: P
 def test_a_run_whose_every_checkpoint_is_damaged_stops_rather_than_start_anew(tmp_path: Path) -> None:
     truncated(write(tmp_path, 1).folder)
     without_mark(write(tmp_path, 2).folder)
-    with pytest.raises(RedoneError, match=r"no checkpoint is good: .*step-2 .*step-1 .*remove the folder"):
-        checkpoints.newest(tmp_path)
+    with pytest.raises(RedoneError, match=r"no checkpoint is good: .*step-2 .*step-1 .*remove .* to start anew"):
+        newest(tmp_path)
 
 
 def test_a_damaged_checkpoint_is_replaced_when_its_step_is_reached_again(tmp_path: Path) -> None:
     truncated(write(tmp_path, 1).folder)
     write(tmp_path, 1)
-    found = checkpoints.newest(tmp_path, "hashes")
+    found = newest(tmp_path, "hashes")
     assert found.checkpoint is not None
     assert found.passed_over == ()
 
@@ -163,15 +167,20 @@ def test_a_changed_run_is_refused_with_what_was_what_is_and_what_to_do(
 
 
 def test_a_run_that_shall_start_anew_is_refused_where_there_is_one(tmp_path: Path) -> None:
-    assert checkpoints.resumable(tmp_path, "never").checkpoint is None
+    assert checkpoints.present(tmp_path, "never") == []
     write(tmp_path, 7)
     with pytest.raises(RedoneError, match=r"holds a run at step-7, and checkpoints\.resume is never"):
-        checkpoints.resumable(tmp_path, "never")
-    found = checkpoints.resumable(tmp_path, "auto")
-    assert found.checkpoint is not None
+        checkpoints.present(tmp_path, "never")
+    assert len(checkpoints.present(tmp_path, "auto")) == 1
 
 
 def test_a_folder_that_cannot_be_written_is_said_to_be(tmp_path: Path) -> None:
     (tmp_path / checkpoints.FOLDER).write_text("a file")
     with pytest.raises(RedoneError, match="the checkpoint cannot be written"):
         checkpoints.begin(tmp_path, 1)
+
+
+def test_storage_that_nodes_do_not_share_is_named(tmp_path: Path) -> None:
+    aside = checkpoints.begin(tmp_path, 1)
+    with pytest.raises(RedoneError, match="`output` must be on storage that all nodes share"):
+        checkpoints.describe(aside, ["shard-of-another-node.pt"])
