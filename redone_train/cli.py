@@ -137,11 +137,15 @@ def cpt(
         srun --ntasks-per-node 8 redone-train cpt CONFIG.yaml
 
     Stopped or killed at any moment, the same command goes on from the newest good checkpoint in `output`, with the very
-    batches that would have come, on any number of GPUs.
+    batches that would have come, on any number of GPUs. Exit code 75: it was asked to stop, and saved.
     """
     from redone_train.cpt import run_cpt
+    from redone_train.train.stopping import STOPPED_EXIT_CODE
 
-    run_cpt(config, tuple(settings or ()), dry_run=dry_run)
+    if dry_run:
+        raise RedoneError("--dry-run is not there yet")
+    if not run_cpt(config, tuple(settings or ())):
+        raise typer.Exit(STOPPED_EXIT_CODE)
 
 
 def main() -> None:

@@ -34,14 +34,18 @@ class CptData:
     identity: dict[str, Any]
 
 
-def run_cpt(path: Path, settings: tuple[str, ...] = ()) -> None:
-    """Train what a file describes; settings: `key.path=value`, laid over it. Every rank calls this alike."""
+def run_cpt(path: Path, settings: tuple[str, ...] = ()) -> bool:
+    """Train what a file describes, from the newest good checkpoint on; whether it is done, and was not stopped.
+
+    settings: `key.path=value`, laid over the file's. Every rank calls this alike.
+    """
     from transformers import TrainingArguments
     from transformers.utils import logging
 
+    from redone_train.train.stopping import Stopping
     from redone_train.train.trainer import CptTrainer, training_arguments
 
-    logging.disable_progress_bar()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     config = resolved(load_cpt(path, settings), path.parent)
     os.environ.update(launch_environment(os.environ, alone=config.deepspeed is not None))
     device = _connect(config)
@@ -58,9 +62,23 @@ def run_cpt(path: Path, settings: tuple[str, ...] = ()) -> None:
     has_master_weights = deepspeed is not None or config.model.lora is not None
     weights = dtype if has_master_weights else torch.float32
     model = load_model(start, config.model, attention=attention, weights=weights, seed=config.seed)
-    trainer = CptTrainer(model, training, config=config, batches=data.batches, shape=data.shape, attention=attention)
-    trainer.train()
-    trainer.end()  # type: ignore[no-untyped-call]
+    trainer = CptTrainer(
+        model,
+        training,
+        config=config,
+        batches=data.batches,
+        shape=data.shape,
+        attention=attention,
+        identity=data.identity,
+    )
+    stopping = Stopping()
+    trainer.add_callback(stopping)
+    try:
+        trainer.train()
+    finally:
+        stopping.close()
+        trainer.end()  # type: ignore[no-untyped-call]
+    return not stopping.asked
 
 
 def open_run(config: CptConfig, directory: Path) -> tuple[Start, CptData]:
@@ -145,9 +163,9 @@ def _lay_out(config: CptConfig, datasets: Mapping[str, TokenDataset], bos: int) 
     blend = Blend({name: source.num_rows for name, source in sources.items()}, phases, config.seed)
     identity = {
         "seed": config.seed,
-        "rows": shape.rows,
-        "sources": {name: source.identity for name, source in sorted(sources.items())},
-        "phases": [{"samples": phase.samples, "weights": dict(phase.weights)} for phase in phases],
+        "batch.rows": shape.rows,
+        "data.sources": {name: source.identity for name, source in sorted(sources.items())},
+        "data.phases": [{"samples": phase.samples, "weights": dict(phase.weights)} for phase in phases],
     }
     return CptData(Batches(sources, blend), shape, num_steps, identity)
 

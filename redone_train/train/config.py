@@ -142,6 +142,13 @@ class CheckpointConfig:
     resume: Literal["auto", "never"] = field(
         default="auto", metadata={"help": "go on from the newest good one in `output`, or refuse where there is one"}
     )
+    verify: Literal["hashes", "sizes"] = field(
+        default="hashes", metadata={"help": "what of a checkpoint is compared with its mark before it is loaded"}
+    )
+
+    def __post_init__(self) -> None:
+        if self.every < 1 or self.keep < 0:
+            raise RedoneError(f"every is {self.every} and keep {self.keep}; 1 step or more, and 0 (all) or more")
 
 
 @dataclass(frozen=True)

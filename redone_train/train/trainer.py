@@ -6,7 +6,7 @@ the batches as functions of the step; a guard before each step (guard.py); what 
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, final
 
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 
 from redone_train.data.batches import Batches, BatchShape, RankSampler, loader
 from redone_train.data.rows import IGNORED
@@ -23,6 +23,7 @@ from redone_train.train.config import CptConfig
 from redone_train.train.guard import Guard, carried
 from redone_train.train.masks import Attention, model_inputs
 from redone_train.train.progress import Meter, ProgressLine
+from redone_train.train.saving import SavingTrainer
 from redone_train.train.schedule import rate_factor
 
 
@@ -68,7 +69,7 @@ def training_arguments(
     }
 
 
-class SharedTrainer(Trainer):
+class SharedTrainer(SavingTrainer):
     """A base of every trainer here; TRL's are mixed in after it: `class Sft(SharedTrainer, SFTTrainer)`."""
 
     def __init__(
@@ -81,7 +82,7 @@ class SharedTrainer(Trainer):
     ) -> None:
         """documents: names those of a step, counted from 0."""
         self.config = config
-        super().__init__(model, *args, **more)
+        super().__init__(model, *args, output=Path(config.output), checkpointing=config.checkpoints, **more)
         self.guard = Guard(config.guard, Path(config.output), documents)
         self.meter = Meter(model, self.args.world_size)
         self._norm: float | None = None
@@ -177,6 +178,7 @@ class CptTrainer(SharedTrainer):
         batches: Batches,
         shape: BatchShape,
         attention: Attention,
+        identity: Mapping[str, Any],
     ) -> None:
         self.batches, self.shape, self.attention = batches, shape, attention
         self.sampler = RankSampler(shape, args.process_index, args.max_steps)
@@ -185,6 +187,7 @@ class CptTrainer(SharedTrainer):
             args,
             config=config,
             documents=lambda step: batches.documents(np.arange(shape.rows) + step * shape.rows),
+            identity=identity,
             train_dataset=batches,
             callbacks=[_StartAtStep(self.sampler)],
         )
@@ -220,7 +223,7 @@ class CptTrainer(SharedTrainer):
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
         """The loss to log: without the z-loss, which is logged apart."""
-        loss = super().training_step(model, inputs, num_items_in_batch)
+        loss: Tensor = super().training_step(model, inputs, num_items_in_batch)
         if not self.config.optimizer.z_loss:
             return loss
         self.z_losses += self._z_loss
