@@ -26,7 +26,8 @@ def permuted(seed: int, *names: str | int, size: int, positions_N: Int64) -> Int
     """
     keys = stream(seed, *names).integers(0, 2**63, _ROUNDS, dtype=np.uint64)
     half_bits = max(1, (max(size - 1, 1).bit_length() + 1) // 2)
-    return _walked(keys, half_bits, size, positions_N)
+    images_N: Int64 = _walked(keys, half_bits, size, positions_N)
+    return images_N
 
 
 @numba.njit(cache=True, nogil=True)
