@@ -15,6 +15,8 @@ from redone_data.errors import RedoneError
 from redone_data.tokens.dataset import TokenDataset
 from redone_train.data.batches import Batches, BatchShape
 from redone_train.data.blend import Blend, Phase
+from redone_train.data.evaluation import DomainEvaluation
+from redone_train.data.held_out import HeldOut, open_pools
 from redone_train.data.packing import Packed
 from redone_train.data.rows import NO_BOS, RowSource
 from redone_train.data.windows import Windows
@@ -39,6 +41,8 @@ def run_cpt(path: Path, settings: tuple[str, ...] = ()) -> bool:
 
     settings: `key.path=value`, laid over the file's. Every rank calls this alike.
     """
+    # DeepSpeed says aloud that it found no GPU, unless it is told.
+    os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else "cpu")
     from transformers import TrainingArguments
     from transformers.utils import logging
 
@@ -52,13 +56,13 @@ def run_cpt(path: Path, settings: tuple[str, ...] = ()) -> bool:
     dtype = precision(config.model, device)
     bf16 = dtype == torch.bfloat16
     with _main_first():
-        start, data = open_run(config, path.parent)
+        start, data, pools = open_run(config, path.parent)
     deepspeed = deepspeed_values(config, data.shape, path.parent, bf16=bf16)
     # Before the model: it is made in parts where these say ZeRO-3.
     training = TrainingArguments(
         **training_arguments(config, data.shape, data.num_steps, bf16=bf16, deepspeed=deepspeed)
     )
-    attention = attention_for(config.model, device)
+    attention = attention_for(config.model, device, dtype, start.config)
     has_master_weights = deepspeed is not None or config.model.lora is not None
     weights = dtype if has_master_weights else torch.float32
     model = load_model(start, config.model, attention=attention, weights=weights, seed=config.seed)
@@ -71,6 +75,10 @@ def run_cpt(path: Path, settings: tuple[str, ...] = ()) -> bool:
         attention=attention,
         identity=data.identity,
     )
+    if pools:
+        every, rows = config.evaluation.every, config.batch.rows_per_device
+        output = Path(config.output)
+        trainer.add_callback(DomainEvaluation(pools, every=every, rows_per_device=rows, output=output, log=trainer.log))
     stopping = Stopping()
     trainer.add_callback(stopping)
     try:
@@ -81,7 +89,7 @@ def run_cpt(path: Path, settings: tuple[str, ...] = ()) -> bool:
     return not stopping.asked
 
 
-def open_run(config: CptConfig, directory: Path) -> tuple[Start, CptData]:
+def open_run(config: CptConfig, directory: Path) -> tuple[Start, CptData, list[HeldOut]]:
     """Look at everything that the run reads, before anything heavy: RedoneError says what does not fit."""
     datasets = {name: TokenDataset.open(source.path) for name, source in config.data.sources.items()}
     cache = Path(config.output) / "start"
@@ -94,7 +102,10 @@ def open_run(config: CptConfig, directory: Path) -> tuple[Start, CptData]:
         main=rank() == 0,
     )
     bos = NO_BOS if start.bos_token_id is None else start.bos_token_id
-    return start, _lay_out(config, datasets, bos)
+    paths = {name: Path(path) for name, path in config.evaluation.pools.items()}
+    like = next(iter(datasets.values()))
+    pools = open_pools(paths, like, length=config.data.length, bos=bos, tokens=config.evaluation.tokens)
+    return start, _lay_out(config, datasets, bos), pools
 
 
 def rank() -> int:

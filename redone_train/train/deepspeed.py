@@ -8,7 +8,6 @@ compile C++ at the start (144 s).
 
 import json
 import logging
-import os
 import re
 import socket
 import warnings
@@ -104,21 +103,15 @@ def launch_environment(environment: Mapping[str, str], *, alone: bool) -> dict[s
 
 def start_deepspeed() -> None:
     """Connect the ranks. To be called before a model is made: ZeRO-3 shares weights out while it is."""
-    os.environ.setdefault("DS_ACCELERATOR", _accelerator())
     import deepspeed
+    from deepspeed.accelerator import get_accelerator
     from deepspeed.utils import logger
 
     logger.setLevel(logging.WARNING)
     # Of no use to a user: Trainer's own accumulation beside DeepSpeed's, and names that torch will drop.
     logging.getLogger("accelerate.accelerator").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", r"`torch\.distributed\.\w+` is deprecated", FutureWarning)
-    if os.environ["DS_ACCELERATOR"] == "cpu":
+    if get_accelerator().device_name() == "cpu":
         # The shared-memory reductions would be compiled by g++ first (78 s); gloo does.
         deepspeed.ops.__dict__["__compatible_ops__"] = {}
     deepspeed.init_distributed(verbose=False)
-
-
-def _accelerator() -> str:
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"

@@ -21,7 +21,7 @@ from redone_train.data.batches import Batches, BatchShape, RankSampler, loader
 from redone_train.data.rows import IGNORED
 from redone_train.train.config import CptConfig
 from redone_train.train.guard import Guard, carried
-from redone_train.train.masks import Attention, model_inputs
+from redone_train.train.masks import Attention, check_masks, model_inputs
 from redone_train.train.progress import Meter, ProgressLine
 from redone_train.train.saving import SavingTrainer
 from redone_train.train.schedule import rate_factor
@@ -162,7 +162,9 @@ class SharedTrainer(SavingTrainer):
                 means["z_loss"] = self.accelerator.reduce(self.z_losses, reduction="mean").item() / (steps - skipped)
             self.z_losses.zero_()
             logs = {**means, **logs, **self.meter.take(), "skipped": len(self.guard.skipped)}
+        pending = self.control.should_log and "learning_rate" not in logs
         super().log(logs, start_time)
+        self.control.should_log = pending  # an evaluation logs before the step does: that is no reason to leave it out
 
 
 @final
@@ -189,8 +191,8 @@ class CptTrainer(SharedTrainer):
             documents=lambda step: batches.documents(np.arange(shape.rows) + step * shape.rows),
             identity=identity,
             train_dataset=batches,
-            callbacks=[_StartAtStep(self.sampler)],
         )
+        self.add_callback(_Start(self))
         # The model's own loss where it can be, so that Liger's fused one works.
         if config.optimizer.z_loss or not self.model_accepts_loss_kwargs:
             self.compute_loss_func = self._loss
@@ -227,7 +229,8 @@ class CptTrainer(SharedTrainer):
         if not self.config.optimizer.z_loss:
             return loss
         self.z_losses += self._z_loss
-        return loss - self.config.optimizer.z_loss * self._z_loss
+        logged: Tensor = loss - self.config.optimizer.z_loss * self._z_loss
+        return logged
 
 
 def losses(logits_BLV: Tensor, targets_BL: Tensor) -> tuple[Tensor, Tensor]:
@@ -244,12 +247,19 @@ def _number(norm: Any) -> float | None:
     return None if norm is None else float(norm)
 
 
-class _StartAtStep(TrainerCallback):
-    def __init__(self, sampler: RankSampler) -> None:
-        self.sampler = sampler
+class _Start(TrainerCallback):
+    """Before the first step, when everything is in place: the place in the data, and a proof that masks work."""
+
+    def __init__(self, trainer: CptTrainer) -> None:
+        self.trainer = trainer
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **more: Any) -> None:
-        self.sampler.first_step = state.global_step
+        trainer = self.trainer
+        trainer.sampler.first_step = state.global_step
+        if trainer.config.data.document_masks:
+            rows = trainer.batches.__getitems__(range(trainer.shape.rank_rows))
+            dtype = torch.bfloat16 if trainer.args.bf16 else torch.float32
+            check_masks(trainer.model_wrapped, rows, trainer.attention, dtype)
 
 
 class _StepTaken(TrainerCallback):
