@@ -108,7 +108,7 @@ class DomainEvaluation(TrainerCallback):
             self._measure(model, state)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **others: Any) -> None:
-        if state.is_world_process_zero:
+        if state.is_world_process_zero and state.global_step >= state.max_steps:  # done, and not asked to stop
             print(table(read_history(self.path)), flush=True)
 
     def _measure(self, model: Any, state: Any) -> None:

@@ -221,6 +221,8 @@ def test_a_run_is_measured_at_the_start_every_n_steps_and_at_the_end_once_each(
     assert [line["step"] for line in history] == [0, 2, 4, 5]
     assert logged[0] == {f"eval_bpb_{name}": loss for name, loss in history[0]["bits_per_byte"].items()}
     assert capsys.readouterr().out.strip() == table(history)
+    trained(callback, model, 4, 4)
+    assert capsys.readouterr().out == ""  # stopped by a signal: there is nothing to sum up yet
     # Killed after step 4 and resumed from step 3: step 4 is measured anew, not twice; step 0 stays.
     trained(callback, model, 3, 5)
     assert [line["step"] for line in read_history(tmp_path / "evaluation.jsonl")] == [0, 2, 3, 4, 5]
