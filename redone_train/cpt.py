@@ -89,9 +89,12 @@ def run_cpt(path: Path, settings: tuple[str, ...] = ()) -> bool:
     trainer.add_callback(stopping)
     try:
         trainer.train()
+    except RedoneError:
+        trainer.end()  # type: ignore[no-untyped-call]
+        raise
     finally:
         stopping.close()
-        trainer.end()  # type: ignore[no-untyped-call]
+    trainer.end()  # type: ignore[no-untyped-call]
     return not stopping.asked
 
 
