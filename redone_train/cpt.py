@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -58,14 +59,16 @@ def run_cpt(path: Path, settings: tuple[str, ...] = ()) -> bool:
     with _main_first():
         start, data, pools = open_run(config, path.parent)
     deepspeed = deepspeed_values(config, data.shape, path.parent, bf16=bf16)
-    # Before the model: it is made in parts where these say ZeRO-3.
-    training = TrainingArguments(
-        **training_arguments(config, data.shape, data.num_steps, bf16=bf16, deepspeed=deepspeed)
-    )
     attention = attention_for(config.model, device, dtype, start.config)
     has_master_weights = deepspeed is not None or config.model.lora is not None
     weights = dtype if has_master_weights else torch.float32
-    model = load_model(start, config.model, attention=attention, weights=weights, seed=config.seed)
+    # The arguments tell Transformers of ZeRO-3: from then on a model is made in parts, and a new one would draw others.
+    load = functools.partial(load_model, start, config.model, attention=attention, weights=weights, seed=config.seed)
+    model = load() if start.folder is None else None
+    training = TrainingArguments(
+        **training_arguments(config, data.shape, data.num_steps, bf16=bf16, deepspeed=deepspeed)
+    )
+    model = load() if model is None else model
     trainer = CptTrainer(
         model,
         training,

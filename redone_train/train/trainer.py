@@ -60,6 +60,7 @@ def training_arguments(
         "save_steps": config.checkpoints.every,
         "ignore_data_skip": True,  # the sampler starts at the step
         "remove_unused_columns": False,
+        "ddp_find_unused_parameters": False,
         "disable_tqdm": True,
         "log_level": "warning",
         "seed": config.seed,
