@@ -8,7 +8,7 @@ pass of 12 domains of 100,000 tokens costs what 0.4 M tokens of training do.
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -20,6 +20,7 @@ from transformers import TrainerCallback
 from redone_data.manifest import atomic
 from redone_train.data.batches import as_tensors
 from redone_train.data.held_out import HeldOut
+from redone_train.data.rows import Rows
 
 FILE = "evaluation.jsonl"
 
@@ -57,11 +58,8 @@ def evaluate(
     totals_D = torch.zeros(len(pools), dtype=torch.float64, device=device)
     was_training = model.training
     model.eval()
-    for d, pool in enumerate(pools):
-        for first in range(0, pool.num_rows, ranks * rows_per_device):
-            rows = pool.read(first + rank * rows_per_device, rows_per_device)
-            batch = {name: values.to(device) for name, values in as_tensors(rows).items()}
-            totals_D[d] += nats(model, batch)
+    for d, rows in rank_rows(pools, rank, ranks, rows_per_device):
+        totals_D[d] += nats(model, {name: values.to(device) for name, values in as_tensors(rows).items()})
     model.train(was_training)
     if ranks > 1:
         distributed.all_reduce(totals_D)
@@ -69,6 +67,13 @@ def evaluate(
         pool.name: DomainLoss(total / len(pool.tokens), total / math.log(2) / pool.num_bytes, len(pool.tokens))
         for pool, total in zip(pools, totals_D.tolist(), strict=True)
     }
+
+
+def rank_rows(pools: Sequence[HeldOut], rank: int, ranks: int, rows: int) -> Iterator[tuple[int, Rows]]:
+    """What one rank reads, so many rows at a time, each with the number of its domain. All ranks read as often."""
+    for d, pool in enumerate(pools):
+        for first in range(0, pool.num_rows, ranks * rows):
+            yield d, pool.read(first + rank * rows, rows)
 
 
 @final
@@ -103,7 +108,7 @@ class DomainEvaluation(TrainerCallback):
             self._measure(model, state)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **others: Any) -> None:
-        if state.is_world_process_zero:
+        if state.is_world_process_zero and state.global_step >= state.max_steps:  # done, and not asked to stop
             print(table(read_history(self.path)), flush=True)
 
     def _measure(self, model: Any, state: Any) -> None:

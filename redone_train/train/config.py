@@ -157,7 +157,7 @@ class EvaluationConfig:
         default_factory=dict,
         metadata={"help": "name -> folder of held-out token pools, or of such folders (RUN/validation)"},
     )
-    every: int = field(default=200, metadata={"help": "steps; 0: at the end only"})
+    every: int = field(default=200, metadata={"help": "steps; 0: at the start and the end only"})
     tokens: int = field(default=100_000, metadata={"help": "of each domain, at most"})
 
 

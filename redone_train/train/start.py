@@ -132,7 +132,7 @@ def load_model(
     else:
         loaded = load_folder(start.folder, key="model.start", dtype=weights, attention=attention)
     if model.lora is not None:
-        loaded = _with_adapters(loaded, model.lora, seed)
+        loaded = with_adapters(loaded, model.lora, seed)
         if model.gradient_checkpointing:
             # The frozen embedding gives activations without gradients, and checkpoints of those would have none.
             loaded.enable_input_require_grads()
@@ -292,7 +292,7 @@ def _initialised(config: Any, attention: Attention, weights: torch.dtype, seed: 
         return made.from_config(config, attn_implementation=attention, dtype=weights)
 
 
-def _with_adapters(loaded: Any, lora: LoraConfig, seed: int) -> Any:
+def with_adapters(loaded: Any, lora: LoraConfig, seed: int) -> Any:
     """Adapters on every linear layer but the output layer; nothing else learns."""
     try:
         import peft

@@ -17,8 +17,9 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from redone_data.errors import RedoneError
 from redone_data.manifest import write_json
 from redone_data.tokens.dataset import TokenDataset
-from redone_train.data.evaluation import DomainEvaluation, evaluate, read_history, table
+from redone_train.data.evaluation import DomainEvaluation, evaluate, rank_rows, read_history, table
 from redone_train.data.held_out import HeldOut, open_pools
+from redone_train.data.rows import IGNORED
 
 VOCAB, BOS, LENGTH = 64, 63, 24
 
@@ -95,21 +96,18 @@ def test_the_rows_of_a_batch_do_not_change_a_loss(run: Path, dataset: TokenDatas
         assert many[name].nats_per_token == pytest.approx(one[name].nats_per_token, rel=1e-6)
 
 
-def test_two_ranks_measure_what_one_does(
-    run: Path, dataset: TokenDataset, model: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Each rank's share of the rows, the sum over ranks taken here: none is read twice and none left out."""
+@pytest.mark.parametrize("ranks", [2, 3, 16])
+def test_ranks_share_the_rows_and_pass_as_often_through_the_model(run: Path, dataset: TokenDataset, ranks: int) -> None:
+    """With ZeRO-3 a rank that passed once more than the others would wait for them without end."""
     pools = opened(run, dataset)
-    alone_ = evaluate(model, pools, rows_per_device=2)
-    shares: list[torch.Tensor] = []
-    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
-    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 3)
-    monkeypatch.setattr(torch.distributed, "all_reduce", lambda totals: shares.append(totals.clone()))
-    for rank in range(3):
-        monkeypatch.setattr(torch.distributed, "get_rank", lambda rank=rank: rank)
-        evaluate(model, pools, rows_per_device=2)
-    for pool, total in zip(pools, torch.stack(shares).sum(0).tolist(), strict=True):
-        assert total / len(pool.tokens) == pytest.approx(alone_[pool.name].nats_per_token, rel=1e-6)
+
+    def targets(ranks: int, rank: int) -> list[tuple[int, ...]]:
+        return [(d, *rows.target_NL[0]) for d, rows in rank_rows(pools, rank, ranks, 1)]
+
+    shares = [targets(ranks, rank) for rank in range(ranks)]
+    assert len({len(share) for share in shares}) == 1
+    nothing = {(d, *[IGNORED] * LENGTH) for d in range(len(pools))}
+    assert sorted(row for share in shares for row in share if row not in nothing) == sorted(targets(1, 0))
 
 
 def test_the_sample_is_whole_documents_within_the_tokens_and_always_the_same(run: Path, dataset: TokenDataset) -> None:
@@ -223,6 +221,8 @@ def test_a_run_is_measured_at_the_start_every_n_steps_and_at_the_end_once_each(
     assert [line["step"] for line in history] == [0, 2, 4, 5]
     assert logged[0] == {f"eval_bpb_{name}": loss for name, loss in history[0]["bits_per_byte"].items()}
     assert capsys.readouterr().out.strip() == table(history)
+    trained(callback, model, 4, 4)
+    assert capsys.readouterr().out == ""  # stopped by a signal: there is nothing to sum up yet
     # Killed after step 4 and resumed from step 3: step 4 is measured anew, not twice; step 0 stays.
     trained(callback, model, 3, 5)
     assert [line["step"] for line in read_history(tmp_path / "evaluation.jsonl")] == [0, 2, 3, 4, 5]

@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# The whole way from raw text to a model in a Hugging Face folder: curate, find the mixture, tokenize, train, export.
+# As it stands: the quickstart's text and a new small model, some ten minutes on two CPU cores.
+#
+#   recipes/cpt.sh
+#   RECIPE=my.yaml CONFIG=my_cpt.yaml OUTPUT=runs/my LAUNCH="torchrun --nproc-per-node 8 -m redone_train" recipes/cpt.sh
+#
+# Every step goes on where it was, so after a stop or a crash the same command is all there is to do.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+recipe=${RECIPE:-recipes/quickstart.yaml}            # raw text -> token dataset and held-out pools
+config=${CONFIG:-recipes/train/cpt_tiny.yaml}        # token dataset -> checkpoints
+output=${OUTPUT:-runs/cpt_tiny}                      # what the configuration says too
+launch=${LAUNCH:-redone-train}
+
+redone-data mix "$recipe"
+$launch cpt "$config"
+redone-train export "$output" --out "$output/model"
