@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+from rich.console import Console
 
 from redone_data.errors import USER_ERROR_EXIT_CODE, RedoneError
 from redone_train.swarm import CHECKPOINT_SECONDS, RunFailedError, SwarmOptions, train_swarm
@@ -16,6 +17,7 @@ from redone_train.swarm_groups import group_numbers
 SIGINT_EXIT_CODE = 128 + signal.SIGINT
 FAILURE_EXIT_CODE = 1
 RANK_0_SECONDS = 5
+DRY_RUN_WIDTH = 120  # of a table that a log is to hold too
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -125,6 +127,9 @@ def cpt(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what the run would be and need, and how to launch it; train nothing.")
     ] = False,
+    gpus: Annotated[
+        int | None, typer.Option("--gpus", min=1, help="With --dry-run: as if on so many GPUs.", show_default="as here")
+    ] = None,
 ) -> None:
     """Continue the pre-training of a model, or start that of a new one, on token datasets.
 
@@ -136,15 +141,19 @@ def cpt(
 
         srun --ntasks-per-node 8 redone-train cpt CONFIG.yaml
 
-    Stopped or killed at any moment, the same command goes on from the newest good checkpoint in `output`, with the very
-    batches that would have come, on any number of GPUs. Exit code 75: it was asked to stop, and saved.
+    Stopped or killed at any moment, the same command goes on from the newest good checkpoint in `output`, with the
+    very batches that would have come, on any number of GPUs. Exit code 75: it was asked to stop, and saved.
     """
-    from redone_train.cpt import run_cpt
+    import redone_train.cpt as run
     from redone_train.train.stopping import STOPPED_EXIT_CODE
 
     if dry_run:
-        raise RedoneError("--dry-run is not there yet")
-    if not run_cpt(config, tuple(settings or ())):
+        console = Console()
+        Console(width=max(console.width, DRY_RUN_WIDTH)).print(run.dry_run(config, tuple(settings or ()), gpus))
+        return
+    if gpus is not None:
+        raise RedoneError("--gpus belongs to --dry-run; a launcher says how many take part in a run")
+    if not run.run_cpt(config, tuple(settings or ())):
         raise typer.Exit(STOPPED_EXIT_CODE)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 import torch.distributed
+from rich.console import Group
 
 from redone_data.errors import RedoneError
 from redone_data.tokens.dataset import TokenDataset
@@ -23,6 +24,8 @@ from redone_train.data.rows import NO_BOS, RowSource
 from redone_train.data.windows import Windows
 from redone_train.train.config import CptConfig, DataConfig, load_cpt
 from redone_train.train.deepspeed import deepspeed_values, launch_environment, start_deepspeed
+from redone_train.train.dry_run import report
+from redone_train.train.estimate import Machine, estimate
 from redone_train.train.masks import attention_for
 from redone_train.train.start import DataTokenizer, Start, find_start, load_model, precision
 
@@ -57,7 +60,7 @@ def run_cpt(path: Path, settings: tuple[str, ...] = ()) -> bool:
     dtype = precision(config.model, device)
     bf16 = dtype == torch.bfloat16
     with _main_first():
-        start, data, pools = open_run(config, path.parent)
+        start, data, pools = open_run(config, path.parent, ranks())
     deepspeed = deepspeed_values(config, data.shape, path.parent, bf16=bf16)
     attention = attention_for(config.model, device, dtype, start.config)
     has_master_weights = deepspeed is not None or config.model.lora is not None
@@ -92,7 +95,18 @@ def run_cpt(path: Path, settings: tuple[str, ...] = ()) -> bool:
     return not stopping.asked
 
 
-def open_run(config: CptConfig, directory: Path) -> tuple[Start, CptData, list[HeldOut]]:
+def dry_run(path: Path, settings: tuple[str, ...] = (), gpus: int | None = None) -> Group:
+    """What the run would be and need, for a terminal. gpus: as if it had so many."""
+    config = resolved(load_cpt(path, settings), path.parent)
+    machine = Machine.of(gpus, ranks())
+    start, data, _ = open_run(config, path.parent, machine.devices)
+    if config.deepspeed is not None:
+        deepspeed_values(config, data.shape, path.parent, bf16=machine.gpu)
+    found = estimate(config, start, data.batches.blend, num_steps=data.num_steps, machine=machine)
+    return report(found, path)
+
+
+def open_run(config: CptConfig, directory: Path, ranks: int = 1) -> tuple[Start, CptData, list[HeldOut]]:
     """Look at everything that the run reads, before anything heavy: RedoneError says what does not fit."""
     datasets = {name: TokenDataset.open(source.path) for name, source in config.data.sources.items()}
     cache = Path(config.output) / "start"
@@ -108,11 +122,15 @@ def open_run(config: CptConfig, directory: Path) -> tuple[Start, CptData, list[H
     paths = {name: Path(path) for name, path in config.evaluation.pools.items()}
     like = next(iter(datasets.values()))
     pools = open_pools(paths, like, length=config.data.length, bos=bos, tokens=config.evaluation.tokens)
-    return start, _lay_out(config, datasets, bos), pools
+    return start, _lay_out(config, datasets, bos, ranks), pools
 
 
 def rank() -> int:
     return int(os.environ.get("RANK", 0))
+
+
+def ranks() -> int:
+    return int(os.environ.get("WORLD_SIZE", 1))
 
 
 def resolved(config: CptConfig, directory: Path) -> CptConfig:
@@ -141,7 +159,7 @@ def _connect(config: CptConfig) -> torch.device:
         torch.cuda.set_device(device)
     if config.deepspeed is not None:
         start_deepspeed()
-    elif int(os.environ.get("WORLD_SIZE", 1)) > 1:
+    elif ranks() > 1:
         torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     return device
 
@@ -159,11 +177,10 @@ def _main_first() -> Iterator[None]:
             torch.distributed.barrier()
 
 
-def _lay_out(config: CptConfig, datasets: Mapping[str, TokenDataset], bos: int) -> CptData:
+def _lay_out(config: CptConfig, datasets: Mapping[str, TokenDataset], bos: int, ranks: int) -> CptData:
     """Which rows are read at which step."""
     plans = Path(config.output) / "plans"
     sources = {name: _rows(config.data, dataset, plans, bos) for name, dataset in datasets.items()}
-    ranks = int(os.environ.get("WORLD_SIZE", 1))
     shape = BatchShape(config.batch.rows, config.batch.rows_per_device, ranks)
     all_rows = sum(source.num_rows for source in sources.values())
     num_rows = all_rows if config.tokens is None else config.tokens // config.data.length

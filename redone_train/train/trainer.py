@@ -5,6 +5,7 @@ the global batch, so that neither ranks nor accumulation change it; z-loss; deca
 the batches as functions of the step; a guard before each step (guard.py); what is shown of a run (progress.py).
 """
 
+import importlib.util
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -17,9 +18,10 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 
+from redone_data.errors import RedoneError
 from redone_train.data.batches import Batches, BatchShape, RankSampler, loader
 from redone_train.data.rows import IGNORED
-from redone_train.train.config import CptConfig
+from redone_train.train.config import CptConfig, ModelConfig
 from redone_train.train.guard import Guard, carried
 from redone_train.train.masks import Attention, check_masks, model_inputs
 from redone_train.train.progress import Meter, ProgressLine
@@ -35,6 +37,8 @@ def training_arguments(
     if logging.tensorboard:
         os.environ["TENSORBOARD_LOGGING_DIR"] = str(Path(config.output) / "tensorboard")
     if logging.wandb is not None:
+        if importlib.util.find_spec("wandb") is None:
+            raise RedoneError("logging.wandb: the package wandb is not installed; pip install wandb, or leave it out")
         os.environ["WANDB_PROJECT"] = logging.wandb
     reports = ["tensorboard"] * logging.tensorboard + ["wandb"] * (logging.wandb is not None)
     return {
@@ -60,6 +64,9 @@ def training_arguments(
         "save_steps": config.checkpoints.every,
         "ignore_data_skip": True,  # the sampler starts at the step
         "remove_unused_columns": False,
+        "use_liger_kernel": _liger(config.model),
+        # z-loss needs logits, which Liger's loss never makes whole.
+        "liger_kernel_config": {"fused_linear_cross_entropy": not optimizer.z_loss},
         "ddp_find_unused_parameters": False,
         "disable_tqdm": True,
         "log_level": "warning",
@@ -68,6 +75,13 @@ def training_arguments(
         # Only so does accelerate see several processes without GPUs.
         "use_cpu": not torch.cuda.is_available(),
     }
+
+
+def _liger(model: ModelConfig) -> bool:
+    installed = importlib.util.find_spec("liger_kernel") is not None
+    if model.liger and not (installed and torch.cuda.is_available()):
+        raise RedoneError("model.liger: it needs a GPU and the package liger-kernel; leave it out to do without")
+    return model.liger if model.liger is not None else installed and torch.cuda.is_available()
 
 
 class SharedTrainer(SavingTrainer):
