@@ -157,6 +157,29 @@ def cpt(
         raise typer.Exit(STOPPED_EXIT_CODE)
 
 
+@app.command()
+def export(
+    source: Annotated[
+        Path, typer.Argument(metavar="CHECKPOINT_OR_RUN", help="RUN/checkpoints/step-N, or RUN: its newest good one.")
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="A new folder.")],
+    dtype: Annotated[Literal["bf16", "fp32"], typer.Option("--dtype", help="Of the weights.")] = "bf16",
+    merge: Annotated[
+        bool, typer.Option("--merge", help="Adapters (LoRA) into the model that they were trained on.")
+    ] = False,
+    base: Annotated[Path | None, typer.Option("--base", metavar="FOLDER", help="That model, if it has moved.")] = None,
+) -> None:
+    """Write a checkpoint as a Hugging Face folder: safetensors, configuration, tokenizer.
+
+    One process and no GPU, whatever the number of ranks and the ZeRO stage that wrote it.
+    """
+    from redone_train.train.export import export as write
+
+    done = write(source, out, dtype=dtype, merge=merge, base=base)
+    size = f"{done.kind} of {done.num_parameters:,} parameters, {dtype}"
+    typer.echo(f"{done.checkpoint.folder.name}: {size}: {done.folder}", err=True)
+
+
 def main() -> None:
     try:
         app()

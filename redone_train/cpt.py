@@ -50,6 +50,7 @@ def run_cpt(path: Path, settings: tuple[str, ...] = ()) -> bool:
     from transformers import TrainingArguments
     from transformers.utils import logging
 
+    from redone_train.train.export import tokenizer_files
     from redone_train.train.stopping import Stopping
     from redone_train.train.trainer import CptTrainer, training_arguments
 
@@ -81,6 +82,7 @@ def run_cpt(path: Path, settings: tuple[str, ...] = ()) -> bool:
         attention=attention,
         identity=data.identity,
     )
+    trainer.beside = tokenizer_files(start.folder, start.tokenizer_file)
     if pools:
         every, rows = config.evaluation.every, config.batch.rows_per_device
         output = Path(config.output)

@@ -27,7 +27,7 @@ COUNTED = "redone_counted"
 ASSUMED_GPU = ("H100", 989e12, 80e9)
 # Of the peak, at 6 operations a weight and token; with gradient checkpointing a quarter of the work does not count.
 ASSUMED_MFU, CHECKPOINTED_SHARE = 0.4, 0.75
-CPU_CORE_FLOPS = 0.1e12  # reached by a model of 270M parameters on Emerald Rapids
+CPU_CORE_FLOPS = 0.06e12  # models of 1M to 270M parameters reached .06 to .11 on Emerald Rapids
 FILLED = 0.9
 # DeepSpeed's defaults, in elements: a bucket to reduce or gather; weights that ZeRO-3 holds whole at once.
 BUCKET, LIVE = 500_000_000, 1_000_000_000
@@ -50,8 +50,9 @@ class Machine:
         return self.device_bytes is not None
 
     @classmethod
-    def of(cls, gpus: int | None, ranks: int) -> "Machine":
-        """`gpus` of the kind that is here, or of an assumed kind where there is none; by default what runs here."""
+    def of(cls, gpus: int | None = None) -> "Machine":
+        """So many GPUs of the kind that is here, or of an assumed kind where there is none; None: what is here."""
+        ranks = int(os.environ.get("WORLD_SIZE", 0)) or torch.cuda.device_count() or 1
         if torch.cuda.is_available():
             peak = peak_flops() or ASSUMED_GPU[1]
             memory = torch.cuda.get_device_properties(0).total_memory

@@ -7,8 +7,9 @@ Each rank flushes and hashes a share of the files: beside the writing, a checkpo
 """
 
 import math
+import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -42,6 +43,7 @@ class SavingTrainer(Trainer):
         super().__init__(*args, **more)
         self.output, self.checkpointing = output, checkpointing
         self._data_identity = dict(identity)
+        self.beside: Sequence[Path] = ()  # files that go with the weights: the tokenizer's
         self._aside: Path | None = None
         self._other_ranks = False
         self._decay: list[float] = []
@@ -86,6 +88,8 @@ class SavingTrainer(Trainer):
         written = aside / f"{PREFIX_CHECKPOINT_DIR}-{step}"
         if state.is_main_process:
             (written / TRAINING_ARGS_NAME).unlink(missing_ok=True)  # a pickle that nothing reads
+            for path in self.beside:
+                shutil.copyfile(path, written / path.name)
         state.wait_for_everyone()
         names = sorted(set(_gathered(checkpoints.files_in(written))))  # each rank sees at least what it wrote
         mine = checkpoints.describe(written, names[state.process_index :: state.num_processes])
@@ -146,8 +150,12 @@ class SavingTrainer(Trainer):
     def _save_rng_state(self, output_dir: str) -> None:
         super()._save_rng_state(output_dir)
         # The loss is logged as a mean of some steps: those since the last line belong to the next one.
-        unlogged = {"sum": self._tr_loss.item(), "since": self._globalstep_last_logged}
+        unlogged = {"sums": [total.item() for total in self.unlogged()], "since": self._globalstep_last_logged}
         write_json(Path(output_dir) / f"loss_{self.args.process_index}.json", unlogged)
+
+    def unlogged(self) -> list[torch.Tensor]:
+        """Sums over the steps since the last line of the log."""
+        return [self._tr_loss]
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         if checkpoint is None:
@@ -160,7 +168,8 @@ class SavingTrainer(Trainer):
             super()._load_rng_state(checkpoint)
             ranks = [Path(checkpoint) / f"loss_{self.args.process_index}.json"]
         unlogged = [read_json(path) for path in ranks]
-        self._tr_loss.fill_(math.fsum(rank["sum"] for rank in unlogged) / len(unlogged))  # Trainer logs ranks' mean
+        for number, total in enumerate(self.unlogged()):  # what is logged is a mean over ranks
+            total.fill_(math.fsum(rank["sums"][number] for rank in unlogged) / len(unlogged))
         self._globalstep_last_logged = unlogged[0]["since"]
 
 

@@ -167,6 +167,9 @@ class SharedTrainer(SavingTrainer):
         self.meter.tokens(inputs["input_ids"].numel())
         return super().training_step(model, inputs, num_items_in_batch)
 
+    def unlogged(self) -> list[Tensor]:
+        return [*super().unlogged(), self.z_losses]
+
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs:
             skipped = sum(step > self.last_logged for step in self.guard.skipped)

@@ -1,16 +1,34 @@
-"""The text of `--dry-run`: what a run is, what it needs on each device, how long it takes, and how to launch it."""
+"""`redone-train cpt CONFIG.yaml --dry-run`: what a run is, what it needs on each device, and how it is launched.
+
+Everything is looked at that the run reads, so that what does not fit is an error here as it would be there; no weight
+is loaded (but a hub name is downloaded, and a GGUF file unpacked).
+"""
 
 import math
+import os
 from pathlib import Path
 
 import torch
-from rich.console import Group
+from rich.console import Console, Group
 from rich.padding import Padding
 from rich.table import Table
+from rich.text import Text
 
-from redone_train.train.estimate import FILLED, Estimate
+from redone_train.cpt import open_run, resolved
+from redone_train.train.config import load_cpt
+from redone_train.train.estimate import FILLED, Estimate, Machine, estimate
 
 NODE_DEVICES = 8
+
+
+def dry_run_cpt(path: Path, settings: tuple[str, ...] = (), gpus: int | None = None) -> None:
+    """Print the report on a configuration, for so many GPUs or for what is here."""
+    if int(os.environ.get("RANK", 0)):
+        return
+    config = resolved(load_cpt(path, settings), path.parent)
+    start, data, _ = open_run(config, path.parent)
+    found = estimate(config, start, data.batches.blend, num_steps=data.num_steps, machine=Machine.of(gpus))
+    Console().print(report(found, path), soft_wrap=True)  # lines to copy are not cut
 
 
 def report(found: Estimate, config: Path) -> Group:
@@ -29,27 +47,27 @@ def report(found: Estimate, config: Path) -> Group:
     precision = "bf16" if found.precision == torch.bfloat16 else "fp32"
     run.add_row("devices", f"{machine.devices} x {kind}, {precision}")
     rate = found.size.flops_per_token * found.tokens / found.seconds / machine.devices
-    reached = f"{found.mfu:.0%} MFU".replace("%", " %") if machine.gpu else "what a small model reached elsewhere"
+    reached = f"{found.mfu:.0%} MFU".replace("%", " %") if machine.gpu else "as small models reached"
     run.add_row("time", f"{duration(found.seconds)}: a guess, at {rate / 1e12:.3g} TFLOP/s a device ({reached})")
 
-    parts = ("weights", "gradients", "optimizer", "buffers", "activations", "logits")
-    table = Table(title="Memory of one device (GB)", title_justify="left", caption_justify="left", box=None)
-    table.add_column("deepspeed")
-    for column in ("total", *parts, "on its host"):
-        table.add_column(column, justify="right")
-    table.add_column("")
+    unit, of_unit = (1e9, "GB") if max(memory.total for memory in found.memory.values()) >= 1e9 else (1e6, "MB")
+    table = Table(title=f"Memory of one device ({of_unit})", title_justify="left", caption_justify="left")
+    table.box, table.pad_edge, table.padding = None, False, (0, 1, 0, 0)
+    table.add_column("deepspeed", no_wrap=True)
+    for column in ("total", "weights", "grads", "optimizer", "buffers", "activ.", "logits", "host", "fits"):
+        table.add_column(column, justify="right", no_wrap=True)
     for preset, memory in found.memory.items():
-        fits = {None: "", True: "fits", False: "does not fit"}[found.fits(preset)]
-        chosen = "this one; " if preset == found.chosen else ""
-        values = [memory.total, *(getattr(memory, part) for part in parts), memory.host]
-        table.add_row(preset, *map(gigabytes, values), f"{chosen}{fits}".removesuffix("; "))
+        values = [memory.total, memory.weights, memory.gradients, memory.optimizer, memory.buffers]
+        values += [memory.activations, memory.logits, memory.host]
+        fits = {None: "", True: "yes", False: "no"}[found.fits(preset)]
+        mark = ">" if preset == found.chosen else " "
+        table.add_row(f"{mark} {preset}", *(f"{value / unit:.1f}" if value else "-" for value in values), fits)
     if machine.device_bytes is not None:
-        table.caption = f"fits: leaves {1 - FILLED:.0%} of {gigabytes(machine.device_bytes)} GB free".replace("%", " %")
+        free = f"{1 - FILLED:.0%}".replace("%", " %")
+        table.caption = f"fits: leaves {free} of {machine.device_bytes / 1e9:.0f} GB free"
 
-    launch = Table.grid(padding=(0, 2))
-    for how, line in launch_lines(config, machine.devices).items():
-        launch.add_row(how, line)
-    return Group(run, Padding(table, (1, 0)), launch)
+    launch = [Text(f"{how:10} {line}") for how, line in launch_lines(config, machine.devices).items()]
+    return Group(run, Padding(table, (1, 0)), *launch)
 
 
 def launch_lines(config: Path, devices: int) -> dict[str, str]:
@@ -78,14 +96,6 @@ def launch_lines(config: Path, devices: int) -> dict[str, str]:
     }
 
 
-def gigabytes(value: float) -> str:
-    """
-    >>> gigabytes(15.23e9), gigabytes(2.5e6), gigabytes(0)
-    ('15.2', '0.003', '-')
-    """
-    return "-" if not value else f"{value / 1e9:.1f}" if value >= 1e8 else f"{value / 1e9:.3f}"
-
-
 def count(number: float) -> str:
     """
     >>> count(7_615_616_512), count(268e6), count(4096)
@@ -99,9 +109,11 @@ def count(number: float) -> str:
 
 def duration(seconds: float) -> str:
     """
-    >>> duration(90), duration(5400), duration(400_000)
-    ('2 minutes', '1.5 hours', '4.6 days')
+    >>> duration(5), duration(90), duration(5400), duration(400_000)
+    ('less than a minute', '2 minutes', '1.5 hours', '4.6 days')
     """
+    if seconds < 60:
+        return "less than a minute"
     if seconds < 5400:
-        return f"{max(1, round(seconds / 60))} minutes"
+        return f"{seconds / 60:.0f} minutes"
     return f"{seconds / 3600:.1f} hours" if seconds < 172_800 else f"{seconds / 86_400:.1f} days"
