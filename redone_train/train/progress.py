@@ -144,9 +144,10 @@ class ProgressLine(TrainerCallback):
         else:
             self._bar.console.print(f"step {state.global_step}  {line}", highlight=False, markup=False)
 
-    def on_train_end(self, args: Any, state: Any, control: Any, **more: Any) -> None:
+    def close(self) -> None:
         if self._bar is not None:
             self._bar.stop()
+            self._bar = None
 
 
 def progress_text(values: Mapping[str, Any]) -> str:
