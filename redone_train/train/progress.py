@@ -118,7 +118,7 @@ class ProgressLine(TrainerCallback):
         if not state.is_world_process_zero:
             return
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        _cut(self.log, state.global_step)
+        cut_back(self.log, state.global_step)
         console = Console(stderr=True)
         if console.is_terminal:
             columns = (MofNCompleteColumn(), BarColumn(20), TextColumn("{task.fields[line]}"), TimeRemainingColumn())
@@ -179,8 +179,8 @@ def _json_number(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _cut(log: Path, step: int) -> None:
-    """Take back what a run logged after the checkpoint that it goes on from."""
+def cut_back(log: Path, step: int) -> None:
+    """Take back the lines that a run wrote after the checkpoint that it goes on from."""
     if not log.is_file():
         return
     lines = log.read_text(encoding="utf-8").splitlines()

@@ -69,7 +69,7 @@ def training_arguments(
         "liger_kernel_config": {"fused_linear_cross_entropy": not optimizer.z_loss},
         "ddp_find_unused_parameters": False,
         "disable_tqdm": True,
-        "log_level": "warning",
+        "log_level": "error",
         "seed": config.seed,
         "deepspeed": deepspeed,
         # Only so does accelerate see several processes without GPUs.

@@ -294,14 +294,24 @@ def test_a_run_stops_after_too_many_bad_steps_and_names_their_documents(poisoned
     assert document in json.loads((path.parent / "stopped" / SKIPPED).read_text())["documents"]
 
 
-def test_log_jsonl_has_each_step_once_after_a_run_went_back(tmp_path: Path) -> None:
-    path = write_config(tmp_path, {"checkpoints.every": 4})
+def test_a_run_that_went_back_logs_each_step_once_and_knows_which_norms_are_usual(tmp_path: Path) -> None:
+    path = write_config(tmp_path, {**SPIKY, "checkpoints.every": 13})
     output = run_here(path)
-    before = (output / "log.jsonl").read_text().splitlines()
-    shutil.rmtree(output / "checkpoints" / f"step-{STEPS}")
+    before = [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
+    shutil.rmtree(output / "checkpoints" / f"step-{before[-1]['step']}")
     with (output / "log.jsonl").open("a") as file:
         file.write('{"step": ')  # killed while it wrote
     run_here(path)
     after = [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in after] == list(range(1, STEPS + 1))
-    assert [line["loss"] for line in after] == [json.loads(line)["loss"] for line in before]
+    assert [line["step"] for line in after] == list(range(1, FEWEST_NORMS + 7))
+    for name in ("loss", "grad_norm", "learning_rate", "skipped"):
+        assert [line.get(name) for line in after] == [line.get(name) for line in before]
+    skipped = [json.loads(line)["step"] for line in (output / SKIPPED).read_text().splitlines()]
+    assert skipped == [11, 12, 15]  # the last one after it went back, by norms from before
+
+
+def test_adapters_train_with_checkpointed_activations_in_bf16(tmp_path: Path) -> None:
+    values = {"model.lora": {"rank": 2}, "model.gradient_checkpointing": True, "model.precision": "bf16"}
+    losses = logged(run_here(write_config(tmp_path, {**values, "logging.tensorboard": True})))
+    assert losses[STEPS] < losses[1]
+    assert list((tmp_path / "run" / "tensorboard").glob("events.*"))
