@@ -163,7 +163,7 @@ def test_checkpointing_and_adapters_need_less_and_their_time_is_said_so() -> Non
 
 def test_a_dry_run_says_what_the_run_is_and_how_it_is_launched(capsys: pytest.CaptureFixture[str]) -> None:
     Console(width=80).print(
-        report(estimated(FAMILIES["llama"], config_of(deepspeed="zero2")), Path("cpt.yaml")), soft_wrap=True
+        report(estimated(FAMILIES["llama"], config_of(deepspeed="zero2")), "cpt.yaml"), soft_wrap=True
     )
     text = capsys.readouterr().out
     assert "4.00 of posts" in text
@@ -183,11 +183,11 @@ def test_a_dry_run_looks_at_all_that_the_run_reads_and_trains_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = write_config(tmp_path)
-    dry_run_cpt(path, gpus=2)
+    dry_run_cpt(path, ("seed=2",), gpus=2)
     text = capsys.readouterr().out
     assert "0.1m: 8,520 parameters" in text
     assert "6 steps x 8 rows x 32" in text
-    assert f"torchrun --standalone --nproc-per-node 2 -m redone_train cpt {path}\n" in text
+    assert f"torchrun --standalone --nproc-per-node 2 -m redone_train cpt {path} --set seed=2\n" in text
     assert not (tmp_path / "run" / "checkpoints").exists()
     with pytest.raises(RedoneError, match="ZeRO-0 in bf16"):
         dry_run_cpt(path, ("deepspeed=zero0",), gpus=2)
