@@ -4,6 +4,8 @@ Four rounds of a Feistel network on the smallest even number of bits that holds 
 value is below n (Black and Rogaway 2002): every position has one image and needs no other. 0.05 us a position.
 """
 
+import functools
+
 import numba
 import numpy as np
 import numpy.typing as npt
@@ -24,9 +26,14 @@ def permuted(seed: int, *names: str | int, size: int, positions_N: Int64) -> Int
     >>> permuted(1, "posts", 0, size=5, positions_N=np.array([3])).tolist() == image[3:4].tolist()
     True
     """
-    keys = stream(seed, *names).integers(0, 2**63, _ROUNDS, dtype=np.uint64)
     half_bits = max(1, (max(size - 1, 1).bit_length() + 1) // 2)
-    return _walked(keys, half_bits, size, positions_N)
+    images_N: Int64 = _walked(_keys(seed, names), half_bits, size, positions_N)
+    return images_N
+
+
+@functools.lru_cache(maxsize=256)  # the sources of a run, an epoch or two of each
+def _keys(seed: int, names: tuple[str | int, ...]) -> npt.NDArray[np.uint64]:
+    return stream(seed, *names).integers(0, 2**63, _ROUNDS, dtype=np.uint64)
 
 
 @numba.njit(cache=True, nogil=True)

@@ -7,9 +7,10 @@ of 4,096, .4 % is padding.
 """
 
 import functools
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, final
+from typing import Any, final
 
 import numba
 import numpy as np
@@ -18,18 +19,10 @@ import numpy.typing as npt
 from redone_data.manifest import atomic, digest
 from redone_data.tokens.dataset import TokenDataset
 from redone_train.data.order import Int64
-from redone_train.data.rows import NO_BOS, Rows, lay_out
+from redone_train.data.rows import NO_BOS, Plan, Rows, lay_out
 
 VERSION = 1
 BLOCK_DOCUMENTS = 16_384
-
-
-class Plan(NamedTuple):
-    """The rows of a shard. K pieces, R rows. length_K is negative where the document goes on after the piece."""
-
-    row_ends_R: Int64
-    start_K: Int64
-    length_K: npt.NDArray[np.int32]
 
 
 @final
@@ -51,30 +44,29 @@ class Packed:
         shards = [shard["tokens_file"]["sha256"] for shard in self.dataset.manifest["shards"]]
         return {"layout": "packed", "version": VERSION, "length": self.length, "bos": self.bos, "tokens": shards}
 
+    def fill(self, rows: Rows, at_N: Int64, row_N: Int64) -> None:
+        shard_N = np.searchsorted(self._row_bounds, row_N, side="right") - 1
+        for shard in np.unique(shard_N).tolist():
+            here = np.flatnonzero(shard_N == shard)
+            tokens, row_H = self.dataset.shard_tokens(shard), row_N[here] - self._row_bounds[shard]
+            lay_out(tokens, self._plans[shard], row_H, rows, at_N[here], self.bos, self.dataset.eos_token_id)
+
     def read(self, row_N: Int64) -> Rows:
-        rows, padding = Rows.empty(len(row_N), self.length), self.dataset.eos_token_id
-        for i, row in enumerate(row_N.tolist()):
-            shard, start_K, length_K = self._pieces(row)
-            tokens = self.dataset.shard_tokens(shard)
-            views = rows.input_NL[i], rows.target_NL[i], rows.position_NL[i]
-            lay_out(tokens, start_K, start_K + np.abs(length_K), length_K < 0, self.bos, padding, *views)
+        rows = Rows.empty(len(row_N), self.length)
+        self.fill(rows, np.arange(len(row_N)), row_N)
         return rows
 
     def pieces(self, row: int) -> list[tuple[int, int]]:
-        shard, start_K, length_K = self._pieces(row)
-        first = start_K + self.dataset.shard_start(shard)
-        return list(zip(first.tolist(), (first + np.abs(length_K)).tolist(), strict=True))
+        shard = int(np.searchsorted(self._row_bounds, row, side="right")) - 1
+        plan, at = self._plans[shard], row - int(self._row_bounds[shard])
+        these = slice(int(plan.row_ends_R[at - 1]) if at else 0, int(plan.row_ends_R[at]))
+        first = plan.start_K[these] + self.dataset.shard_start(shard)
+        return list(zip(first.tolist(), (first + np.abs(plan.length_K[these])).tolist(), strict=True))
 
     def padding(self) -> float:
         """The share of all rows' tokens that is padding."""
         used = sum(int(np.abs(plan.length_K).sum()) + (self.bos >= 0) * len(plan.length_K) for plan in self._plans)
         return 1 - used / (self.num_rows * self.length)
-
-    def _pieces(self, row: int) -> tuple[int, Int64, npt.NDArray[np.int32]]:
-        shard = int(np.searchsorted(self._row_bounds, row, side="right")) - 1
-        plan, at = self._plans[shard], row - int(self._row_bounds[shard])
-        these = slice(int(plan.row_ends_R[at - 1]) if at else 0, int(plan.row_ends_R[at]))
-        return shard, plan.start_K[these], plan.length_K[these]
 
     @functools.cached_property
     def _row_bounds(self) -> Int64:
@@ -90,10 +82,11 @@ class Packed:
         paths = [self.plans / f"{name}-{field}.npy" for field in Plan._fields]
         if not all(path.is_file() for path in paths):
             self.plans.mkdir(parents=True, exist_ok=True)
-            for path, values in zip(paths, packed(self.dataset.shard_ends(shard), self.length, self.bos), strict=True):
+            made: Iterable[npt.NDArray[Any]] = packed(self.dataset.shard_ends(shard), self.length, self.bos)
+            for path, values in zip(paths, made, strict=True):
                 with atomic(path) as aside, aside.open("wb") as file:
                     np.save(file, values, allow_pickle=False)
-        return Plan(*(np.load(path, mmap_mode="r", allow_pickle=False) for path in paths))
+        return Plan(*(np.asarray(np.load(path, mmap_mode="r", allow_pickle=False)) for path in paths))
 
 
 def packed(ends_D: npt.NDArray[np.uint64], length: int, bos: int = NO_BOS) -> Plan:

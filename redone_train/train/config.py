@@ -31,7 +31,7 @@ class LoraConfig:
 @dataclass(frozen=True)
 class ModelConfig:
     start: str = field(
-        metadata={"help": "a Hugging Face folder, a GGUF file, a hub name, or the size of a new model (1m ... 100m)"}
+        metadata={"help": "a Hugging Face folder, a GGUF file, a hub name, or the size of a new model (1m ... 1b)"}
     )
     revision: str | None = field(default=None, metadata={"help": "of a hub name"})
     lora: LoraConfig | None = field(default=None, metadata={"help": "train adapters, not all weights"})
@@ -142,6 +142,13 @@ class CheckpointConfig:
     resume: Literal["auto", "never"] = field(
         default="auto", metadata={"help": "go on from the newest good one in `output`, or refuse where there is one"}
     )
+    verify: Literal["hashes", "sizes"] = field(
+        default="hashes", metadata={"help": "what of a checkpoint is compared with its mark before it is loaded"}
+    )
+
+    def __post_init__(self) -> None:
+        if self.every < 1 or self.keep < 0:
+            raise RedoneError(f"every is {self.every} and keep {self.keep}; 1 step or more, and 0 (all) or more")
 
 
 @dataclass(frozen=True)
@@ -150,7 +157,7 @@ class EvaluationConfig:
         default_factory=dict,
         metadata={"help": "name -> folder of held-out token pools, or of such folders (RUN/validation)"},
     )
-    every: int = field(default=200, metadata={"help": "steps; 0: at the end only"})
+    every: int = field(default=200, metadata={"help": "steps; 0: at the start and the end only"})
     tokens: int = field(default=100_000, metadata={"help": "of each domain, at most"})
 
 
