@@ -15,9 +15,10 @@ from transformers import AutoModelForCausalLM, Gemma3TextConfig, LlamaConfig, Pr
 
 from redone_data.errors import RedoneError
 from redone_data.mixture import Mixture
+from redone_train.cpt import dry_run
 from redone_train.data.blend import Blend, Phase
-from redone_train.dry_run import dry_run_cpt, report
 from redone_train.train.config import BatchConfig, CptConfig, DataConfig, LoraConfig, ModelConfig, SourceConfig
+from redone_train.train.dry_run import report
 from redone_train.train.estimate import (
     Estimate,
     Machine,
@@ -155,7 +156,7 @@ def test_checkpointing_and_adapters_need_less_and_their_time_is_said_so() -> Non
     plain = estimated(FAMILIES["llama"], config_of())
     checkpointed = estimated(FAMILIES["llama"], config_of(gradient_checkpointing=True))
     adapters = estimated(FAMILIES["llama"], config_of(lora=LoraConfig(rank=2)))
-    assert checkpointed.memory["zero0"].activations < 0.5 * plain.memory["zero0"].activations
+    assert checkpointed.memory["zero2"].activations < 0.5 * plain.memory["zero2"].activations
     assert checkpointed.seconds == pytest.approx(plain.seconds / 0.75)
     assert adapters.memory["none"].optimizer < 0.1 * plain.memory["none"].optimizer
     assert adapters.seconds < plain.seconds
@@ -183,19 +184,17 @@ def test_a_dry_run_looks_at_all_that_the_run_reads_and_trains_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = write_config(tmp_path)
-    dry_run_cpt(path, gpus=2)
+    Console().print(dry_run(path, gpus=2), soft_wrap=True)
     text = capsys.readouterr().out
     assert "0.1m: 8,520 parameters" in text
     assert "6 steps x 8 rows x 32" in text
-    assert f"torchrun --standalone --nproc-per-node 2 -m redone_train cpt {path}" in text
+    assert f"torchrun --standalone --nproc-per-node 2 -m redone_train cpt {path}\n" in text
     assert not (tmp_path / "run" / "checkpoints").exists()
-    dry_run_cpt(path)
-    assert f"redone-train cpt {path}" in capsys.readouterr().out
     with pytest.raises(RedoneError, match="8 rows cannot be 3 ranks x 2 rows"):
-        dry_run_cpt(path, gpus=3)
+        dry_run(path, gpus=3)
     (tmp_path / "posts" / "00001.ds").unlink()
     with pytest.raises(RedoneError, match=r"00001\.ds: absent"):
-        dry_run_cpt(path)
+        dry_run(path)
 
 
 def test_a_batch_that_so_many_devices_cannot_share_is_an_error() -> None:

@@ -1,38 +1,21 @@
-"""`redone-train cpt CONFIG.yaml --dry-run`: what a run is, what it needs on each device, and how it is launched.
-
-Everything is looked at that the run reads, so that what does not fit is an error here as it would be there; no weight
-is loaded (but a hub name is downloaded, and a GGUF file unpacked).
-"""
+"""The text of `--dry-run`: what a run is, what it needs on each device, how long it takes, and how to launch it."""
 
 import math
-import os
 from pathlib import Path
 
 import torch
-from rich.console import Console, Group
+from rich.console import Group
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from redone_train.cpt import open_run, resolved
-from redone_train.train.config import load_cpt
-from redone_train.train.estimate import FILLED, Estimate, Machine, estimate
+from redone_train.train.estimate import FILLED, Estimate
 
 NODE_DEVICES = 8
 
 
-def dry_run_cpt(path: Path, settings: tuple[str, ...] = (), gpus: int | None = None) -> None:
-    """Print the report on a configuration, for so many GPUs or for what is here."""
-    if int(os.environ.get("RANK", 0)):
-        return
-    config = resolved(load_cpt(path, settings), path.parent)
-    start, data, _ = open_run(config, path.parent)
-    found = estimate(config, start, data.batches.blend, num_steps=data.num_steps, machine=Machine.of(gpus))
-    Console().print(report(found, path), soft_wrap=True)  # lines to copy are not cut
-
-
 def report(found: Estimate, config: Path) -> Group:
-    """For a terminal; `rich.print` it."""
+    """For a terminal of 80 columns; print it with soft_wrap=True, so that the lines to copy stay whole."""
     size, machine = found.size, found.machine
     run = Table.grid(padding=(0, 2))
     trained = "all of them trained" if size.trained == size.parameters else f"{count(size.trained)} of them trained"
