@@ -15,10 +15,9 @@ from transformers import AutoModelForCausalLM, Gemma3TextConfig, LlamaConfig, Pr
 
 from redone_data.errors import RedoneError
 from redone_data.mixture import Mixture
-from redone_train.cpt import dry_run
 from redone_train.data.blend import Blend, Phase
+from redone_train.dry_run import dry_run_cpt, report
 from redone_train.train.config import BatchConfig, CptConfig, DataConfig, LoraConfig, ModelConfig, SourceConfig
-from redone_train.train.dry_run import report
 from redone_train.train.estimate import (
     Estimate,
     Machine,
@@ -164,7 +163,7 @@ def test_checkpointing_and_adapters_need_less_and_their_time_is_said_so() -> Non
 
 def test_a_dry_run_says_what_the_run_is_and_how_it_is_launched(capsys: pytest.CaptureFixture[str]) -> None:
     Console(width=80).print(
-        report(estimated(FAMILIES["llama"], config_of(deepspeed="zero2")), Path("cpt.yaml")), soft_wrap=True
+        report(estimated(FAMILIES["llama"], config_of(deepspeed="zero2")), "cpt.yaml"), soft_wrap=True
     )
     text = capsys.readouterr().out
     assert "4.00 of posts" in text
@@ -184,17 +183,19 @@ def test_a_dry_run_looks_at_all_that_the_run_reads_and_trains_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = write_config(tmp_path)
-    Console().print(dry_run(path, gpus=2), soft_wrap=True)
+    dry_run_cpt(path, ("seed=2",), gpus=2)
     text = capsys.readouterr().out
     assert "0.1m: 8,520 parameters" in text
     assert "6 steps x 8 rows x 32" in text
-    assert f"torchrun --standalone --nproc-per-node 2 -m redone_train cpt {path}\n" in text
+    assert f"torchrun --standalone --nproc-per-node 2 -m redone_train cpt {path} --set seed=2\n" in text
     assert not (tmp_path / "run" / "checkpoints").exists()
+    with pytest.raises(RedoneError, match="ZeRO-0 in bf16"):
+        dry_run_cpt(path, ("deepspeed=zero0",), gpus=2)
     with pytest.raises(RedoneError, match="8 rows cannot be 3 ranks x 2 rows"):
-        dry_run(path, gpus=3)
+        dry_run_cpt(path, gpus=3)
     (tmp_path / "posts" / "00001.ds").unlink()
     with pytest.raises(RedoneError, match=r"00001\.ds: absent"):
-        dry_run(path)
+        dry_run_cpt(path)
 
 
 def test_a_batch_that_so_many_devices_cannot_share_is_an_error() -> None:

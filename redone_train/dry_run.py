@@ -1,21 +1,42 @@
-"""The text of `--dry-run`: what a run is, what it needs on each device, how long it takes, and how to launch it."""
+"""`redone-train cpt CONFIG.yaml --dry-run`: what a run is, what it needs on each device, and how it is launched.
+
+Everything is looked at that the run reads, so that what does not fit is an error here as it would be there; no weight
+is loaded (but a hub name is downloaded, and a GGUF file unpacked).
+"""
 
 import math
+import shlex
 from pathlib import Path
 
 import torch
-from rich.console import Group
+from rich.console import Console, Group
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from redone_train.train.estimate import FILLED, Estimate
+from redone_train.cpt import open_run, rank, ranks, resolved
+from redone_train.train.config import load_cpt
+from redone_train.train.deepspeed import deepspeed_values
+from redone_train.train.estimate import FILLED, Estimate, Machine, estimate
 
 NODE_DEVICES = 8
 
 
-def report(found: Estimate, config: Path) -> Group:
-    """For a terminal of 80 columns; print it with soft_wrap=True, so that the lines to copy stay whole."""
+def dry_run_cpt(path: Path, settings: tuple[str, ...] = (), gpus: int | None = None) -> None:
+    """Print the report on a configuration, for so many GPUs or for what is here."""
+    if rank():
+        return
+    config = resolved(load_cpt(path, settings), path.parent)
+    machine = Machine.of(gpus, ranks())
+    start, data, _ = open_run(config, path.parent, machine.devices)
+    found = estimate(config, start, data.batches.blend, num_steps=data.num_steps, machine=machine)
+    deepspeed_values(config, data.shape, path.parent, bf16=found.precision == torch.bfloat16)
+    arguments = shlex.join([str(path), *(word for setting in settings for word in ("--set", setting))])
+    Console().print(report(found, arguments), soft_wrap=True)  # lines to copy are not cut
+
+
+def report(found: Estimate, arguments: str) -> Group:
+    """For a terminal of 80 columns. arguments: of the verb."""
     size, machine = found.size, found.machine
     run = Table.grid(padding=(0, 2))
     trained = "all of them trained" if size.trained == size.parameters else f"{count(size.trained)} of them trained"
@@ -49,33 +70,33 @@ def report(found: Estimate, config: Path) -> Group:
         free = f"{1 - FILLED:.0%}".replace("%", " %")
         table.caption = f"fits: leaves {free} of {machine.device_bytes / 1e9:.0f} GB free"
 
-    launch = [Text(f"{how:10} {line}") for how, line in launch_lines(config, machine.devices).items()]
+    launch = [Text(f"{how:10} {line}") for how, line in launch_lines(arguments, machine.devices).items()]
     return Group(run, Padding(table, (1, 0)), *launch)
 
 
-def launch_lines(config: Path, devices: int) -> dict[str, str]:
+def launch_lines(arguments: str, devices: int) -> dict[str, str]:
     """How to start a run on so many devices, eight to a machine.
 
-    >>> list(launch_lines(Path("cpt.yaml"), 1).values())
+    >>> list(launch_lines("cpt.yaml", 1).values())
     ['redone-train cpt cpt.yaml']
-    >>> launch_lines(Path("cpt.yaml"), 2)["torchrun"]
+    >>> launch_lines("cpt.yaml", 2)["torchrun"]
     'torchrun --standalone --nproc-per-node 2 -m redone_train cpt cpt.yaml'
     """
     if devices == 1:
-        return {"plainly": f"redone-train cpt {config}"}
+        return {"plainly": f"redone-train cpt {arguments}"}
     nodes, each = math.ceil(devices / NODE_DEVICES), min(devices, NODE_DEVICES)
-    run = f"redone_train cpt {config}"
+    run = f"redone_train cpt {arguments}"
     if nodes == 1:
         return {
             "torchrun": f"torchrun --standalone --nproc-per-node {each} -m {run}",
             "deepspeed": f"deepspeed --num_gpus {each} --module {run}",
-            "Slurm": f"srun --ntasks {each} --gpus {each} redone-train cpt {config}",
+            "Slurm": f"srun --ntasks {each} --gpus {each} redone-train cpt {arguments}",
         }
     meeting = "--rdzv-backend c10d --rdzv-endpoint FIRST_NODE:29500"
     return {
         "torchrun": f"torchrun --nnodes {nodes} --nproc-per-node {each} {meeting} -m {run}    # on every node",
         "deepspeed": f"deepspeed --hostfile HOSTS --module {run}",
-        "Slurm": f"srun --nodes {nodes} --ntasks-per-node {each} --gpus-per-node {each} redone-train cpt {config}",
+        "Slurm": f"srun --nodes {nodes} --ntasks-per-node {each} --gpus-per-node {each} redone-train cpt {arguments}",
     }
 
 
