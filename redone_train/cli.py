@@ -143,11 +143,9 @@ def cpt(
     very batches that would have come, on any number of GPUs. Exit code 75: it was asked to stop, and saved.
     """
     if dry_run:
-        from rich.console import Console
+        from redone_train.dry_run import dry_run_cpt
 
-        from redone_train.cpt import dry_run as report
-
-        Console().print(report(config, tuple(settings or ()), gpus), soft_wrap=True)  # lines to copy are not cut
+        dry_run_cpt(config, tuple(settings or ()), gpus)
         return
     if gpus is not None:
         raise RedoneError("--gpus belongs to --dry-run; a launcher says how many take part in a run")
