@@ -133,8 +133,7 @@ def folders(output: Path) -> list[Path]:
 def begin(output: Path, step: int) -> Path:
     """An empty folder to write step's checkpoint to; what an interrupted writer left is removed."""
     try:
-        for leftover in (output / FOLDER).glob(_ASIDES):
-            shutil.rmtree(leftover)
+        _sweep(output)
         aside = output / FOLDER / f".step-{step}.tmp"
         aside.mkdir(parents=True)
     except OSError as error:
@@ -189,6 +188,7 @@ def finish(
         remove(folder)  # a damaged one of the same step
         written.rename(folder)
         _flush(folder.parent)
+        _sweep(output)
     except OSError as error:
         raise _unwritable(folder, error) from error
     return Checkpoint(folder, mark)
@@ -222,6 +222,12 @@ def present(output: Path, resume: Literal["auto", "never"]) -> list[Path]:
             f"remove {output / FOLDER}, or go on from it with checkpoints.resume: auto"
         )
     return found
+
+
+def _sweep(output: Path) -> None:
+    """Remove what was written aside, and is of no use any more."""
+    for leftover in (output / FOLDER).glob(_ASIDES):
+        shutil.rmtree(leftover)
 
 
 def _changes(was: Any, now: Any, path: str) -> Iterator[str]:

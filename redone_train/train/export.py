@@ -9,6 +9,7 @@ import contextlib
 import io
 import os
 import shutil
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,18 +117,35 @@ def _save(model: Any, out: Path) -> int:
 
 def _assembled(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
     """The model of a checkpoint's configuration, with the weights of ZeRO's shards."""
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(checkpoint.folder, trust_remote_code=False, local_files_only=True)
+    weights = _zero_weights(checkpoint, dtype)
+    model, differing = _with_weights(config, weights, dtype)
+    if differing and config.tie_word_embeddings:  # Transformers unties what a start point's files hold twice
+        config.tie_word_embeddings = False
+        model, differing = _with_weights(config, weights, dtype)
+    if differing:
+        raise RedoneError(f"{checkpoint.folder}: {len(differing)} weights do not fit its config.json: {differing[0]}")
+    return model
+
+
+def _with_weights(config: Any, weights: Mapping[str, Tensor], dtype: torch.dtype) -> tuple[Any, list[str]]:
+    """A model that holds these tensors, and the names of those that it does not hold as they are."""
+    from transformers import AutoModelForCausalLM
+
     made: Any = AutoModelForCausalLM
     with quiet(), torch.device("meta"):
         model = made.from_config(config, dtype=dtype)
-    model.load_state_dict(_zero_weights(checkpoint, dtype), strict=False, assign=True)
+    model.load_state_dict(weights, strict=False, assign=True)
     model.tie_weights()
-    missing = [name for name, parameter in model.named_parameters() if parameter.is_meta]
-    if missing:
-        raise RedoneError(f"{checkpoint.folder}: {len(missing)} weights are not in the shards, such as {missing[0]}")
-    return model
+    held = model.state_dict()
+    absent = [name for name, value in held.items() if value.is_meta]
+    return model, absent or [name for name, value in weights.items() if not _same(held.get(name), value)]
+
+
+def _same(held: Tensor | None, value: Tensor) -> bool:
+    return held is not None and (held.data_ptr() == value.data_ptr() or torch.equal(held, value))
 
 
 def _zero_weights(checkpoint: Checkpoint, dtype: torch.dtype) -> dict[str, Tensor]:
@@ -175,7 +193,9 @@ def _write_merged(checkpoint: Checkpoint, out: Path, dtype: torch.dtype, base: P
             f"{checkpoint.folder}: its adapters were trained on {folder}, which is not there; give --base FOLDER"
         )
     model = load_folder(folder, key="export")
-    adapted: Any = peft.get_peft_model(model, peft.PeftConfig.from_pretrained(str(checkpoint.folder)))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)  # peft asks it
+        adapted: Any = peft.get_peft_model(model, peft.PeftConfig.from_pretrained(str(checkpoint.folder)))
     loaded: Any = peft.set_peft_model_state_dict(adapted, _adapter_weights(checkpoint, torch.float32))
     absent = [name for name in loaded.missing_keys if "lora_" in name]
     if absent or loaded.unexpected_keys:

@@ -1,11 +1,13 @@
-"""One rank of several launches in turn, each `redone-train ARGS` in a process forked from this one, killed or signalled.
+"""One rank of several launches in turn, each `redone-train ARGS` in a process forked from this one, or killed.
 
 Importing torch, Transformers and DeepSpeed takes longer than a launch; a fork has them already, and can be killed.
 `RANK=r python resume_ranks.py LAUNCHES.json`: a list of {name, ranks, port, arguments, copy, killed_at, told_at}.
-copy: [from, to], before. killed_at: rank 0 gets SIGKILL while it finishes this step's checkpoint. told_at: rank 1 and its
-data workers get SIGTERM at the end of this step. Writes NAME.RANK.out and .code beside the file.
+copy: [from, to], before. killed_at: rank 0 gets SIGKILL while it finishes this step's checkpoint. told_at: the last rank
+and its data workers get SIGTERM at the end of this step. Writes NAME.RANK.out and .code beside the file.
 """
 
+import gc
+import importlib
 import json
 import os
 import shutil
@@ -15,15 +17,25 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-import deepspeed  # noqa: F401 - imported once, before the forks
+import numpy as np
 
-import redone_train.train.ranks
-import redone_train.train.trainer  # noqa: F401
 from redone_train import cli
+from redone_train.data.order import permuted
+from redone_train.data.packing import packed
 from redone_train.train import checkpoints
 from redone_train.train.stopping import Stopping
 
 SECONDS = 60
+# What a launch imports at one time or another, once for all of them.
+WARM = (
+    "deepspeed",
+    "peft.tuners.lora",
+    "redone_train.cpt",
+    "redone_train.train.trainer",
+    "torch._inductor.compile_fx",
+    "torch.export",
+    "transformers.models.qwen3.modeling_qwen3",
+)
 
 
 def interrupt(launch: dict[str, Any], rank: int) -> None:
@@ -35,7 +47,7 @@ def interrupt(launch: dict[str, Any], rank: int) -> None:
         return finish(written, output, step, **more)
 
     def told(stopping: Stopping, args: Any, state: Any, control: Any, **more: Any) -> None:
-        if state.global_step == launch.get("told_at") and rank == 1:
+        if state.global_step == launch.get("told_at") and rank == launch["ranks"] - 1:
             os.killpg(0, signal.SIGTERM)
         on_step_end(stopping, args, state, control, **more)
 
@@ -63,6 +75,10 @@ def run(launch: dict[str, Any], rank: int, out: Path) -> int:
 
 def main() -> None:
     file, rank = Path(sys.argv[1]), int(os.environ["RANK"])
+    for module in WARM:
+        importlib.import_module(module)
+    permuted(1, size=5, positions_N=packed(np.array([3, 5], np.uint64), 4).start_K)  # numba too
+    gc.freeze()
     for launch in json.loads(file.read_text()):
         if rank >= launch["ranks"]:
             continue

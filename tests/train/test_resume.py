@@ -1,4 +1,4 @@
-"""Runs that are killed, stopped and moved to another number of ranks go on as if nothing had been; and their exports."""
+"""Runs that are killed, stopped or moved to other ranks go on as if nothing had been; and what they export."""
 
 import json
 import os
@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("deepspeed", reason="redone-train cpt needs the packages of redone[train]")
 
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from small_cpt import LENGTH, ROWS, write_config
 from tiny_model import write_model
 
@@ -23,7 +23,7 @@ from redone_train.train import checkpoints
 from redone_train.train.export import export
 from redone_train.train.stopping import STOPPED_EXIT_CODE
 
-STAGES = ("zero1", "zero2", "zero3")
+STAGES = ("zero2", "zero3")  # zero1 is read and written by the code of zero2
 STEPS = 6
 LORA = ("--set", "model.lora={rank: 4, dropout: 0.2}")
 
@@ -73,6 +73,9 @@ def launches(tmp_path_factory: pytest.TempPathFactory) -> Launches:
     model = write_model(folder / "model")
     described = json.loads((model / "config.json").read_text())
     (model / "config.json").write_text(json.dumps({**described, "tie_word_embeddings": True}))
+    weights = load_file(model / "model.safetensors")
+    del weights["lm_head.weight"]
+    save_file(weights, model / "model.safetensors", metadata={"format": "pt"})
     values = {
         "model.start": str(model),
         "tokens": STEPS * ROWS * LENGTH,
@@ -81,23 +84,19 @@ def launches(tmp_path_factory: pytest.TempPathFactory) -> Launches:
         "logging.every": 2,  # not a divisor of 3: a checkpoint falls between two lines
     }
     runs = Launches(folder, write_config(folder / "data", values))
-    runs.add("whole-plain", "whole-plain")
+    runs.add("whole-plain", "whole-plain", ranks=1)
     for stage in STAGES:
         zero = ("--set", f"deepspeed={stage}")
         runs.add(f"whole-{stage}", f"whole-{stage}", *zero)
         runs.add(f"killed-{stage}", stage, *zero, killed_at=6)
-        if stage != "zero1":
-            copied = [str(folder / stage), str(folder / f"one-{stage}")]
-            runs.add(f"one-{stage}", f"one-{stage}", *zero, ranks=1, copy=copied)
+        copied = [str(folder / stage), str(folder / f"moved-{stage}")]
+        runs.add(f"one-{stage}", f"moved-{stage}", *zero, ranks=1, copy=copied, told_at=5)
+        runs.add(f"two-{stage}", f"moved-{stage}", *zero)
         runs.add(f"resumed-{stage}", stage, *zero)
-    runs.add("killed-grown", "grown", "--set", "deepspeed=zero2", ranks=1, killed_at=6)
-    runs.add("resumed-grown", "grown", "--set", "deepspeed=zero2")
     runs.add("whole-lora", "whole-lora", *LORA)
     runs.add("told-lora", "lora", *LORA, told_at=5)
-    runs.add("resumed-lora", "lora", *LORA)
-    runs.add("lora-zero3", "lora-zero3", *LORA, "--set", "deepspeed=zero3")
     runs.add("changed", "lora", *LORA, "--set", "batch.rows=16", ranks=1)
-    runs.add("never", "lora", *LORA, "--set", "checkpoints.resume=never", ranks=1)
+    runs.add("resumed-lora", "lora", *LORA)
     runs.run()
     return runs
 
@@ -121,23 +120,23 @@ def test_a_run_told_to_stop_on_one_rank_stops_on_all_and_goes_on_to_the_same_los
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("output", "stage"), [("one-zero2", "zero2"), ("one-zero3", "zero3"), ("grown", "zero2")])
-def test_a_run_goes_on_with_another_number_of_ranks(launches: Launches, output: str, stage: str) -> None:
-    name = "resumed-grown" if output == "grown" else output
-    assert set(launches.codes(name)) == {0}
-    assert "going on from" in launches.said(name)
-    moved, whole = launches.curve(output), launches.curve(f"whole-{stage}")
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_run_goes_on_on_one_rank_and_back_on_two(launches: Launches, stage: str) -> None:
+    assert launches.codes(f"one-{stage}") == [STOPPED_EXIT_CODE]
+    assert "step-3" in launches.said(f"one-{stage}")
+    assert launches.codes(f"two-{stage}") == [0, 0]
+    assert "step-5" in launches.said(f"two-{stage}")
+    moved, whole = launches.curve(f"moved-{stage}"), launches.curve(f"whole-{stage}")
     for step, values in whole.items():
-        assert moved[step] == pytest.approx(values, rel=1e-4), step
-    assert not list((launches.folder / output / checkpoints.FOLDER).glob(".*")), "the converted copy is removed"
+        assert moved[step] == pytest.approx(values, rel=1e-5), step
+    folder = launches.folder / f"moved-{stage}" / checkpoints.FOLDER
+    assert sorted(path.name for path in folder.iterdir()) == ["step-5", "step-6"], "nothing converted is left"
 
 
 @pytest.mark.slow
 def test_a_changed_run_is_refused_by_the_command_with_the_reason(launches: Launches) -> None:
     assert launches.codes("changed") == [2]
     assert "batch.rows was 8, is 16" in launches.said("changed")
-    assert launches.codes("never") == [2]
-    assert "checkpoints.resume is never" in launches.said("never")
 
 
 @pytest.fixture
@@ -174,13 +173,12 @@ def test_an_exported_model_reads_and_writes_text(launches: Launches, tmp_path: P
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("output", ["lora", "lora-zero3"])
-def test_adapters_are_exported_alone_and_merged(launches: Launches, tmp_path: Path, output: str) -> None:
+def test_adapters_are_exported_alone_and_merged(launches: Launches, tmp_path: Path) -> None:
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
-    export(launches.folder / output, tmp_path / "adapter", dtype="fp32")
-    export(launches.folder / output, tmp_path / "merged", dtype="fp32", merge=True)
+    export(launches.folder / "lora", tmp_path / "adapter", dtype="fp32")
+    export(launches.folder / "lora", tmp_path / "merged", dtype="fp32", merge=True)
     base = AutoModelForCausalLM.from_pretrained(launches.folder / "model")
     tokens = torch.arange(1, 40).unsqueeze(0)
     before = base(tokens).logits
@@ -189,7 +187,7 @@ def test_adapters_are_exported_alone_and_merged(launches: Launches, tmp_path: Pa
     torch.testing.assert_close(adapted, merged, atol=1e-5, rtol=1e-5)
     assert (adapted - before).abs().max() > 1e-3, "the adapters have learned something"
     with pytest.raises(RedoneError, match="give --base FOLDER"):
-        export(launches.folder / output, tmp_path / "again", merge=True, base=tmp_path / "nowhere")
+        export(launches.folder / "lora", tmp_path / "again", merge=True, base=tmp_path / "nowhere")
 
 
 @pytest.mark.slow
