@@ -181,8 +181,8 @@ class _OwnRandomness(TrainerCallback):
 def _mend_zero3(optimizer: torch.optim.Optimizer, decay: list[float]) -> None:
     """What DeepSpeed 0.19 gets wrong when it loads ZeRO-3 for other ranks: losses were off by .003 two steps later.
 
-    Every group is given what the first one has, its weight decay too; and all parts share one count of steps, which each
-    of them then raises.
+    Every group is given what the first one has, its weight decay too; and all parts share one count of steps, which
+    each of them then raises.
     """
     for group, own in zip(optimizer.param_groups, decay, strict=True):
         group["weight_decay"] = own
