@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 
 from redone_data.errors import USER_ERROR_EXIT_CODE, RedoneError
 from redone_train.swarm import CHECKPOINT_SECONDS, RunFailedError, SwarmOptions, train_swarm
@@ -17,7 +16,6 @@ from redone_train.swarm_groups import group_numbers
 SIGINT_EXIT_CODE = 128 + signal.SIGINT
 FAILURE_EXIT_CODE = 1
 RANK_0_SECONDS = 5
-DRY_RUN_WIDTH = 120  # of a table that a log is to hold too
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -144,16 +142,17 @@ def cpt(
     Stopped or killed at any moment, the same command goes on from the newest good checkpoint in `output`, with the
     very batches that would have come, on any number of GPUs. Exit code 75: it was asked to stop, and saved.
     """
-    import redone_train.cpt as run
-    from redone_train.train.stopping import STOPPED_EXIT_CODE
-
     if dry_run:
-        console = Console()
-        Console(width=max(console.width, DRY_RUN_WIDTH)).print(run.dry_run(config, tuple(settings or ()), gpus))
+        from redone_train.dry_run import dry_run_cpt
+
+        dry_run_cpt(config, tuple(settings or ()), gpus)
         return
     if gpus is not None:
         raise RedoneError("--gpus belongs to --dry-run; a launcher says how many take part in a run")
-    if not run.run_cpt(config, tuple(settings or ())):
+    from redone_train.cpt import run_cpt
+    from redone_train.train.stopping import STOPPED_EXIT_CODE
+
+    if not run_cpt(config, tuple(settings or ())):
         raise typer.Exit(STOPPED_EXIT_CODE)
 
 

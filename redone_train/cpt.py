@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 import torch.distributed
-from rich.console import Group
 
 from redone_data.errors import RedoneError
 from redone_data.tokens.dataset import TokenDataset
@@ -24,8 +23,6 @@ from redone_train.data.rows import NO_BOS, RowSource
 from redone_train.data.windows import Windows
 from redone_train.train.config import CptConfig, DataConfig, load_cpt
 from redone_train.train.deepspeed import deepspeed_values, launch_environment, start_deepspeed
-from redone_train.train.dry_run import report
-from redone_train.train.estimate import Machine, estimate
 from redone_train.train.masks import attention_for
 from redone_train.train.start import DataTokenizer, Start, find_start, load_model, precision
 
@@ -91,21 +88,13 @@ def run_cpt(path: Path, settings: tuple[str, ...] = ()) -> bool:
     trainer.add_callback(stopping)
     try:
         trainer.train()
+    except RedoneError:
+        trainer.end()  # type: ignore[no-untyped-call]
+        raise
     finally:
         stopping.close()
-        trainer.end()  # type: ignore[no-untyped-call]
+    trainer.end()  # type: ignore[no-untyped-call]
     return not stopping.asked
-
-
-def dry_run(path: Path, settings: tuple[str, ...] = (), gpus: int | None = None) -> Group:
-    """What the run would be and need, for a terminal. gpus: as if it had so many."""
-    config = resolved(load_cpt(path, settings), path.parent)
-    machine = Machine.of(gpus, ranks())
-    start, data, _ = open_run(config, path.parent, machine.devices)
-    if config.deepspeed is not None:
-        deepspeed_values(config, data.shape, path.parent, bf16=machine.gpu)
-    found = estimate(config, start, data.batches.blend, num_steps=data.num_steps, machine=machine)
-    return report(found, path)
 
 
 def open_run(config: CptConfig, directory: Path, ranks: int = 1) -> tuple[Start, CptData, list[HeldOut]]:

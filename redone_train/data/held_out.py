@@ -120,9 +120,8 @@ def _domains(pool: str, path: Path) -> Iterator[tuple[str, Path]]:
 def _same_tokenizer(where: str, folder: Path, like: TokenDataset) -> None:
     """By the manifest of the run that the pool lies in, where there is one; _check looks at the tokens themselves."""
     for manifest in (folder / MANIFEST, folder.parent / "tokens" / MANIFEST, folder.parents[1] / "tokens" / MANIFEST):
-        if manifest.is_file():
-            theirs = read_json(manifest)["tokenizer"]["sha256"]
-            if theirs != like.manifest["tokenizer"]["sha256"]:
+        if manifest.is_file() and "tokenizer" in (written := read_json(manifest)):
+            if written["tokenizer"]["sha256"] != like.manifest["tokenizer"]["sha256"]:
                 raise RedoneError(
                     f"{where}: {manifest} names another tokenizer than {like.folder / MANIFEST}; "
                     "tokenize both by the same one (tokens.tokenizer.path in the recipe)"

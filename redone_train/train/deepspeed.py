@@ -45,7 +45,13 @@ def deepspeed_values(config: CptConfig, shape: BatchShape, directory: Path, *, b
     _fill(values, "gradient_accumulation_steps", shape.micro_batches, "batch")
     _fill(values, "gradient_clipping", config.optimizer.clip, "optimizer.clip")
     _fill(values.setdefault("bf16", {}), "enabled", bf16, "model.precision")
-    if bf16 and shape.micro_batches > 1 and values.get("zero_optimization", {}).get("stage", 0) > 0:
+    stage = values.get("zero_optimization", {}).get("stage", 0)
+    if bf16 and stage == 0:
+        raise RedoneError(
+            "deepspeed: ZeRO-0 in bf16 begins with a step that is none, and so makes the first ones too small "
+            "(DeepSpeed 0.19); use zero1, or leave deepspeed out"
+        )
+    if bf16 and shape.micro_batches > 1:
         # A sum of many micro-batches in bf16 loses the small ones.
         values.setdefault("data_types", {}).setdefault("grad_accum_dtype", "fp32")
     return values

@@ -1,4 +1,4 @@
-"""A GGUF file as a Hugging Face folder, made once: Transformers takes 95 s to unpack 268 million 4-bit weights.
+"""A GGUF file as a Hugging Face folder, made once: 268M 4-bit weights take 8 s, their tokenizer 79.
 
 Weights are kept in bf16 (their 4 bits have no more to give), the tokenizer beside them. The folder is named by the
 file's name, size and time, and appears whole or not at all.
@@ -25,7 +25,7 @@ def converted(file: Path, cache: Path) -> Path:
     aside = cache / f".{folder.name}.tmp-{os.getpid()}"
     shutil.rmtree(aside, ignore_errors=True)
     try:
-        _convert(file, aside)
+        unpack(file, aside)
         os.replace(aside, folder)
     except OSError as error:
         if not folder.is_dir():  # another process may have been first
@@ -35,7 +35,8 @@ def converted(file: Path, cache: Path) -> Path:
     return folder
 
 
-def _convert(file: Path, folder: Path) -> None:
+def unpack(file: Path, folder: Path) -> None:
+    """Write a GGUF file as a Hugging Face folder."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     strict: dict[str, Any] = {"gguf_file": file.name, "local_files_only": True, "trust_remote_code": False}

@@ -22,6 +22,7 @@ from transformers.trainer_callback import ExportableState
 
 from redone_data.errors import RedoneError
 from redone_train.train.config import GuardConfig
+from redone_train.train.progress import cut_back
 
 SKIPPED = "skipped.jsonl"
 FEWEST_NORMS = 10  # before this many steps, nothing is usual yet
@@ -92,6 +93,8 @@ class Guard(TrainerCallback, ExportableState):
     def on_train_begin(self, args: Any, state: Any, control: Any, **more: Any) -> None:
         saved = state.stateful_callbacks.get(type(self).__name__, {}).get("attributes", {})
         self.norms, self.skipped = saved.get("norms", []), saved.get("skipped", [])
+        if state.is_world_process_zero:
+            cut_back(self.output / SKIPPED, state.global_step)
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **more: Any) -> None:
         self._judged = False

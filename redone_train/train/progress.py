@@ -16,7 +16,8 @@ from typing import Any, final
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column
 from torch import nn
 from transformers import TrainerCallback
 
@@ -108,7 +109,7 @@ def _memory_bytes() -> int:
 
 @final
 class ProgressLine(TrainerCallback):
-    """Rank 0's line on stderr (a bar on a terminal), and OUTPUT/log.jsonl: a line a log, each step once."""
+    """Rank 0's line on stderr (redrawn on a terminal), and OUTPUT/log.jsonl: a line a log, each step once."""
 
     def __init__(self, output: Path) -> None:
         self.log = output / LOG
@@ -118,11 +119,13 @@ class ProgressLine(TrainerCallback):
         if not state.is_world_process_zero:
             return
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        _cut(self.log, state.global_step)
+        cut_back(self.log, state.global_step)
         console = Console(stderr=True)
         if console.is_terminal:
-            columns = (MofNCompleteColumn(), BarColumn(20), TextColumn("{task.fields[line]}"), TimeRemainingColumn())
-            self._bar = Progress(*columns, console=console, transient=True)
+            whole, rest = Column(no_wrap=True, min_width=9), Column(no_wrap=True, overflow="ellipsis", ratio=1)
+            columns = (MofNCompleteColumn(table_column=whole), TimeRemainingColumn(table_column=whole))
+            line = TextColumn("{task.fields[line]}", table_column=rest)
+            self._bar = Progress(*columns, line, console=console, transient=True, expand=True)
             self._task = self._bar.add_task("steps", total=state.max_steps, completed=state.global_step, line="")
             self._bar.start()
 
@@ -145,8 +148,12 @@ class ProgressLine(TrainerCallback):
             self._bar.console.print(f"step {state.global_step}  {line}", highlight=False, markup=False)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **more: Any) -> None:
+        self.close()
+
+    def close(self) -> None:
         if self._bar is not None:
             self._bar.stop()
+            self._bar = None
 
 
 def progress_text(values: Mapping[str, Any]) -> str:
@@ -179,8 +186,8 @@ def _json_number(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _cut(log: Path, step: int) -> None:
-    """Take back what a run logged after the checkpoint that it goes on from."""
+def cut_back(log: Path, step: int) -> None:
+    """Take back the lines that a run wrote after the checkpoint that it goes on from."""
     if not log.is_file():
         return
     lines = log.read_text(encoding="utf-8").splitlines()

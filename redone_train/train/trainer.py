@@ -69,7 +69,7 @@ def training_arguments(
         "liger_kernel_config": {"fused_linear_cross_entropy": not optimizer.z_loss},
         "ddp_find_unused_parameters": False,
         "disable_tqdm": True,
-        "log_level": "warning",
+        "log_level": "error",
         "seed": config.seed,
         "deepspeed": deepspeed,
         # Only so does accelerate see several processes without GPUs.
@@ -99,13 +99,19 @@ class SharedTrainer(SavingTrainer):
         self.config = config
         super().__init__(model, *args, output=Path(config.output), checkpointing=config.checkpoints, **more)
         self.guard = Guard(config.guard, Path(config.output), documents)
-        self.meter = Meter(model, self.args.world_size)
+        self.meter, self.line = Meter(model, self.args.world_size), ProgressLine(Path(config.output))
         self._norm: float | None = None
         self.last_logged = 0
         self.z_losses = torch.zeros((), device=self.args.device)  # of the steps since then
         self.remove_callback(PrinterCallback)
-        for callback in (self.guard, _StepTaken(self), ProgressLine(Path(config.output))):
+        for callback in (self.guard, _StepTaken(self), self.line):
             self.add_callback(callback)
+
+    def train(self, *args: Any, **more: Any) -> Any:
+        try:
+            return super().train(*args, **more)
+        finally:
+            self.line.close()  # an error is not to be said over the bar
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
         # Of a parameter that ZeRO-3 holds in parts, only ds_shape knows the shape.
@@ -160,11 +166,11 @@ class SharedTrainer(SavingTrainer):
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
-        return (carried(loss), outputs) if return_outputs else carried(loss)
+        found: Any = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        return (carried(found[0]), found[1]) if return_outputs else carried(found)
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
-        self.meter.tokens(inputs["input_ids"].numel())
+        self.meter.tokens(sum(values.numel() for name, values in inputs.items() if name.endswith("input_ids")))
         return super().training_step(model, inputs, num_items_in_batch)
 
     def unlogged(self) -> list[Tensor]:

@@ -34,11 +34,11 @@ def test_the_presets_of_the_package_are_those_that_recipes_show() -> None:
 
 @pytest.mark.parametrize("name", preset_names())
 def test_every_preset_is_filled_from_our_configuration(name: str) -> None:
-    filled = values(name)
+    filled = values(name, bf16=name != "zero0")
     assert filled is not None
     assert (filled["train_batch_size"], filled["train_micro_batch_size_per_gpu"]) == (64, 4)
     assert (filled["gradient_accumulation_steps"], filled["gradient_clipping"]) == (8, 1.0)
-    assert filled["bf16"]["enabled"] is True
+    assert filled["bf16"]["enabled"] is (name != "zero0")
     assert filled["zero_optimization"]["stage"] == int(name[4])
     assert ("offload_optimizer" in filled["zero_optimization"]) == name.endswith("offload")
 
@@ -67,6 +67,11 @@ def test_a_file_that_contradicts_the_configuration_is_refused(content: str, mess
     (tmp_path / "own.json").write_text(content)
     with pytest.raises(RedoneError, match=f"^deepspeed: .*{message}"):
         values("own.json", tmp_path)
+
+
+def test_zero_0_in_bf16_is_refused_as_its_first_steps_are_wrong() -> None:
+    with pytest.raises(RedoneError, match="use zero1, or leave deepspeed out"):
+        values("zero0")
 
 
 def test_a_file_of_ones_own_is_found_beside_the_configuration(tmp_path: Path) -> None:

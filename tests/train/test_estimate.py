@@ -10,13 +10,14 @@ pytest.importorskip("peft")
 
 import torch
 from rich.console import Console
+from small_cpt import write_config
 from transformers import AutoModelForCausalLM, Gemma3TextConfig, LlamaConfig, PreTrainedConfig, Qwen2Config, Qwen3Config
 
 from redone_data.errors import RedoneError
 from redone_data.mixture import Mixture
 from redone_train.data.blend import Blend, Phase
+from redone_train.dry_run import dry_run_cpt, report
 from redone_train.train.config import BatchConfig, CptConfig, DataConfig, LoraConfig, ModelConfig, SourceConfig
-from redone_train.train.dry_run import report
 from redone_train.train.estimate import (
     Estimate,
     Machine,
@@ -154,21 +155,21 @@ def test_checkpointing_and_adapters_need_less_and_their_time_is_said_so() -> Non
     plain = estimated(FAMILIES["llama"], config_of())
     checkpointed = estimated(FAMILIES["llama"], config_of(gradient_checkpointing=True))
     adapters = estimated(FAMILIES["llama"], config_of(lora=LoraConfig(rank=2)))
-    assert checkpointed.memory["zero0"].activations < 0.5 * plain.memory["zero0"].activations
+    assert checkpointed.memory["zero2"].activations < 0.5 * plain.memory["zero2"].activations
     assert checkpointed.seconds == pytest.approx(plain.seconds / 0.75)
     assert adapters.memory["none"].optimizer < 0.1 * plain.memory["none"].optimizer
     assert adapters.seconds < plain.seconds
 
 
-def test_a_dry_run_says_what_the_run_is_and_how_it_is_launched() -> None:
-    console = Console(width=200, record=True, file=open("/dev/null", "w"))  # noqa: SIM115 - closed by its finalizer
-    found = estimated(FAMILIES["llama"], config_of(deepspeed="zero2"))
-    console.print(report(found, Path("cpt.yaml")))
-    console.file.close()
-    text = console.export_text()
+def test_a_dry_run_says_what_the_run_is_and_how_it_is_launched(capsys: pytest.CaptureFixture[str]) -> None:
+    Console(width=80).print(
+        report(estimated(FAMILIES["llama"], config_of(deepspeed="zero2")), "cpt.yaml"), soft_wrap=True
+    )
+    text = capsys.readouterr().out
     assert "4.00 of posts" in text
-    assert re.search(r"6\.14M = 1,000 steps x 64 rows x 96", text)
-    assert re.search(r"zero2 .* this one; fits", text)
+    assert "6.14M = 1,000 steps x 64 rows x 96" in text
+    assert re.search(r"> zero2 .* yes", text)
+    assert all(len(line) <= 80 for line in text.splitlines() if "torchrun" not in line)
     assert "a guess" in text
     for line in (
         "torchrun --standalone --nproc-per-node 8 -m redone_train cpt cpt.yaml",
@@ -176,6 +177,25 @@ def test_a_dry_run_says_what_the_run_is_and_how_it_is_launched() -> None:
         "srun --ntasks 8 --gpus 8 redone-train cpt cpt.yaml",
     ):
         assert line in text
+
+
+def test_a_dry_run_looks_at_all_that_the_run_reads_and_trains_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_config(tmp_path)
+    dry_run_cpt(path, ("seed=2",), gpus=2)
+    text = capsys.readouterr().out
+    assert "0.1m: 8,520 parameters" in text
+    assert "6 steps x 8 rows x 32" in text
+    assert f"torchrun --standalone --nproc-per-node 2 -m redone_train cpt {path} --set seed=2\n" in text
+    assert not (tmp_path / "run" / "checkpoints").exists()
+    with pytest.raises(RedoneError, match="ZeRO-0 in bf16"):
+        dry_run_cpt(path, ("deepspeed=zero0",), gpus=2)
+    with pytest.raises(RedoneError, match="8 rows cannot be 3 ranks x 2 rows"):
+        dry_run_cpt(path, gpus=3)
+    (tmp_path / "posts" / "00001.ds").unlink()
+    with pytest.raises(RedoneError, match=r"00001\.ds: absent"):
+        dry_run_cpt(path)
 
 
 def test_a_batch_that_so_many_devices_cannot_share_is_an_error() -> None:

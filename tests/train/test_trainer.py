@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -294,14 +295,51 @@ def test_a_run_stops_after_too_many_bad_steps_and_names_their_documents(poisoned
     assert document in json.loads((path.parent / "stopped" / SKIPPED).read_text())["documents"]
 
 
-def test_log_jsonl_has_each_step_once_after_a_run_went_back(tmp_path: Path) -> None:
-    path = write_config(tmp_path, {"checkpoints.every": 4})
+def test_a_run_that_went_back_logs_each_step_once_and_knows_which_norms_are_usual(tmp_path: Path) -> None:
+    path = write_config(tmp_path, {**SPIKY, "checkpoints.every": 13})
     output = run_here(path)
-    before = (output / "log.jsonl").read_text().splitlines()
-    shutil.rmtree(output / "checkpoints" / f"step-{STEPS}")
+    before = [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
+    shutil.rmtree(output / "checkpoints" / f"step-{before[-1]['step']}")
     with (output / "log.jsonl").open("a") as file:
         file.write('{"step": ')  # killed while it wrote
     run_here(path)
     after = [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in after] == list(range(1, STEPS + 1))
-    assert [line["loss"] for line in after] == [json.loads(line)["loss"] for line in before]
+    assert [line["step"] for line in after] == list(range(1, FEWEST_NORMS + 7))
+    for name in ("loss", "grad_norm", "learning_rate", "skipped"):
+        assert [line.get(name) for line in after] == [line.get(name) for line in before]
+    skipped = [json.loads(line)["step"] for line in (output / SKIPPED).read_text().splitlines()]
+    assert skipped == [11, 12, 15]  # the last one after it went back, by norms from before
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("tokens=100", "the run is 3 rows of 32 tokens, less than one batch of 8: raise tokens, or lower batch.rows"),
+        pytest.param(
+            "logging.wandb=posts",
+            "the package wandb is not installed",
+            marks=pytest.mark.skipif(find_spec("wandb") is not None, reason="wandb is installed"),
+        ),
+        pytest.param(
+            "model.liger=true",
+            "it needs a GPU and the package liger-kernel",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU"),
+        ),
+        ("deepspeed=zero4", "'zero4' is no preset and no file"),
+        ("data.sources.posts.path=nowhere", "nowhere: no manifest.json"),
+        ("evaluation.pools={held: nowhere}", "nowhere"),
+        ("model.start=nowhere", "'nowhere' is no folder or file here"),
+        ("batch.rows_per_device=3", "8 rows cannot be 1 ranks x 3 rows"),
+    ],
+)
+def test_what_cannot_be_trained_is_said_before_the_first_step(setting: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(RedoneError, match=message):
+        run_cpt(write_config(tmp_path), (setting,))
+    assert not (tmp_path / "run" / "log.jsonl").exists()
+
+
+def test_adapters_train_with_checkpointed_activations_in_bf16(tmp_path: Path) -> None:
+    values = {"model.lora": {"rank": 2}, "model.gradient_checkpointing": True, "model.precision": "bf16"}
+    losses = logged(run_here(write_config(tmp_path, {**values, "logging.tensorboard": True})))
+    assert losses[STEPS] < losses[1]
+    assert list((tmp_path / "run" / "tensorboard").glob("events.*"))

@@ -10,14 +10,19 @@ import sys
 import traceback
 from pathlib import Path
 
-import deepspeed  # noqa: F401 - imported once, before the forks
+# Imported once, before the forks. DeepSpeed's Muon compiles a function where it is imported: 1.5 s.
+import deepspeed.runtime.zero.muon.original_muon  # noqa: F401
+import numpy as np
+import transformers.models.llama.modeling_llama  # noqa: F401
 
 import redone_train.train.trainer  # noqa: F401
 from redone_train import cli
+from redone_train.data.packing import packed
 
 
 def main() -> None:
     launches, out = [argument for argument in sys.argv[1:] if not argument.startswith("--local_rank")]
+    packed(np.array([3], np.uint64), 4)  # numba loads it
     rank, first_port = os.environ["RANK"], int(os.environ["MASTER_PORT"])
     for number, (name, arguments) in enumerate(json.loads(Path(launches).read_text()).items()):
         child = os.fork()
