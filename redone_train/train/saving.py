@@ -3,7 +3,7 @@
 A base of our trainers over transformers.Trainer, which writes and reads the states (weights, optimizer, schedule,
 randomness; with DeepSpeed a shard a rank). Ours is that a checkpoint is whole (checkpoints.py), that the newest good
 one is taken without being asked for, on any number of ranks (ranks.py), and that going on changes no logged digit.
-Each rank flushes and hashes a share of the files: beside the writing, a checkpoint costs bytes / (ranks x 1.9 GB/s).
+Each rank flushes and hashes a share of the files: beside the writing, a checkpoint costs bytes / (ranks x 1.3 GB/s).
 """
 
 import math
