@@ -139,7 +139,7 @@ class SharedTrainer(SavingTrainer):
             self.guard.watch(optimizer, lambda: self._norm)
             return
         zero = engine.engine.optimizer
-        if hasattr(zero, "_global_grad_norm"):
+        if zero is not optimizer:
             self.guard.watch(optimizer, lambda: _number(zero._global_grad_norm))
             return
         # ZeRO-0 in float32: DeepSpeed clips, and throws the norm away. Ours clips when the norm is asked for.

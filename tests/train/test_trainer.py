@@ -148,6 +148,7 @@ def two_ranks(
     spikes = write_config(folder / "spiky", SPIKY)
     launches = {name: run(poisoned[0], name, "null" if name == "plain" else name) for name in STAGES}
     launches["spikes"] = run(spikes, "spikes", "zero3")
+    launches["bf16"] = run(poisoned[0], "bf16", "zero1", "model.precision=bf16")
     launches["stops"] = run(poisoned[0], "stops", "zero2", "guard.stop_after=1")
     launches["wrong"] = run(poisoned[0], "wrong", "zero2", "batch.rows=7")
     return folder, launched(folder, launches)
@@ -175,6 +176,15 @@ def test_two_ranks_train_as_the_plain_loop_and_leave_out_the_poisoned_batch(
     assert logged(folder / stage, "skipped")[STEPS] == 1
     rates = logged(folder / stage, "learning_rate")
     assert rates[STEPS] == pytest.approx(0.01 * rate_factor(ScheduleConfig(warmup=0.2), STEPS - 1, STEPS))
+
+
+def test_the_guard_sees_what_zero_1_in_bf16_leaves_out_itself(
+    two_ranks: tuple[Path, dict[str, list[tuple[int, str]]]],
+) -> None:
+    folder, results = two_ranks
+    assert [code for code, _ in results["bf16"]] == [0, 0], results["bf16"]
+    assert logged(folder / "bf16") == pytest.approx(GOLDEN, abs=3e-3)
+    assert json.loads((folder / "bf16" / SKIPPED).read_text())["step"] == POISONED_STEP
 
 
 def test_zero_3_starts_a_new_model_from_the_same_weights_and_leaves_spikes_out_alike(
