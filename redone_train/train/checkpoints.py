@@ -2,7 +2,7 @@
 
 A checkpoint is written aside (`.step-N.tmp`), flushed and hashed, gets its mark `checkpoint.json` last, and is then
 renamed: what bears the name step-N was complete once. Whoever reads one compares it with its mark: the sizes of all
-files (microseconds), and by default their SHA-256 (1.9 GB/s a process with the processor's SHA instructions; ranks
+files (microseconds), and by default their SHA-256 (1.4 GB/s a process, benchmarks/checkpoints.py; ranks
 share the files), so that the pickles that Transformers and DeepSpeed write are loaded only as we wrote them. This finds
 damage, not malice: a checkpoint is as trusted as the code beside it. No torch here; the ranks' part is saving.py.
 """

@@ -54,6 +54,7 @@ def export(
 
     merge: adapters into the model that they were trained on; base: where that one is now, if it has moved.
     """
+    os.environ.setdefault("DS_ACCELERATOR", "cpu")  # or DeepSpeed says aloud that it found no GPU
     checkpoint = _found(source)
     adapter = (checkpoint.folder / ADAPTER_CONFIG).is_file()
     if merge and not adapter:
@@ -150,7 +151,6 @@ def _same(held: Tensor | None, value: Tensor) -> bool:
 
 def _zero_weights(checkpoint: Checkpoint, dtype: torch.dtype) -> dict[str, Tensor]:
     """The trained weights by name. Their bytes were compared with the mark: DeepSpeed unpickles them."""
-    os.environ.setdefault("DS_ACCELERATOR", "cpu")
     from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
 
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):

@@ -3,7 +3,7 @@
 A base of our trainers over transformers.Trainer, which writes and reads the states (weights, optimizer, schedule,
 randomness; with DeepSpeed a shard a rank). Ours is that a checkpoint is whole (checkpoints.py), that the newest good
 one is taken without being asked for, on any number of ranks (ranks.py), and that going on changes no logged digit.
-Each rank flushes and hashes a share of the files: beside the writing, a checkpoint costs bytes / (ranks x 1.9 GB/s).
+Each rank flushes and hashes a share of the files: beside the writing, a checkpoint costs bytes / (ranks x 1.3 GB/s).
 """
 
 import math
@@ -181,8 +181,8 @@ class _OwnRandomness(TrainerCallback):
 def _mend_zero3(optimizer: torch.optim.Optimizer, decay: list[float]) -> None:
     """What DeepSpeed 0.19 gets wrong when it loads ZeRO-3 for other ranks: losses were off by .003 two steps later.
 
-    Every group is given what the first one has, its weight decay too; and all parts share one count of steps, which each
-    of them then raises.
+    Every group is given what the first one has, its weight decay too; and all parts share one count of steps, which
+    each of them then raises.
     """
     for group, own in zip(optimizer.param_groups, decay, strict=True):
         group["weight_decay"] = own

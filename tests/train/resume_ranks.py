@@ -2,8 +2,8 @@
 
 Importing torch, Transformers and DeepSpeed takes longer than a launch; a fork has them already, and can be killed.
 `RANK=r python resume_ranks.py LAUNCHES.json`: a list of {name, ranks, port, arguments, copy, killed_at, told_at}.
-copy: [from, to], before. killed_at: rank 0 gets SIGKILL while it finishes this step's checkpoint. told_at: the last rank
-and its data workers get SIGTERM at the end of this step. Writes NAME.RANK.out and .code beside the file.
+copy: [from, to], before. killed_at: rank 0 gets SIGKILL while it finishes this step's checkpoint. told_at: the last
+rank and its data workers get SIGTERM at the end of this step. Writes NAME.RANK.out and .code beside the file.
 """
 
 import gc

@@ -173,6 +173,7 @@ def test_an_exported_model_reads_and_writes_text(launches: Launches, tmp_path: P
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # peft asks it
 def test_adapters_are_exported_alone_and_merged(launches: Launches, tmp_path: Path) -> None:
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
