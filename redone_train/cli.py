@@ -1,7 +1,9 @@
 """The command `redone-train`: verbs that need torch. A user's error is one line on stderr and exit code 2."""
 
+import os
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,13 +15,16 @@ from redone_train.swarm_groups import group_numbers
 
 SIGINT_EXIT_CODE = 128 + signal.SIGINT
 FAILURE_EXIT_CODE = 1
+RANK_0_SECONDS = 5
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 
 @app.callback()
-def redone_train() -> None:
-    """Train what redone-data prepares (swarms of proxy models), and ask what was trained."""
+def redone_train(
+    local_rank: Annotated[int, typer.Option("--local_rank", "--local-rank", hidden=True)] = 0,  # of `deepspeed`
+) -> None:
+    """Train what redone-data prepares: proxy models and large ones. Ask what was trained."""
 
 
 @app.command()
@@ -110,11 +115,78 @@ def generate(
     typer.echo(f"{done.prompts} prompts, {done.asked} of them asked now{too_long}: {out}", err=True)
 
 
+@app.command()
+def cpt(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="What to train on what; docs/training.md.")],
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Over the file's, for example batch.rows=256; repeatable."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what the run would be and need, and how to launch it; train nothing.")
+    ] = False,
+    gpus: Annotated[
+        int | None, typer.Option("--gpus", min=1, help="With --dry-run: as if on so many GPUs.", show_default="as here")
+    ] = None,
+) -> None:
+    """Continue the pre-training of a model, or start that of a new one, on token datasets.
+
+    One process as it stands; as many as there are GPUs through a launcher, with the same configuration:
+
+        torchrun --nproc-per-node 8 -m redone_train cpt CONFIG.yaml
+
+        deepspeed --module redone_train cpt CONFIG.yaml
+
+        srun --ntasks-per-node 8 redone-train cpt CONFIG.yaml
+
+    Stopped or killed at any moment, the same command goes on from the newest good checkpoint in `output`, with the
+    very batches that would have come, on any number of GPUs. Exit code 75: it was asked to stop, and saved.
+    """
+    if dry_run:
+        from redone_train.dry_run import dry_run_cpt
+
+        dry_run_cpt(config, tuple(settings or ()), gpus)
+        return
+    if gpus is not None:
+        raise RedoneError("--gpus belongs to --dry-run; a launcher says how many take part in a run")
+    from redone_train.cpt import run_cpt
+    from redone_train.train.stopping import STOPPED_EXIT_CODE
+
+    if not run_cpt(config, tuple(settings or ())):
+        raise typer.Exit(STOPPED_EXIT_CODE)
+
+
+@app.command()
+def export(
+    source: Annotated[
+        Path, typer.Argument(metavar="CHECKPOINT_OR_RUN", help="RUN/checkpoints/step-N, or RUN: its newest good one.")
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="A new folder.")],
+    dtype: Annotated[Literal["bf16", "fp32"], typer.Option("--dtype", help="Of the weights.")] = "bf16",
+    merge: Annotated[
+        bool, typer.Option("--merge", help="Adapters (LoRA) into the model that they were trained on.")
+    ] = False,
+    base: Annotated[Path | None, typer.Option("--base", metavar="FOLDER", help="That model, if it has moved.")] = None,
+) -> None:
+    """Write a checkpoint as a Hugging Face folder: safetensors, configuration, tokenizer.
+
+    One process and no GPU, whatever the number of ranks and the ZeRO stage that wrote it.
+    """
+    from redone_train.train.export import export as write
+
+    done = write(source, out, dtype=dtype, merge=merge, base=base)
+    size = f"{done.kind} of {done.num_parameters:,} parameters, {dtype}"
+    typer.echo(f"{done.checkpoint.folder.name}: {size}: {done.folder}", err=True)
+
+
 def main() -> None:
     try:
         app()
     except RedoneError as error:
-        print(f"redone-train: {error}", file=sys.stderr)
+        if int(os.environ.get("RANK", 0)):
+            time.sleep(RANK_0_SECONDS)  # a launcher ends all ranks when one ends, and rank 0 is to say why
+        else:
+            print(f"redone-train: {error}", file=sys.stderr, flush=True)
         sys.exit(USER_ERROR_EXIT_CODE)
     except RunFailedError as error:
         print(f"redone-train: {error}", file=sys.stderr)

@@ -34,7 +34,7 @@ class PretrainedModel:
 
     def __init__(self, init: PretrainedConfig, directory: Path, seed: int, device: str = "cpu") -> None:
         self.init, self.device = init, torch.device(device)
-        self.model = _load(init.folder(directory))
+        self.model = load_folder(init.folder(directory))
         self.num_parameters = sum(parameter.numel() for parameter in self.model.parameters())
         if init.adapt == "lora":
             self.model = _with_adapters(self.model, init, seed)
@@ -109,27 +109,32 @@ class _AddedUp(torch.autograd.Function):
         return None, None, None, *(added * grads[0] for added in ctx.saved_tensors)
 
 
-def _load(folder: Path) -> Any:
-    """The model in 32 bits: safetensors of this folder, no code of it, nothing from anywhere else."""
+def load_folder(
+    folder: Path, *, key: str = "init", dtype: torch.dtype = torch.float32, attention: str | None = None
+) -> Any:
+    """The language model of a folder: its safetensors, no code of it, nothing from anywhere else.
+
+    key: of the configuration, for the errors.
+    """
     try:
         from transformers import AutoModelForCausalLM
     except ImportError:
-        raise RedoneError(NEEDED) from None
+        raise RedoneError(NEEDED.replace("mix.swarm.init", key)) from None
     if (folder / "adapter_config.json").is_file():
-        raise RedoneError(f"init: {folder} holds an adapter; merge it into its model and save that")
+        raise RedoneError(f"{key}: {folder} holds an adapter; merge it into its model and save that")
     strict: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False, "use_safetensors": True}
     try:
-        with _quiet():
+        with quiet():
             loaded: Any = AutoModelForCausalLM.from_pretrained(
-                folder, dtype=torch.float32, output_loading_info=True, **strict
+                folder, dtype=dtype, attn_implementation=attention, output_loading_info=True, **strict
             )
     except (OSError, ValueError, RuntimeError, ImportError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise RedoneError(f"init: {folder}: cannot be loaded as a language model: {reason}") from None
+        raise RedoneError(f"{key}: {folder}: cannot be loaded as a language model: {reason}") from None
     model, report = loaded
     missing = sorted(report["missing_keys"])
     if missing:  # transformers would begin them at random
-        raise RedoneError(f"init: {folder}: {len(missing)} weights are not in its files, such as {missing[0]}")
+        raise RedoneError(f"{key}: {folder}: {len(missing)} weights are not in its files, such as {missing[0]}")
     return model
 
 
@@ -145,8 +150,8 @@ def _with_adapters(model: Any, init: PretrainedConfig, seed: int) -> Any:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """No progress bars and warnings between the lines of the swarm."""
+def quiet() -> Iterator[None]:
+    """No progress bars and warnings of transformers between our own lines."""
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]

@@ -1,18 +1,23 @@
-"""docs/recipe.md lists every key of a recipe with its kind, default and meaning, as the code has them.
+"""docs/recipe.md and docs/training.md list every key with its kind, default and meaning, as the code has them.
 
-After a change of keys, `python tests/test_recipe_docs.py` prints the table anew.
+After a change of keys, `python tests/test_recipe_docs.py recipe.md` (or training.md) prints the table anew.
 """
 
 import dataclasses
+import sys
 import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
+import pytest
+
 from redone_data.curate.rules import Bound
 from redone_data.recipe import Recipe
+from redone_train.train.config import CptConfig
 
-DOCS = Path(__file__).parents[1] / "docs" / "recipe.md"
+DOCS = Path(__file__).parents[1] / "docs"
+PAGES: dict[str, type] = {"recipe.md": Recipe, "training.md": CptConfig}
 SIMPLE = {str: "text", int: "whole number", float: "number", bool: "true/false"}
 
 
@@ -78,25 +83,27 @@ def show(value: Any) -> str:
     return repr(value) if isinstance(value, str) and not value.strip() else str(value)
 
 
-def written() -> list[Key]:
-    lines = DOCS.read_text(encoding="utf-8").split("## All keys")[1].split("\n## ")[0].splitlines()
+def written(page: str) -> list[Key]:
+    lines = (DOCS / page).read_text(encoding="utf-8").split("## All keys")[1].split("\n## ")[0].splitlines()
     cells = [line.strip("|").split("|") for line in lines if line.startswith("| `")]
     return [Key(name.strip(" `"), *(cell.strip() for cell in others)) for name, *others in cells]
 
 
-def table() -> list[Key]:
+def table(page: str) -> list[Key]:
     """The table as it should be: the code's, with what only a person wrote kept."""
-    known = {key.name: key.meaning for key in written()}
-    return [key._replace(meaning=key.meaning or known.get(key.name, "")) for key in keys_of(Recipe)]
+    known = {key.name: key.meaning for key in written(page)}
+    return [key._replace(meaning=key.meaning or known.get(key.name, "")) for key in keys_of(PAGES[page])]
 
 
-def test_every_key_of_a_recipe_is_in_the_docs_as_the_code_has_it() -> None:
-    assert written() == table(), "docs/recipe.md: print its table anew with python tests/test_recipe_docs.py"
+@pytest.mark.parametrize("page", PAGES)
+def test_every_key_is_in_the_docs_as_the_code_has_it(page: str) -> None:
+    assert written(page) == table(page), f"docs/{page}: print its table anew with python {__file__} {page}"
 
 
-def test_no_key_of_a_recipe_is_without_a_meaning() -> None:
-    assert [key.name for key in written() if not key.meaning] == []
+@pytest.mark.parametrize("page", PAGES)
+def test_no_key_is_without_a_meaning(page: str) -> None:
+    assert [key.name for key in written(page) if not key.meaning] == []
 
 
 if __name__ == "__main__":
-    print("\n".join(map(str, table())))
+    print("\n".join(map(str, table(sys.argv[1]))))

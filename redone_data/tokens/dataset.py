@@ -123,7 +123,7 @@ class TokenDataset:
         while start < stop:
             begin, end = int(bounds[first]), int(bounds[first + 1])
             if end > start:
-                pieces.append(self._shard_tokens(first)[start - begin : min(stop, end) - begin])
+                pieces.append(self.shard_tokens(first)[start - begin : min(stop, end) - begin])
                 start = min(stop, end)
             first += 1
         if not pieces:
@@ -141,7 +141,7 @@ class TokenDataset:
             raise IndexError(f"document {index} of a dataset of {self.num_documents}")
         shard = int(np.searchsorted(self._document_bounds, index, side="right")) - 1
         row = index - int(self._document_bounds[shard])
-        ends, begin = self._shard_ends(shard), int(self._token_bounds[shard])
+        ends, begin = self.shard_ends(shard), int(self._token_bounds[shard])
         return begin + (int(ends[row - 1]) if row else 0), begin + int(ends[row])
 
     def document_ends(self, start: int, stop: int) -> npt.NDArray[np.int64]:
@@ -155,7 +155,7 @@ class TokenDataset:
             begin = int(bounds[shard])
             if begin >= stop:
                 break
-            ends = self._shard_ends(shard)
+            ends = self.shard_ends(shard)
             low, high = np.searchsorted(ends, np.array([max(0, start - begin), stop - begin], np.uint64), side="right")
             pieces.append(ends[low:high].astype(np.int64) + begin)
         return np.concatenate(pieces)
@@ -177,6 +177,18 @@ class TokenDataset:
         """The spans of every copy of a document; no row where it is not in the dataset."""
         return self.spans().filter(pl.col("id") == document_id).collect()
 
+    def ids_at(self, tokens: Sequence[int]) -> list[str]:
+        """The id of the document that each of these tokens is in. Reads the side files through."""
+        rows = [self._document_at(token) for token in tokens]
+        spans = self.spans().select("id").with_row_index("row").filter(pl.col("row").is_in(rows)).collect()
+        ids = dict(spans.iter_rows())
+        return [ids[row] for row in rows]
+
+    def _document_at(self, token: int) -> int:
+        shard = int(np.searchsorted(self._token_bounds, token, side="right")) - 1
+        within = np.uint64(token - int(self._token_bounds[shard]))
+        return int(self._document_bounds[shard]) + int(np.searchsorted(self.shard_ends(shard), within, side="right"))
+
     def decode(self, tokens: Tokens | Sequence[int], *, keep_special: bool = False) -> str:
         """Tokens as text, by the dataset's own tokenizer."""
         return str(self._tokenizer.decode(np.asarray(tokens).tolist(), skip_special_tokens=not keep_special))
@@ -188,6 +200,18 @@ class TokenDataset:
                 path = self._path(shard, key)
                 if file_digest(path) != shard[key]["sha256"]:
                     raise RedoneError(f"{path}: its content is not what {MANIFEST} says; write the dataset again")
+
+    def shard_start(self, shard: int) -> int:
+        """The number of tokens before this shard."""
+        return int(self._token_bounds[shard])
+
+    def shard_tokens(self, shard: int) -> npt.NDArray[Any]:
+        """All tokens of one shard: a view of its file."""
+        return self._map(shard, "tokens_file", self.dtype)
+
+    def shard_ends(self, shard: int) -> npt.NDArray[np.uint64]:
+        """The ends of one shard's documents, counted in the shard: a view of its file."""
+        return self._map(shard, "index_file", np.dtype("<u8"))
 
     def _path(self, shard: Mapping[str, Any], key: str) -> Path:
         return self.folder / str(shard[key]["name"])
@@ -224,12 +248,6 @@ class TokenDataset:
     @functools.cached_property
     def _maps(self) -> dict[tuple[int, str], npt.NDArray[Any]]:
         return {}
-
-    def _shard_tokens(self, shard: int) -> npt.NDArray[Any]:
-        return self._map(shard, "tokens_file", self.dtype)
-
-    def _shard_ends(self, shard: int) -> npt.NDArray[np.uint64]:
-        return self._map(shard, "index_file", np.dtype("<u8"))
 
     def _map(self, shard: int, key: str, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
         if (shard, key) not in self._maps:
