@@ -1,7 +1,8 @@
 """Which surrogate describes a metric best, by nested cross-validation: the reported score is one of the whole choice.
 
 Inner folds choose: each surrogate predicts the runs of one fold from those of the others, the lowest error wins, but
-the linear baseline stays unless it is beaten by `margin`. Outer folds judge: for each, the choice is made again without
+the linear baseline stays unless it is beaten by `margin`. The error is the mean absolute one: a run without any text of
+a domain errs by a bit or two, and squared it would decide alone. Outer folds judge: for each, the choice is made again without
 it, and the winner predicts it. So the score reported is that of "compare, choose, predict" on runs that had no say in
 it, not that of the luckiest of five (Varma and Simon 2006, doi:10.1186/1471-2105-7-91).
 
@@ -29,7 +30,7 @@ from numpy.typing import NDArray
 
 from redone_data.errors import RedoneError
 from redone_data.mix.intervals import growth
-from redone_data.mix.scores import rmse
+from redone_data.mix.scores import mean_error
 from redone_data.mix.surrogates.base import Beside, Fitted
 from redone_data.mix.surrogates.linear import LinearSurrogate
 from redone_data.mix.surrogates.named import surrogate_named
@@ -86,13 +87,13 @@ class Choice:
 def choose(runs: MetricRuns, names: Sequence[str], margin: float) -> Choice:
     """Compare the surrogates on held-out runs, choose one, and judge the choice."""
     held_out, left = _raced(runs, names)
-    chosen = _lowest({name: rmse(held_out[name], runs.losses_R) for name in left}, margin)
+    chosen = _lowest({name: mean_error(held_out[name], runs.losses_R) for name in left}, margin)
     inner = {name: _without_pairs(runs, name) for name in left}
     nested_R = np.empty_like(runs.losses_R)
     for fold in range(runs.folds):
         out_R = runs.fold_R == fold
         judged_R = np.isfinite(inner[chosen][fold])
-        without = {name: rmse(inner[name][fold, judged_R], runs.losses_R[judged_R]) for name in left}
+        without = {name: mean_error(inner[name][fold, judged_R], runs.losses_R[judged_R]) for name in left}
         nested_R[out_R] = held_out[_lowest(without, margin)][out_R]
     pair_errors = (inner[chosen] - runs.losses_R)[np.isfinite(inner[chosen])]
     shrinks = growth(held_out[chosen] - runs.losses_R, pair_errors, runs.folds)
@@ -107,9 +108,9 @@ def _raced(runs: MetricRuns, names: Sequence[str]) -> tuple[dict[str, Floats], l
         out_R, seen_R = runs.fold_R == fold, runs.fold_R <= fold
         for name in left:
             held_out[name][out_R] = runs.fitted(name, (fold,)).predict(runs.weights_RD[out_R])
-        square = {name: (held_out[name][seen_R] - runs.losses_R[seen_R]) ** 2 for name in left}
-        best = min(left, key=lambda name: float(square[name].mean()))
-        left = [name for name in left if name == LinearSurrogate.name or not _lost(square[name] - square[best])]
+        errors = {name: np.abs(held_out[name][seen_R] - runs.losses_R[seen_R]) for name in left}
+        best = min(left, key=lambda name: float(errors[name].mean()))
+        left = [name for name in left if name == LinearSurrogate.name or not _lost(errors[name] - errors[best])]
     return held_out, left
 
 
@@ -128,7 +129,7 @@ def _without_pairs(runs: MetricRuns, name: str) -> Floats:
 
 
 def _lost(worse_R: Floats) -> bool:
-    """Whether squared errors are larger than the best's on the same runs, by more than luck."""
+    """Whether errors are larger than the best's on the same runs, by more than luck."""
     if len(worse_R) < 2:
         return False
     from scipy.special import stdtrit  # half a second, and every command reads recipes

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from redone_data.errors import RedoneError, did_you_mean
 from redone_data.mix.choose import Choice, MetricRuns, choose, fold_of_runs, rows_of_mixtures
 from redone_data.mix.intervals import Interval, noise_floor
-from redone_data.mix.scores import chance_rank, r_squared, rmse, spearman
+from redone_data.mix.scores import chance_rank, mean_error, r_squared, rmse, spearman
 from redone_data.mix.surrogates.base import NOTHING, Beside, Fitted
 from redone_data.mix.surrogates.named import surrogate_named
 from redone_data.mix.tables import Swarm
@@ -300,5 +300,6 @@ def _judged(runs: MetricRuns, name: str, predicted_R: Floats, interval: Interval
     predicted_R, losses_R = predicted_R[known_R], runs.losses_R[known_R]
     rank, r2 = spearman(predicted_R, losses_R), r_squared(predicted_R, losses_R)
     half_width = float(np.median(interval.at(runs.weights_RD[known_R], predicted_R)))
-    skilled = rank >= least_rank and r2 > 0
+    constant_R = np.full_like(losses_R, np.median(losses_R))
+    skilled = rank >= least_rank and mean_error(predicted_R, losses_R) < mean_error(constant_R, losses_R)
     return FitRow(runs.metric, name, rank, r2, rmse(predicted_R, losses_R), half_width, interval.coverage, skilled)

@@ -51,6 +51,11 @@ def rmse(predicted_R: Floats, measured_R: Floats) -> float:
     return float(np.sqrt(((measured_R - predicted_R) ** 2).mean()))
 
 
+def mean_error(predicted_R: Floats, measured_R: Floats) -> float:
+    """Mean absolute error."""
+    return float(np.abs(measured_R - predicted_R).mean())
+
+
 def is_constant(values: Floats) -> bool:
     """Whether all values are one, but for rounding."""
     return bool(np.ptp(values) <= CONSTANT * max(1.0, float(np.abs(values).max())))

@@ -83,7 +83,7 @@ class FitStep(Step):
     """
 
     name = "fit"
-    VERSION = 4
+    VERSION = 7
 
     swarms: tuple[Output, ...]
     limits: Limits

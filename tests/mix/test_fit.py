@@ -87,7 +87,7 @@ def test_the_reported_score_is_not_that_of_the_luckiest_surrogate() -> None:
     result = fit(dataclasses.replace(swarm, metrics=metrics, losses_RM=noise), config, seed=0)
     plain = {(row.metric, row.surrogate): row.rmse for row in result.compared}
     flattery = [row.rmse / plain[row.metric, row.surrogate] for row in result.report]
-    assert np.mean(flattery) > 1.003
+    assert np.mean(flattery) > 1.001  # by the plain score it would be one
 
 
 def test_the_true_kind_of_surface_has_skill_and_the_linear_baseline_loses() -> None:
