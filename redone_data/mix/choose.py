@@ -2,9 +2,9 @@
 
 Inner folds choose: each surrogate predicts the runs of one fold from those of the others, the lowest error wins, but
 the linear baseline stays unless it is beaten by `margin`. The error is the mean absolute one: a run without any text of
-a domain errs by a bit or two, and squared it would decide alone. Outer folds judge: for each, the choice is made again without
-it, and the winner predicts it. So the score reported is that of "compare, choose, predict" on runs that had no say in
-it, not that of the luckiest of five (Varma and Simon 2006, doi:10.1186/1471-2105-7-91).
+a domain errs by a bit or two, and squared it would decide alone. Outer folds judge: for each, the choice is made again
+without it, and the winner predicts it. So the score reported is that of "compare, choose, predict" on runs that had no
+say in it, not that of the luckiest of five (Varma and Simon 2006, doi:10.1186/1471-2105-7-91).
 
 A model without folds i and j serves as inner model of outer fold i, judged on j, and of outer fold j, judged on i: with
 K folds, K (K - 1) / 2 + K + 1 fits a surrogate instead of K * K + 1 (16 instead of 26). From MANY_RUNS on, two inner
