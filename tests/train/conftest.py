@@ -12,6 +12,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # for tiny_model.py, which importlib mode does not find
 
+# Started by tests as programs; to be imported for their doctests they need a launcher's environment.
+collect_ignore = ["two_ranks.py", "resume_ranks.py"]
+
 VOCAB = 64
 EOS = 0
 DOCUMENT_TOKENS = 50
