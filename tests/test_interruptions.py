@@ -55,7 +55,8 @@ def test_an_interrupted_run_says_so_in_a_line_and_goes_on(
     assert process.returncode == code, err
     assert "the same command goes on from here" in err
     # The signal may meet a file between its opening and its `with`; the tests' own -W error names such a file.
-    err = re.sub(r"Exception ignored in: <_io\.FileIO.*?ResourceWarning: unclosed file[^\n]*\n", "", err, flags=re.DOTALL)
+    named = r"Exception ignored in: <_io\.FileIO.*?ResourceWarning: unclosed file[^\n]*\n"
+    err = re.sub(named, "", err, flags=re.DOTALL)
     if number == signal.SIGTERM:  # a group's Ctrl-C may meet a child in the middle of its fork, which says so itself
         assert "Traceback" not in err, err
     assert not (out / "manifest.json").exists()
