@@ -25,6 +25,7 @@ from redone_data.mixture import Mixture
 
 Floats = NDArray[np.float64]
 
+NOTHING = 1e-100
 FEASIBILITY_TOLERANCE = 1e-9
 DUPLICATE_DECIMALS = 6  # mixtures that agree to this many decimals are one mixture
 MAX_ROUNDS = 60  # rounds of sampling before the ratio limit becomes a cap, and before giving up on new mixtures
@@ -187,7 +188,8 @@ def capped_rows(weights_CD: Floats, caps_D: Floats) -> Floats:
         free_CD = np.where(full_CD, 0.0, rows_CD)
         left_C = 1 - np.where(full_CD, caps_D, 0.0).sum(axis=1)
         free_C: Floats = free_CD.sum(axis=1)
-        scale_C = np.divide(left_C, free_C, out=np.zeros_like(left_C), where=free_C > 0)
+        # A weight that is next to nothing cannot be scaled to fill a row; the room below the caps is shared out below.
+        scale_C = np.divide(left_C, free_C, out=np.zeros_like(left_C), where=free_C > NOTHING)
         rows_CD = np.where(full_CD, caps_D, free_CD * scale_C[:, None])
     short_C = 1 - rows_CD.sum(axis=1)
     for row in np.flatnonzero(short_C > FEASIBILITY_TOLERANCE):

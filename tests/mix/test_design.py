@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from redone_data.errors import RedoneError
@@ -95,6 +95,7 @@ def test_a_domain_that_cannot_have_more_than_the_prior_has_no_corner() -> None:
     assert corners(PRIOR, {"notes": 0.5}, DesignConfig(runs=24), {"notes": 1.0, "elsewhere": 1.0}) == []
 
 
+@example((Mixture(("d0", "d1", "d2"), (1.0, 0.0, 0.0)), {"d0": 0.0, "d1": 1.0, "d2": 5e-324}))
 @given(mixtures_and_caps())
 def test_corners_keep_to_the_caps(case: tuple[Mixture, dict[str, float]]) -> None:
     mixture, caps = case
