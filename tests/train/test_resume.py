@@ -23,8 +23,6 @@ from redone_train.train import checkpoints
 from redone_train.train.export import export
 from redone_train.train.stopping import STOPPED_EXIT_CODE
 
-pytestmark = pytest.mark.xdist_group("resume")  # one worker, so that the runs are launched once
-
 STAGES = ("zero2", "zero3")  # zero1 is read and written by the code of zero2
 STEPS = 6
 LORA = ("--set", "model.lora={rank: 4, dropout: 0.2}")

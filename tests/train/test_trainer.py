@@ -28,8 +28,6 @@ from redone_train.train.schedule import rate_factor
 from redone_train.train.start import load_model
 from redone_train.train.trainer import losses
 
-pytestmark = pytest.mark.xdist_group("two ranks")  # one worker, so that the ranks are launched once
-
 POISONED_STEP = 3  # counted from 1
 # Of the plain loop below on the poisoned run: what it gave when this was written.
 GOLDEN = {1: 4.14564, 2: 3.95617, 4: 3.80404, 5: 3.67033, 6: 3.64841}
