@@ -7,10 +7,12 @@ one template most words are the template's.
 """
 
 import itertools
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 import pyarrow as pa
 
 from redone_data.curate.bands import Packing, keys_of_texts, pack_keys
@@ -26,6 +28,17 @@ from redone_data.text.normalize import normalize
 
 Int64 = npt.NDArray[np.int64]
 UInt64 = npt.NDArray[np.uint64]
+
+
+@dataclass(frozen=True)
+class DuplicateRowsConfig:
+    """What counts as a duplicate among the rows of one table."""
+
+    enabled: bool = field(default=True, metadata={"help": "false: rows that say the same stay, as in threads"})
+    by: tuple[str, ...] = field(
+        default=(), metadata={"help": "columns whose text is compared; default: all that hold text"}
+    )
+    near: NearConfig = field(default_factory=lambda: NearConfig(threshold=0.7))
 
 
 class Duplicates(NamedTuple):
@@ -56,6 +69,29 @@ def find_duplicates(text: pa.Array, ids: pa.Array, near: NearConfig) -> Duplicat
     kept = keeper.astype(np.int64)
     same = (kept >= 0) & (first == first[np.maximum(kept, 0)])
     return Duplicates(kept, np.where(kept >= 0, score, 0.0).astype(np.float64).round(4), same)
+
+
+def distinct_rows(
+    frame: pl.DataFrame, text: pa.Array, config: DuplicateRowsConfig
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The rows that stay, and what the ledger says of the others (id, documents, rule, value, bound, detail).
+
+    frame: with `id`; `documents` if it has them, else the id is the document.
+    """
+    if not config.enabled or frame.is_empty():
+        return frame, frame.head(0).select("id", pl.lit(None, pl.String).alias("rule"))
+    ids = frame["id"].to_arrow()
+    found = find_duplicates(text, ids, config.near)
+    gone = found.keeper >= 0
+    lines = frame.filter(pl.Series(gone)).select(
+        "id",
+        pl.col("documents") if "documents" in frame.columns else pl.concat_list("id").alias("documents"),
+        pl.Series("rule", np.where(found.exact[gone], "exact_duplicate", "near_duplicate").tolist(), pl.String),
+        pl.Series("value", found.similarity[gone], pl.Float64),
+        pl.lit(config.near.threshold).alias("bound"),
+        pl.Series("detail", ids.take(pa.array(found.keeper[gone]))).cast(pl.String),
+    )
+    return frame.filter(pl.Series(~gone)), lines
 
 
 def _first_with(text: pa.Array) -> Int64:

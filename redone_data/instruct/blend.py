@@ -226,7 +226,7 @@ def remarks(plans: Mapping[str, Plan]) -> list[str]:
         if not any(row.conversations for row in taken.tasks if row.capability == GENERAL):
             lines.append(f"{name}: no general data; expect general ability to fall (arXiv:2511.07070 measures it)")
     for earlier, later in itertools.pairwise(plans.values()):
-        if later.social_share <= earlier.social_share and later.social_share < 1:
+        if 0 < later.social_share <= earlier.social_share and later.social_share < 1:
             lines.append(
                 f"The share of social data does not rise from step to step: {earlier.social_share:.1%}, then "
                 f"{later.social_share:.1%}; set general_share in the second"
