@@ -7,6 +7,7 @@ one template most words are the template's.
 """
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from redone_data.curate.bands import Packing, keys_of_texts, pack_keys
 from redone_data.curate.candidates import bucket_pairs, crowd_pairs, lefts, members_of, rights
@@ -28,6 +30,7 @@ from redone_data.text.normalize import normalize
 
 Int64 = npt.NDArray[np.int64]
 UInt64 = npt.NDArray[np.uint64]
+Float64 = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,8 @@ class DuplicateRowsConfig:
 
     enabled: bool = field(default=True, metadata={"help": "false: rows that say the same stay, as in threads"})
     by: tuple[str, ...] = field(
-        default=(), metadata={"help": "columns whose text is compared; default: all that hold text"}
+        default=(),
+        metadata={"help": "columns that are compared, all of which must be alike; default: all that hold text"},
     )
     near: NearConfig = field(default_factory=lambda: NearConfig(threshold=0.7))
 
@@ -49,18 +53,21 @@ class Duplicates(NamedTuple):
     exact: npt.NDArray[np.bool_]
 
 
-def find_duplicates(text: pa.Array, ids: pa.Array, near: NearConfig) -> Duplicates:
-    """Of rows with like texts the one whose id hashes least stays, whatever the order of the rows. Blank rows stay."""
-    text = normalize(large_strings(text))
-    rows = len(text)
+def find_duplicates(columns: Sequence[pa.Array], ids: pa.Array, near: NearConfig) -> Duplicates:
+    """Of rows that are alike in every column the one whose id hashes least stays, whatever the order of the rows.
+
+    A note asked about twice is two rows while the questions differ. Rows without any text stay.
+    """
+    columns = [normalize(large_strings(column)) for column in columns]
+    text = pc.binary_join_element_wise(*columns, pa.scalar("\n", pa.large_string())) if len(columns) > 1 else columns[0]
     rank = hash128(ids.cast(pa.large_string()))[1]
     order = np.lexsort((rank,)).astype(np.int32)
     first = _first_with(text)
-    blank = np.array([not value for value in text.to_pylist()], bool) if rows else np.zeros(0, bool)
-    left, right, similarity = _near_pairs(text, first, rank, near) if near.enabled else _none()
+    said = np.array([bool(value.strip()) for value in text.to_pylist()], bool) if len(text) else np.zeros(0, bool)
+    left, right, similarity = _near_pairs(text, columns, first, rank, near) if near.enabled else _none()
     keeper, score = keep_greedily(
         order,
-        ~blank,
+        said,
         first.astype(np.int32),
         left.astype(np.int32),
         right.astype(np.int32),
@@ -72,16 +79,16 @@ def find_duplicates(text: pa.Array, ids: pa.Array, near: NearConfig) -> Duplicat
 
 
 def distinct_rows(
-    frame: pl.DataFrame, text: pa.Array, config: DuplicateRowsConfig
+    frame: pl.DataFrame, columns: Sequence[pa.Array], config: DuplicateRowsConfig
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The rows that stay, and what the ledger says of the others (id, documents, rule, value, bound, detail).
 
     frame: with `id`; `documents` if it has them, else the id is the document.
     """
-    if not config.enabled or frame.is_empty():
+    if not config.enabled or not columns or frame.is_empty():
         return frame, frame.head(0).select("id", pl.lit(None, pl.String).alias("rule"))
     ids = frame["id"].to_arrow()
-    found = find_duplicates(text, ids, config.near)
+    found = find_duplicates(columns, ids, config.near)
     gone = found.keeper >= 0
     lines = frame.filter(pl.Series(gone)).select(
         "id",
@@ -104,8 +111,8 @@ def _first_with(text: pa.Array) -> Int64:
 
 
 def _near_pairs(
-    text: pa.Array, first: Int64, rank: UInt64, near: NearConfig
-) -> tuple[Int64, Int64, npt.NDArray[np.float64]]:
+    text: pa.Array, columns: Sequence[pa.Array], first: Int64, rank: UInt64, near: NearConfig
+) -> tuple[Int64, Int64, Float64]:
     """Verified pairs of distinct texts."""
     rows = np.flatnonzero(first == np.arange(len(first)))
     if len(rows) < 2:
@@ -125,10 +132,15 @@ def _near_pairs(
         found += [pairs, crowd_pairs(members, np.diff(crowds, axis=1).ravel(), standing)]
     pairs = distinct(concatenated(found, np.uint64))
     left, right = lefts(pairs), rights(pairs)
-    similarity = similarities(letters_of(texts), left, right, near.threshold)
+    similarity = np.ones(len(left))
+    for column in columns:
+        letters = letters_of(column.take(pa.array(rows)))
+        silent = np.diff(letters.offsets) == 0
+        alike = similarities(letters, left, right, near.threshold)
+        similarity = np.minimum(similarity, np.where(silent[left] & silent[right], 1.0, alike))
     near_enough = similarity >= near.threshold
     return rows[left[near_enough]], rows[right[near_enough]], similarity[near_enough]
 
 
-def _none() -> tuple[Int64, Int64, npt.NDArray[np.float64]]:
+def _none() -> tuple[Int64, Int64, Float64]:
     return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0)

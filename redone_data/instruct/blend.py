@@ -13,6 +13,7 @@ import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import TypeVar
 
 import numpy as np
 import polars as pl
@@ -22,6 +23,7 @@ from redone_data.rng import keyed_uniform
 from redone_data.text.hashing import from_hex
 
 GENERAL = "general"
+Key = TypeVar("Key", str, tuple[str, str])
 
 
 @dataclass(frozen=True)
@@ -117,16 +119,23 @@ def plan(counts: Mapping[tuple[str, str], int], step: StepConfig, *, where: str 
             asked[key] = weight * part / sum(inner.values())
     limits = {key: available[key] * step.max_repetitions for key in asked if asked[key]}
     total = min(step.conversations or sum(available.values()), sum(limits.values()))
-    taken = whole(filled({key: asked[key] for key in limits}, limits, total))
+    amounts = filled({key: asked[key] for key in limits}, limits, total)
+    # Capabilities first: the share of one is exact whatever the number of its tasks.
+    taken: dict[tuple[str, str], int] = {}
+    for capability, count in whole(_by_capability(amounts), total).items():
+        taken |= whole({key: amount for key, amount in amounts.items() if key[0] == capability}, count)
     return Plan(
         tuple(Allotment(*key, count, float(asked.get(key, 0)), taken.get(key, 0)) for key, count in available.items())
     )
 
 
-def _by_capability(available: Mapping[tuple[str, str], int]) -> dict[str, int]:
-    sums: dict[str, int] = {}
-    for (capability, _), count in available.items():
-        sums[capability] = sums.get(capability, 0) + count
+Number = TypeVar("Number", int, Fraction)
+
+
+def _by_capability(amounts: Mapping[tuple[str, str], Number]) -> dict[str, Number]:
+    sums: dict[str, Number] = {}
+    for (capability, _), amount in amounts.items():
+        sums[capability] = sums[capability] + amount if capability in sums else amount
     return sums
 
 
@@ -174,12 +183,15 @@ def filled(
     return amounts
 
 
-def whole(amounts: Mapping[tuple[str, str], Fraction]) -> dict[tuple[str, str], int]:
-    """Whole numbers with the same sum: down, and the largest remainders up."""
+def whole(amounts: Mapping[Key, Fraction], total: int) -> dict[Key, int]:
+    """Whole numbers with the sum `total` (that of the amounts, itself rounded): down, and the largest remainders up.
+
+    >>> whole({"a": Fraction(5, 3), "b": Fraction(4, 3)}, 3)
+    {'a': 2, 'b': 1}
+    """
     counts = {key: int(amount) for key, amount in amounts.items()}
-    missing = round(sum(amounts.values())) - sum(counts.values())
     by_remainder = sorted(amounts, key=lambda key: (counts[key] - amounts[key], key))
-    for key in by_remainder[:missing]:
+    for key in by_remainder[: total - sum(counts.values())]:
         counts[key] += 1
     return counts
 

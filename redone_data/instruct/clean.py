@@ -150,14 +150,13 @@ class CleanStep(Step):
         return [None]
 
     def run(self, task: None, index: int, folder: Path) -> dict[str, Any]:
-        path = self.source.folder / CONVERSATIONS
         seen: dict[int, int] = {}
         with (
             atomic(folder / ROWS) as aside,
             pq.ParquetWriter(aside, pl.DataFrame(schema=ROW_SCHEMA).to_arrow().schema, compression="zstd") as writer,
         ):
             counts: dict[str, int] = {}
-            for frame in batches_of(path):
+            for frame in conversations_of(self.source):
                 judged = self.judge(frame, seen)
                 writer.write_table(judged.to_arrow())
                 for rule, count in judged.group_by("rule").len().iter_rows():
@@ -283,13 +282,14 @@ class _Verdict:
         ]
 
 
-def batches_of(path: Path) -> Iterator[pl.DataFrame]:
-    """The conversations of a file, some at a time."""
-    with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(batch_size=BATCH_ROWS):
-            frame = pl.from_arrow(batch)
-            assert isinstance(frame, pl.DataFrame)
-            yield frame
+def conversations_of(source: Output) -> Iterator[pl.DataFrame]:
+    """The conversations that a step made, some at a time."""
+    for path in source.files(CONVERSATIONS):
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=BATCH_ROWS):
+                frame = pl.from_arrow(batch)
+                assert isinstance(frame, pl.DataFrame)
+                yield frame
 
 
 def _times_before(

@@ -50,6 +50,7 @@ class DrawStep(Step):
     VERSION = 1
 
     sources: tuple[Source, ...]
+    tables: Mapping[str, Output]
     steps: Mapping[str, StepConfig]
     held_out: HeldOutConfig
     seed: int
@@ -63,12 +64,12 @@ class DrawStep(Step):
         }
 
     def inputs(self) -> dict[str, str]:
-        outputs = {
+        outputs: dict[str, str] = {
             f"{i:04d}.{label}": output.fingerprint
             for i, source in enumerate(self.sources)
             for label, output in (("made", source.made), ("cleaned", source.cleaned), ("leaks", source.leaks))
         }
-        return outputs
+        return outputs | {f"table.{name}": output.fingerprint for name, output in sorted(self.tables.items())}
 
     def tasks(self) -> list[None]:
         return [None]
@@ -136,6 +137,9 @@ class DrawStep(Step):
 
     def _ledger(self, rows: pl.DataFrame) -> pl.DataFrame:
         before = [
+            ledger_frame(pl.read_parquet(output.folder / DROPPED), table=name) for name, output in self.tables.items()
+        ]
+        before += [
             ledger_frame(pl.read_parquet(source.made.folder / DROPPED), task=source.task, table=source.table)
             for source in self.sources
         ]
@@ -154,8 +158,17 @@ class DrawStep(Step):
             name: rows.select("id", "tokens").join(order, on="id", how="right")["tokens"]
             for name, order in orders.items()
         }
+        placed = {name: rows.select("id", "source").join(order, on="id") for name, order in orders.items()}
         return {
-            "sources": [self._source(number, rows, held, lines) for number in range(len(self.sources))],
+            "sources": [self._source(number, rows, held, lines, placed) for number in range(len(self.sources))],
+            "tables": {
+                name: {
+                    "read": output.statistics["read"],
+                    "rows": output.statistics["rows"],
+                    "drops": _drops(lines.filter(pl.col("table") == name, pl.col("task").is_null())),
+                }
+                for name, output in sorted(self.tables.items())
+            },
             "steps": {
                 name: {
                     "conversations": taken.total,
@@ -169,15 +182,19 @@ class DrawStep(Step):
                 }
                 for name, taken in plans.items()
             },
-            "drops": {
-                f"{stage}/{rule}": count
-                for stage, rule, count in lines.group_by("stage", "rule").len().sort("stage", "rule").iter_rows()
-            },
+            "drops": _drops(lines),
             "held_out": held.height,
             "remarks": remarks(plans),
         }
 
-    def _source(self, number: int, rows: pl.DataFrame, held: pl.DataFrame, lines: pl.DataFrame) -> dict[str, Any]:
+    def _source(
+        self,
+        number: int,
+        rows: pl.DataFrame,
+        held: pl.DataFrame,
+        lines: pl.DataFrame,
+        placed: Mapping[str, pl.DataFrame],
+    ) -> dict[str, Any]:
         source = self.sources[number]
         mine = rows.filter(pl.col("source") == number)
         kept = mine.filter(pl.col("rule").is_null())
@@ -190,12 +207,10 @@ class DrawStep(Step):
             "conversations": mine.height,
             "kept": kept.filter(pl.col("split") == "train").height,
             "held_out": kept.join(held.select("id"), on="id", how="semi").height,
+            "steps": {name: order.filter(pl.col("source") == number).height for name, order in placed.items()},
             "languages": _counts(kept["lang"]),
             "templates": _counts(kept["template"]),
-            "drops": {
-                f"{stage}/{rule}": count
-                for stage, rule, count in gone.group_by("stage", "rule").len().sort("stage", "rule").iter_rows()
-            },
+            "drops": _drops(gone),
             "tokens": lengths_of(kept["tokens"]),
         }
 
@@ -223,6 +238,11 @@ def _lineage(rows: pl.DataFrame, orders: Mapping[str, pl.DataFrame]) -> pl.DataF
         kept = kept.join(times, on="id", how="left", maintain_order="left").with_columns(pl.col(name).fill_null(0))
     exploded = kept.explode("documents").rename({"documents": "document", "id": "conversation"})
     return exploded.sort("document", "task", "conversation")
+
+
+def _drops(lines: pl.DataFrame) -> dict[str, int]:
+    counts = lines.group_by("stage", "rule").len().sort("stage", "rule")
+    return {f"{stage}/{rule}": count for stage, rule, count in counts.iter_rows()}
 
 
 def _counts(values: pl.Series) -> dict[str, int]:

@@ -6,9 +6,8 @@ before the answer between `<think>` and `</think>` (as Qwen3 and DeepSeek-R1 wri
 answer are cut off, since nothing is learnt from them.
 """
 
-import csv
-import io
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -16,17 +15,19 @@ from typing import Any, Literal
 import orjson
 import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from redone_data.config import plain
-from redone_data.curate.sources import COMPRESSION_OF_SUFFIX, Format, InputFile, SourceConfig
+from redone_data.curate.sources import Format, InputFile, SourceConfig
 from redone_data.engine import Step
 from redone_data.errors import RedoneError, did_you_mean
 from redone_data.instruct.alike import DuplicateRowsConfig, distinct_rows
+from redone_data.instruct.columns import ABSENT, lookup
 from redone_data.instruct.conversation import FRAME, GENERAL
-from redone_data.instruct.identity import conversation_id, split_of
+from redone_data.instruct.distill import DistilledConfig
 from redone_data.instruct.ledger import CONVERSATIONS, DROPPED, LEDGER_SCHEMA, ledger_frame
-from redone_data.manifest import atomic, canonical
+from redone_data.instruct.table_files import records
+from redone_data.instruct.tables import split_of
+from redone_data.manifest import atomic, canonical, digest
 from redone_data.text.hashing import hash128, to_hex
 
 Form = Literal["messages", "instruction", "sharegpt"]
@@ -67,15 +68,26 @@ class GeneralConfig:
     where: dict[str, tuple[str, ...]] = field(
         default_factory=dict, metadata={"help": "column -> values: only records that have one of them"}
     )
+    replace: dict[str, str] = field(
+        default_factory=dict, metadata={"help": "regular expression -> text, in every message"}
+    )
     max_conversations: int | None = field(
         default=None, metadata={"help": "at most so many, by a hash of the id; the others are dropped, and counted"}
     )
     duplicates: DuplicateRowsConfig = field(default_factory=DuplicateRowsConfig)
+    distilled: DistilledConfig | None = field(
+        default=None, metadata={"help": "answers of a model's own in place of those of the data: the best of n samples"}
+    )
 
     def __post_init__(self) -> None:
         SourceConfig(self.paths)
         if self.format in ("warc", "huggingface", "text"):
             raise RedoneError(f"format: {self.format} holds no conversations; json, jsonl, parquet or csv")
+        for pattern in self.replace:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise RedoneError(f"replace: {pattern!r} is not a regular expression: {error}") from None
         if self.max_conversations is not None and self.max_conversations < 1:
             raise RedoneError(f"max_conversations: {self.max_conversations}; at least 1, or leave it out")
 
@@ -99,7 +111,7 @@ class GeneralStep(Step):
 
     def config(self) -> Any:
         settings = plain(self.general)
-        del settings["paths"]
+        del settings["paths"], settings["distilled"]
         return {"source": self.source, "general": settings, "seed": self.seed, "held_out": self.held_out_share}
 
     def inputs(self) -> dict[str, str]:
@@ -113,22 +125,28 @@ class GeneralStep(Step):
         rows: list[dict[str, Any]] = []
         dropped: list[dict[str, Any]] = []
         for file in self.files:
-            for record in records_of(file):
+            for _, record in records(file, None):
+                if not self._selected(record):
+                    continue
                 read += 1
                 name = self._name(record)
                 try:
                     rows.append(self._row(record, name))
                 except _UnusableError as reason:
                     dropped.append({"id": name, "documents": [name], "rule": str(reason)})
-        if read and not rows:
+        if not read:
+            raise RedoneError(f"general.{self.source}: where: no record has these values")
+        if not rows:
             reasons = ", ".join(sorted({line["rule"] for line in dropped}))
             raise RedoneError(
                 f"general.{self.source}: none of {read} records is a conversation in the form {self.general.form} "
                 f"({reasons}); mend form, or the columns it names"
             )
-        frame = pl.DataFrame(rows, schema=FRAME).sort("id")
+        frame = pl.DataFrame(rows, schema={name: kind for name, kind in FRAME.items() if name != "split"}).sort("id")
+        documents = frame["documents"].list.first()
+        frame = frame.with_columns(split=split_of(documents, self.seed, self.held_out_share)).match_to_schema(FRAME)
         bad = pl.DataFrame(dropped, schema={name: LEDGER_SCHEMA[name] for name in ("id", "documents", "rule")})
-        kept, repeats = distinct_rows(frame, _prompts(frame), self.general.duplicates)
+        kept, repeats = distinct_rows(frame, [_prompts(frame)], self.general.duplicates)
         lines = [bad, repeats]
         most = self.general.max_conversations
         if most is not None and kept.height > most:
@@ -143,6 +161,9 @@ class GeneralStep(Step):
     def finish(self, folder: Path, results: list[dict[str, Any]]) -> dict[str, Any]:
         return results[0]
 
+    def _selected(self, record: Mapping[str, Any]) -> bool:
+        return all(str(column(record, path)) in allowed for path, allowed in self.general.where.items())
+
     def _name(self, record: Mapping[str, Any]) -> str:
         value = None if self.general.id is None else column(record, self.general.id)
         if value is not None and str(value).strip():
@@ -152,14 +173,11 @@ class GeneralStep(Step):
 
     def _row(self, record: Mapping[str, Any], name: str) -> dict[str, Any]:
         settings = self.general
-        for path, allowed in settings.where.items():
-            if str(column(record, path)) not in allowed:
-                raise _UnusableError("not_selected")
         messages = self._messages(record)
         lang = settings.lang or UNKNOWN_LANGUAGE
         lang = lang[1:] if lang.startswith("=") else str(column(record, lang) or UNKNOWN_LANGUAGE)
         return {
-            "id": conversation_id(self.source, settings.form, name, 0),
+            "id": digest([self.source, settings.form, name])[:32],
             "messages": messages,
             "capability": GENERAL,
             "task": self.source,
@@ -168,7 +186,6 @@ class GeneralStep(Step):
             "format": None,
             "answer": None,
             "documents": [name],
-            "split": split_of(name, self.seed, self.held_out_share),
         }
 
     def _messages(self, record: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -191,6 +208,8 @@ class GeneralStep(Step):
             turns = turns[:-1]
         if settings.thought is not None and turns and (thought := _text(column(record, settings.thought))):
             turns[-1] = ("assistant", THOUGHT.format(thought=thought, answer=turns[-1][1]))
+        for pattern, text in settings.replace.items():
+            turns = [(role, re.sub(pattern, text, content).strip()) for role, content in turns]
         return _checked(turns)
 
 
@@ -239,52 +258,17 @@ def _text(value: Any) -> str:
 
 def column(record: Mapping[str, Any], path: str) -> Any:
     """A value by its name, or by a path of names: meta.lang."""
-    value: Any = record
-    for name in [path] if path in record else path.split("."):
-        value = value.get(name) if isinstance(value, Mapping) else None
-    return value
+    value = lookup(record, path)
+    return None if value is ABSENT else value
 
 
 def _jsonable(value: Any) -> Any:
     return orjson.loads(orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS))
 
 
-def records_of(file: InputFile) -> Iterator[dict[str, Any]]:
-    """The records of a file of general data; an error names file and record."""
-    try:
-        if file.format == "parquet":
-            with pq.ParquetFile(file.path) as table:
-                for batch in table.iter_batches():
-                    yield from batch.to_pylist()
-            return
-        with pa.input_stream(file.path, compression=COMPRESSION_OF_SUFFIX.get(Path(file.path).suffix)) as stream:
-            text = stream.read()
-    except (OSError, pa.ArrowException) as error:
-        raise RedoneError(f"{file.label}: cannot be read as {file.format}: {str(error).splitlines()[0]}") from None
-    if file.format == "csv":
-        delimiter = "\t" if ".tsv" in Path(file.path).suffixes else ","
-        yield from csv.DictReader(io.StringIO(text.decode("utf-8-sig")), delimiter=delimiter)
-        return
-    try:
-        whole = orjson.loads(text) if file.format == "json" else None
-    except ValueError as error:
-        raise RedoneError(f"{file.label}: not valid JSON: {error}") from None
-    lines = text.split(b"\n") if whole is None else whole
-    for number, line in enumerate(lines, 1):
-        if whole is None and not line.strip():
-            continue
-        try:
-            record = orjson.loads(line) if whole is None else line
-        except ValueError as error:
-            raise RedoneError(f"{file.label} line {number}: not valid JSON: {error}") from None
-        if not isinstance(record, dict):
-            raise RedoneError(f"{file.label} record {number}: a record of named fields is expected")
-        yield record
-
-
 def check_columns(general: GeneralConfig, file: InputFile, where: str) -> None:
     """Raises RedoneError when the first record of a file has none of the columns that the form needs."""
-    first = next(records_of(file), None)
+    _, first = next(records(file, None), (0, None))
     if first is None:
         raise RedoneError(f"{where}: {file.label} holds no record")
     needed = {

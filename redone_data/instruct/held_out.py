@@ -20,8 +20,7 @@ from redone_data.config import plain
 from redone_data.curate.contamination import ContaminationConfig, EvaluationIndex, Passage
 from redone_data.engine import Output, Step
 from redone_data.errors import RedoneError
-from redone_data.instruct.clean import ROWS, batches_of, evaluation_index
-from redone_data.instruct.ledger import CONVERSATIONS
+from redone_data.instruct.clean import ROWS, conversations_of, evaluation_index
 from redone_data.manifest import atomic
 from redone_data.rng import keyed_uniform
 from redone_data.text.hashing import from_hex
@@ -97,7 +96,7 @@ class HeldOutIndexStep(Step):
         )
         texts = []
         for source in self.sources:
-            for frame in batches_of(source.folder / CONVERSATIONS):
+            for frame in conversations_of(source):
                 texts.append(frame.join(wanted.select("id"), on="id", how="semi").select("id", asked=_asked()))
         found = wanted.join(pl.concat(texts), on="id", how="left", maintain_order="left")
         passages = [Passage(f"{task}#{name}", field, text) for name, task, field, text in found.iter_rows()]
@@ -135,7 +134,7 @@ class LeaksStep(Step):
         rows = pl.read_parquet(self.cleaned.folder / ROWS, columns=["id", "rule", "split"])
         train = rows.filter(pl.col("rule").is_null(), pl.col("split") == "train").select("id")
         found = [pl.DataFrame(schema=LEAK_SCHEMA)]
-        for frame in batches_of(self.source.folder / CONVERSATIONS):
+        for frame in conversations_of(self.source):
             mine = frame.join(train, on="id", how="semi", maintain_order="left")
             text = normalize(mine.select(everything())["everything"].to_arrow().cast(pa.large_string()))
             value, detail = self._found(text)

@@ -12,12 +12,15 @@ from typing import Any
 from redone_data.config import load_yaml, plain, read_config, set_key
 from redone_data.curate.contamination import ContaminationConfig
 from redone_data.engine import ExecutorConfig
-from redone_data.errors import RedoneError
+from redone_data.errors import RedoneError, did_you_mean
+from redone_data.instruct.alike import DuplicateRowsConfig
 from redone_data.instruct.blend import StepConfig
 from redone_data.instruct.clean import CleanConfig
 from redone_data.instruct.general import GeneralConfig
 from redone_data.instruct.held_out import HeldOutConfig
 from redone_data.instruct.lengths import LengthConfig
+from redone_data.instruct.making import TaskEntry
+from redone_data.instruct.tables import TableConfig
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,13 @@ class StepsConfig:
 class SftRecipe:
     """An instruction set."""
 
+    tables: dict[str, TableConfig] = field(default_factory=dict, metadata={"help": "name -> where rows come from"})
+    tasks: dict[str, TaskEntry] = field(
+        default_factory=dict, metadata={"help": "a shipped task's name, or the path of your own -> its tables"}
+    )
+    duplicates: dict[str, DuplicateRowsConfig] = field(
+        default_factory=dict, metadata={"help": "table -> what counts as a duplicate among its rows"}
+    )
     general: dict[str, GeneralConfig] = field(
         default_factory=dict, metadata={"help": "name -> instruction data that exists already"}
     )
@@ -43,6 +53,17 @@ class SftRecipe:
     contamination: ContaminationConfig = field(default_factory=ContaminationConfig)
     steps: StepsConfig = field(default_factory=StepsConfig)
     executor: ExecutorConfig = field(default_factory=ExecutorConfig)
+
+    def __post_init__(self) -> None:
+        if not self.tasks and not self.general:
+            raise RedoneError("tasks and general: there is nothing to make; name a task, or general data")
+        for name, entry in self.tasks.items():
+            for table in entry.tables:
+                if table not in self.tables:
+                    raise RedoneError(f"tasks.{name}.tables: '{table}': {did_you_mean(table, self.tables)}")
+        for table in self.duplicates:
+            if table not in self.tables:
+                raise RedoneError(f"duplicates.{table}: {did_you_mean(table, self.tables)}")
 
     def canonical(self) -> dict[str, Any]:
         """What decides the bytes of a set."""

@@ -139,14 +139,13 @@ def print_set(manifest: Mapping[str, Any], console: Console) -> None:
 
 def _tasks(manifest: Mapping[str, Any]) -> Table:
     steps = manifest["steps"]
-    table = _table("Conversations", ["capability", "task", "table", "languages"])
+    table = _table("Conversations", ["capability", "task", "table", "lang"])
     for name in ("rows read", "made", "kept", "held out", *steps):
         table.add_column(name, justify="right", no_wrap=True)
-    taken = {name: {(r["capability"], r["task"]): r for r in step["tasks"]} for name, step in steps.items()}
     for row in sorted(manifest["sources"], key=lambda row: (row["capability"], row["task"], row["table"])):
         cells = [row["capability"], row["task"], row["table"], " ".join(row["languages"])]
         numbers = [row["read"], row["conversations"], row["kept"], row["held_out"]]
-        numbers += [taken[name][row["capability"], row["task"]]["conversations"] for name in steps]
+        numbers += [row["steps"][name] for name in steps]
         table.add_row(*(Text(label(cell)) for cell in cells), *(f"{number:,}" for number in numbers))
     return table
 
@@ -162,5 +161,5 @@ def _drops(manifest: Mapping[str, Any]) -> Table:
 def _table(title: str, names: Sequence[str]) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     for name in names:
-        table.add_column(name, overflow="fold")
+        table.add_column(name, overflow="fold", no_wrap=name == "task")
     return table

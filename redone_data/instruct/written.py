@@ -12,9 +12,8 @@ from typing import Any
 import polars as pl
 
 from redone_data.engine import Output, Step
-from redone_data.instruct.clean import batches_of
+from redone_data.instruct.clean import conversations_of
 from redone_data.instruct.conversation import FRAME, write_frame
-from redone_data.instruct.ledger import CONVERSATIONS
 from redone_data.manifest import atomic
 
 BUCKET_ROWS = 400_000
@@ -49,7 +48,7 @@ class WriteStep(Step):
         wanted = pl.scan_parquet(self._order).slice(task, BUCKET_ROWS).select("id").with_row_index("line").collect()
         found = [pl.DataFrame(schema=FRAME)]
         for source in self.sources:
-            for frame in batches_of(source.folder / CONVERSATIONS):
+            for frame in conversations_of(source):
                 found.append(frame.select(list(FRAME)).join(wanted.select("id"), on="id", how="semi"))
         rows = wanted.join(pl.concat(found), on="id", how="left", maintain_order="left")
         return {"rows": write_frame(folder / _piece(self.file, index), [rows.select(list(FRAME))])}

@@ -9,7 +9,7 @@ POST = "The noodle shop round the corner has a new soup with beef and coriander 
 
 
 def keepers(texts: list[str], ids: list[str], near: NearConfig = NearConfig()) -> dict[str, str]:
-    found = find_duplicates(pa.array(texts, pa.string()), pa.array(ids, pa.string()), near)
+    found = find_duplicates([pa.array(texts, pa.string())], pa.array(ids, pa.string()), near)
     return {ids[row]: ids[keeper] for row, keeper in enumerate(found.keeper.tolist()) if keeper >= 0}
 
 
@@ -35,3 +35,10 @@ def test_a_crowd_of_equal_rows_leaves_one() -> None:
 
 def test_no_rows_are_no_duplicates() -> None:
     assert keepers([], []) == {}
+
+
+def test_rows_that_differ_in_one_column_are_two_rows_however_long_the_other_is() -> None:
+    notes, questions = pa.array([POST, POST, POST]), pa.array(["where is it", "what does it cost", "where is it?"])
+    found = find_duplicates([notes, questions], pa.array(list("abc")), NearConfig(threshold=0.7))
+    assert found.keeper[1] == -1
+    assert sorted(found.keeper[[0, 2]].tolist()) in ([-1, 0], [-1, 2])
