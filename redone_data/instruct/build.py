@@ -54,7 +54,10 @@ def build(table: Table, task: Task, *, seed: int, held_out_share: float = 0.0) -
 
 
 def check_readable(built: Built, task: Task, table: str) -> None:
-    """Raise RedoneError where too many answers cannot be written and read."""
+    """Raise RedoneError where too many answers cannot be written and read, or no row became a conversation."""
+    if built.conversations.is_empty() and "unreadable_answer" not in built.drops:
+        drops = ", ".join(f"{rule} {count:,}" for rule, count in built.drops.items()) or "it has no rows"
+        raise RedoneError(f"task {task.name}, table {table}: no row became a conversation ({drops}); mend the table")
     bad = built.dropped.filter(pl.col("rule") == "unreadable_answer")
     total = bad.height + built.conversations.height
     if bad.height and (total < _SHORTEST_TABLE or bad.height > task.options.max_unreadable * total):
