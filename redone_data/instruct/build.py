@@ -16,7 +16,7 @@ import polars as pl
 import pyarrow as pa
 
 from redone_data.errors import RedoneError
-from redone_data.instruct.conversation import FRAME, MESSAGES
+from redone_data.instruct.conversation import FRAME
 from redone_data.instruct.selecting import Selected, dropped_lines, select, uniform
 from redone_data.instruct.tables import Table, split_of
 from redone_data.instruct.task import Task, option_columns
@@ -93,13 +93,13 @@ def render(frame: pl.DataFrame, task: Task, *, seed: int, held_out_share: float 
     ids = pl.Series("id", to_hex(*hash128(identity.to_arrow().cast(pa.large_string())))).cast(pl.String)
     conversations = kept.select(
         ids,
-        pl.Series("messages", written["messages"], MESSAGES),
+        messages=written["messages"],
         capability=pl.lit(task.capability),
         task=pl.lit(task.name),
         lang=pl.col("lang"),
         template=templates,
-        format=pl.Series(written["format"], dtype=pl.String),
-        answer=pl.Series(written["answer"], dtype=pl.String),
+        format=written["format"],
+        answer=written["answer"],
         documents=pl.col("documents"),
         split=split_of(kept["document"], seed, held_out_share),
     )
