@@ -1,4 +1,7 @@
-"""The records of a table's files: JSON lines, a JSON array, CSV, Parquet, each also .gz or .zst."""
+"""The records of a table's files: JSON lines, JSON, CSV, Parquet, lines of text, each also .gz or .zst.
+
+A line of text is a record of `text` and `file`, the file's name: where labels are files (pos.txt, neg.txt), it tells.
+"""
 
 import re
 from collections.abc import Iterator
@@ -63,6 +66,8 @@ def _json_array(file: InputFile) -> Iterator[tuple[int, Any]]:
             records = orjson.loads(stream.read())
         except orjson.JSONDecodeError as error:
             raise RedoneError(f"{file.label} line {error.lineno}: not valid JSON: {error.msg}") from None
+    if isinstance(records, dict) and all(isinstance(value, dict) for value in records.values()):
+        records = list(records.values())  # an object of records, by name
     if not isinstance(records, list):
         raise RedoneError(f"{file.label}: a JSON array of objects is expected; for an object a line set format: jsonl")
     yield from enumerate(records, 1)
@@ -79,4 +84,12 @@ def _parquet(file: InputFile) -> Iterator[tuple[int, Any]]:
     yield from enumerate(pl.read_parquet(file.path).iter_rows(named=True), 1)
 
 
-_READERS = {"jsonl": _json_lines, "json": _json_array, "csv": _csv, "parquet": _parquet}
+def _text(file: InputFile) -> Iterator[tuple[int, Any]]:
+    name = Path(file.path).name
+    with open_input(file.path) as stream:
+        for number, line in enumerate(stream_lines(stream), 1):
+            if not _BLANK.fullmatch(line):
+                yield number, {"text": line.decode("utf-8-sig", errors="replace").strip(), "file": name}
+
+
+_READERS = {"jsonl": _json_lines, "json": _json_array, "csv": _csv, "parquet": _parquet, "text": _text}
