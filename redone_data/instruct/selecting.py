@@ -226,37 +226,36 @@ def _with_wrong_options(drops: _Drops, task: Task, seed: int) -> pl.DataFrame:
     """Add `options`: the right ones and the distractors."""
     config, column = task.options.distractors, str(task.answer.column)
     assert config is not None
-    frame = drops.frame
-    is_list = holds_lists(frame, task.answer)
-    right = frame[column].to_list() if is_list else [[value] for value in frame[column]]
-    keys, name = frame["key"].to_numpy(), f"{task.name}/distractors"
-    if is_list:
-        exploded = frame.select(pl.col(column).list.explode(keep_nulls=False, empty_as_null=False))[column]
-        found = others("random", exploded, keys, config.number, seed, name)
+    pool, keys, name = drops.frame, drops.frame["key"].to_numpy(), f"{task.name}/distractors"
+    asked, clicks = np.arange(pool.height), None
+    if config.below is not None:
+        clicks = pool[config.below].to_list()
+        asked = np.flatnonzero(pool[config.below] >= config.at_least)
+        drops.keep(pl.col(config.below) >= config.at_least, "below_at_least", pl.col(config.below), config.at_least)
+    if holds_lists(pool, task.answer):
+        values = pool[column].list.explode(keep_nulls=False, empty_as_null=False)
+        right = drops.frame[column].to_list()
+        found = others("random", values, keys, config.number, seed, name)
     else:
-        groups = None if config.group is None else frame[config.group]
-        found = others(config.how, frame[column], keys, config.number, seed, name, groups=groups)
-    excluded = frame[config.exclude].to_list() if config.exclude else right
-    clicks = frame[config.below].to_list() if config.below else None
+        groups = None if config.group is None else pool[config.group]
+        right = [[value] for value in drops.frame[column]]
+        found = others(config.how, pool[column], keys, config.number, seed, name, asked=asked, groups=groups)
+    excluded = drops.frame[config.exclude].to_list() if config.exclude else right
     options: list[list[str] | None] = []
     for number, (golds, never) in enumerate(zip(right, excluded, strict=True)):
         taken = {value.casefold() for value in (*golds, *(never or ()))}
+        most = None if clicks is None else clicks[asked[number]]
 
-        def allowed(value: str, place: int, number: int = number, taken: set[str] = taken) -> bool:
+        def allowed(value: str, place: int, taken: set[str] = taken, most: float | None = most) -> bool:
             folded = value.casefold()
             # What is part of a right answer, or holds it, is as good as right.
             apart = config.how != "similar" or not any(folded in gold or gold in folded for gold in taken)
-            lower = clicks is None or clicks[place] < clicks[number]
+            lower = clicks is None or clicks[place] < most
             return lower and apart and bool(folded.strip()) and folded not in taken
 
-        asked = clicks is None or clicks[number] >= config.at_least
-        wrong = found.pick(number, config.number, allowed) if asked else []
+        wrong = found.pick(number, config.number, allowed)
         options.append([*dict.fromkeys(golds), *wrong] if len(wrong) == config.number else None)
-    drops.frame = frame.with_columns(pl.Series("options", options, pl.List(pl.String())))
-    if clicks is not None:
-        drops.keep(
-            pl.col(str(config.below)) >= config.at_least, "below_at_least", pl.col(str(config.below)), config.at_least
-        )
+    drops.frame = drops.frame.with_columns(pl.Series("options", options, pl.List(pl.String())))
     drops.keep(pl.col("options").is_not_null(), "too_few_distractors", bound=config.number)
     return drops.frame
 

@@ -268,6 +268,8 @@ def _kind(name: str, value: Any) -> str:
 def _identified(frame: pl.DataFrame, config: TableConfig) -> pl.DataFrame:
     """The columns row, document and lang, whichever way they are given."""
     if config.document_text is not None:
+        if frame.schema[config.document_text] != pl.String:
+            raise RedoneError(f"document_text: column {config.document_text!r} holds no text")
         texts = frame[config.document_text].fill_null("")
         names = pa.array([document_name(text) for text in texts], pa.large_string())
         hashes = pl.Series("document", to_hex(*hash128(names))).cast(pl.String)
