@@ -24,7 +24,7 @@ from redone_data.text.hashing import hash128
 _KINDS: dict[Kind, tuple[pl.DataType, ...]] = {
     "text": (pl.String(),),
     "label": (pl.String(), pl.Int64()),
-    "number": (pl.Int64(), pl.Float64()),
+    "number": (pl.Int64(), pl.Float64(), pl.String()),
     "list": (pl.List(pl.String()),),
     "messages": (MESSAGES,),
 }
@@ -134,8 +134,11 @@ def dropped_lines(gone: pl.DataFrame) -> pl.DataFrame:
 
 def _keyed(table: Table, task: Task) -> pl.DataFrame:
     """The table with `identity` (table, row and values), `occurrence` (of equal rows) and `key`, a hash of them."""
-    labels = [name for name, need in task.columns.items() if need.kind == "label"]
-    frame = table.frame.with_columns(pl.col(name).cast(pl.String) for name in labels if _is_number(table.frame, name))
+    frame = table.frame
+    for name, need in task.columns.items():  # numbers as labels; CSV's texts as numbers
+        if need.kind in ("label", "number") and name in frame.columns and frame.schema[name] != pl.List(pl.String):
+            kind = pl.String() if need.kind == "label" else pl.Float64()
+            frame = frame.with_columns(pl.col(name).cast(kind, strict=False))
     used = [name for name in task.columns if name in frame.columns]
     identity = frame.select(
         pl.concat_str(pl.lit(table.name), "row", pl.struct(used).struct.json_encode(), separator="\x1f").alias(
@@ -150,10 +153,6 @@ def _keyed(table: Table, task: Task) -> pl.DataFrame:
     frame = frame.with_columns(pl.Series("key", lo))
     # The order of conversations is that of the rows' ids, not of files.
     return frame.sort("row", "key")
-
-
-def _is_number(frame: pl.DataFrame, name: str) -> bool:
-    return name in frame.columns and frame.schema[name].is_numeric()
 
 
 def uniform(frame: pl.DataFrame, task: Task, seed: int, name: str) -> npt.NDArray[np.float64]:
@@ -173,22 +172,15 @@ def holds_lists(frame: pl.DataFrame, answer: AnswerConfig) -> bool:
 
 def _balance(drops: _Drops, task: Task, seed: int) -> None:
     """Cut the most frequent labels down until none has more than its share of what is left."""
-    share, answer = task.options.max_label_share, task.answer
-    is_label = answer.options == LABELS or answer.kind in ("yes_no", "grade")
-    if (
-        share is None
-        or answer.column is None
-        or not is_label
-        or holds_lists(drops.frame, answer)
-        or drops.frame.is_empty()
-    ):
+    share, column = task.options.max_label_share, task.answer.column
+    if share is None or column is None or task.columns[column].kind != "label" or drops.frame.is_empty():
         return
-    label = drops.frame[answer.column].cast(pl.String)
+    label = drops.frame[column]
     counts = label.value_counts()["count"].to_list()
     most = largest_allowed(counts, share)
     draw = pl.Series("draw", uniform(drops.frame, task, seed, "balance"))
     rank = pl.DataFrame({"label": label, "draw": draw}).select(pl.col("draw").rank("ordinal").over("label")).to_series()
-    drops.keep(rank <= most, "label_balance", bound=share, detail=pl.col(answer.column).cast(pl.String))
+    drops.keep(rank <= most, "label_balance", bound=share, detail=pl.col(column))
 
 
 def largest_allowed(counts: Sequence[int], share: float) -> int:

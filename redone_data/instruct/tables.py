@@ -98,7 +98,9 @@ class TableConfig:
         for name in self.columns:
             if name in RESERVED:
                 raise RedoneError(f"columns.{name}: the name is taken (row, document, ...); choose another")
-        if (self.id is None and self.document is None) == (self.document_text is None):
+        if self.document is not None and self.document_text is not None:
+            raise RedoneError("document, document_text: give one of them")
+        if self.id is None and self.document is None and self.document_text is None:
             raise RedoneError("id or document_text: give the field with ids, or else the column that names documents")
         if self.document_text is not None and self.document_text not in self.columns:
             raise RedoneError(
