@@ -175,6 +175,13 @@ def test_an_answer_that_its_parser_cannot_read_is_a_drop_and_many_are_an_error()
         build(table({"text": [f"p{i}" for i in range(60)], "tags": [["a, b"]] * 4 + [["a"]] * 56}), labels, seed=1)
 
 
+def test_a_template_that_does_not_fit_a_row_is_named_with_the_row() -> None:
+    rows = table({"text": ["a", "b"], "label": ["glad", "sad"], "tags": [["x"], []]})
+    needs = {**LABEL, "tags": {"kind": "list"}}
+    with pytest.raises(RedoneError, match=r"task t: template t\.en\.plain\.v1: row d001: cannot be filled"):
+        build(rows, task(CHOICE, needs, "{{ tags[0] }}", **LABELS), seed=1)
+
+
 def test_a_task_without_a_conversation_is_an_error() -> None:
     with pytest.raises(RedoneError, match=r"no row became a conversation \(unknown_label 2\)"):
         build(posts(["bored", "idle"]), moods(), seed=1)
