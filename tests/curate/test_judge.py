@@ -8,7 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from redone_data.curate.judge import JudgeConfig, agreement, estimate, judge, read_cache
+from redone_data.curate.asking import read_cache
+from redone_data.curate.judge import JudgeConfig, agreement, estimate, judge
 from redone_data.curate.quality import load_classifier
 from redone_data.curate.quality_train import Examples, TrainConfig, train
 from redone_data.errors import RedoneError
