@@ -16,7 +16,7 @@ import polars as pl
 import pyarrow as pa
 
 from redone_data.errors import RedoneError
-from redone_data.instruct.conversation import FRAME, MESSAGES
+from redone_data.instruct.conversation import FRAME
 from redone_data.instruct.selecting import Selected, dropped_lines, select, uniform
 from redone_data.instruct.tables import Table, split_of
 from redone_data.instruct.task import Task, option_columns
@@ -54,7 +54,10 @@ def build(table: Table, task: Task, *, seed: int, held_out_share: float = 0.0) -
 
 
 def check_readable(built: Built, task: Task, table: str) -> None:
-    """Raise RedoneError where too many answers cannot be written and read."""
+    """Raise RedoneError where too many answers cannot be written and read, or no row became a conversation."""
+    if built.conversations.is_empty() and "unreadable_answer" not in built.drops:
+        drops = ", ".join(f"{rule} {count:,}" for rule, count in built.drops.items()) or "it has no rows"
+        raise RedoneError(f"task {task.name}, table {table}: no row became a conversation ({drops}); mend the table")
     bad = built.dropped.filter(pl.col("rule") == "unreadable_answer")
     total = bad.height + built.conversations.height
     if bad.height and (total < _SHORTEST_TABLE or bad.height > task.options.max_unreadable * total):
@@ -90,13 +93,13 @@ def render(frame: pl.DataFrame, task: Task, *, seed: int, held_out_share: float 
     ids = pl.Series("id", to_hex(*hash128(identity.to_arrow().cast(pa.large_string())))).cast(pl.String)
     conversations = kept.select(
         ids,
-        pl.Series("messages", written["messages"], MESSAGES),
+        messages=written["messages"],
         capability=pl.lit(task.capability),
         task=pl.lit(task.name),
         lang=pl.col("lang"),
         template=templates,
-        format=pl.Series(written["format"], dtype=pl.String),
-        answer=pl.Series(written["answer"], dtype=pl.String),
+        format=written["format"],
+        answer=written["answer"],
         documents=pl.col("documents"),
         split=split_of(kept["document"], seed, held_out_share),
     )

@@ -96,7 +96,7 @@ def reader(config: ColumnConfig) -> Callable[[Any], Any]:
                 raise RedoneError(f"field '{config.name}': text is needed to cut, not {type(value).__name__}")
             value = cut(value)
         if isinstance(value, str):
-            value = value.strip()
+            value = value.strip() or None
         elif isinstance(value, list) and all(isinstance(item, str) for item in value):
             value = [item.strip() for item in value if item.strip()]
         if config.values and value is not None:

@@ -20,7 +20,7 @@ from redone_data.rng import keyed_uniform, stream
 UInt64 = npt.NDArray[np.uint64]
 Int64 = npt.NDArray[np.int64]
 # A row looks at so many values before it is said to have too few.
-_LOOKS_PER_DISTRACTOR, _MORE_LOOKS = 3, 6
+_LOOKS_PER_DISTRACTOR, _MORE_LOOKS, _MORE_SIMILAR = 3, 6, 2
 # Likeness is compared with so many values at most, chosen by hash.
 MAX_SIMILAR_POOL = 4_000
 _PAIR_BUCKETS, _ROWS_AT_A_TIME = 1 << 16, 512
@@ -102,7 +102,7 @@ def _similar(values: list[str], keys: UInt64, rows: Int64, number: int, seed: in
     own = sorted(set(mine))
     pairs = _letter_pairs([*pool, *own])
     of_pool, of_own = pairs[: len(pool)], pairs[len(pool) :]
-    keep = min(_looks(number), len(pool))
+    keep = min(_MORE_SIMILAR * _looks(number), len(pool))
     nearest = np.empty((len(own), keep), np.int64)
     for start in range(0, len(own), _ROWS_AT_A_TIME):
         likeness = np.asarray((of_own[start : start + _ROWS_AT_A_TIME] @ of_pool.T).todense())

@@ -88,14 +88,9 @@ def check_columns(table: Table, task: Task) -> None:
                 f"task {task.name}: table {table.name} has no column '{name}'"
                 f"{f' ({need.help})' if need.help else ''}; {did_you_mean(name, given)}; name its field under columns"
             )
-        if given[name] not in _KINDS[need.kind] and not given[name] == pl.List(pl.String()):
+        if given[name] not in _KINDS[need.kind]:
             raise RedoneError(
                 f"task {task.name}: table {table.name}: column '{name}' holds {given[name]}; {need.kind} is needed"
-            )
-        is_list = given[name] == pl.List(pl.String())
-        if is_list and need.kind not in ("list", "label"):
-            raise RedoneError(
-                f"task {task.name}: table {table.name}: column '{name}' holds lists; {need.kind} is needed"
             )
 
 
@@ -139,7 +134,8 @@ def dropped_lines(gone: pl.DataFrame) -> pl.DataFrame:
 
 def _keyed(table: Table, task: Task) -> pl.DataFrame:
     """The table with `identity` (table, row and values), `occurrence` (of equal rows) and `key`, a hash of them."""
-    frame = table.frame
+    labels = [name for name, need in task.columns.items() if need.kind == "label"]
+    frame = table.frame.with_columns(pl.col(name).cast(pl.String) for name in labels if _is_number(table.frame, name))
     used = [name for name in task.columns if name in frame.columns]
     identity = frame.select(
         pl.concat_str(pl.lit(table.name), "row", pl.struct(used).struct.json_encode(), separator="\x1f").alias(
@@ -154,6 +150,10 @@ def _keyed(table: Table, task: Task) -> pl.DataFrame:
     frame = frame.with_columns(pl.Series("key", lo))
     # The order of conversations is that of the rows' ids, not of files.
     return frame.sort("row", "key")
+
+
+def _is_number(frame: pl.DataFrame, name: str) -> bool:
+    return name in frame.columns and frame.schema[name].is_numeric()
 
 
 def uniform(frame: pl.DataFrame, task: Task, seed: int, name: str) -> npt.NDArray[np.float64]:

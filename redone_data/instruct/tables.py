@@ -217,7 +217,9 @@ class _Values:
                 row = {**row, name: None}
             elif value is not None:
                 kind = _kind(name, value)
-                if self.kinds.setdefault(name, kind) != kind:
+                if {kind, self.kinds.setdefault(name, kind)} == {"a whole number", "a number"}:
+                    self.kinds[name] = "a number"
+                elif self.kinds[name] != kind:
                     raise RedoneError(f"column '{name}': {kind}, where earlier rows have {self.kinds[name]}")
                 self.unseen.discard(name)
         for name, value in row.items():
@@ -243,7 +245,7 @@ class _Values:
             kind = self.kinds.get(name, "text")
             if name in ("row", "document", "lang") and kind != "text":
                 values, kind = [None if value is None else as_label(value) for value in values], "text"
-            series.append(pl.Series(name, values, types[kind], strict=True))
+            series.append(pl.Series(name, values, types[kind], strict=kind != "a number"))
         return pl.DataFrame(series)
 
 
