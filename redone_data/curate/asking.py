@@ -151,9 +151,11 @@ def ask(
                 if call.cancelled():
                     continue
                 if (error := call.exception()) is not None:
-                    # Calls under way are paid for: their answers are still awaited and kept.
+                    # Calls under way are paid for: their answers are still awaited and kept. Each is cancelled for
+                    # itself: what shutdown(cancel_futures=True) cancels, as_completed awaits for ever.
                     fault = fault or error
-                    pool.shutdown(wait=False, cancel_futures=True)
+                    for other in waiting:
+                        other.cancel()
                     continue
                 name = waiting[call]
                 known[name] = call.result()
