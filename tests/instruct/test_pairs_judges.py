@@ -284,7 +284,7 @@ def test_a_judge_that_likes_length_is_found_out_and_corrected():
     fair = calibrate(*planted(4000))
     biased = calibrate(*planted(4000, judge_likes_length=1.5))
     assert abs(fair.length) < 0.15
-    assert biased.length < -0.5
+    assert biased.length < -0.3
     # Its verdict on a much longer answer is worth less than on one of equal length.
     long, equal = biased.probability(np.array([1.0, 1.0]), np.array([2.0, 0.0]))
     assert long < equal - 0.1

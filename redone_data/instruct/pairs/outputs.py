@@ -19,7 +19,7 @@ from redone_data.curate.asking import AskConfig, Question, read_cache
 from redone_data.curate.sources import InputFile
 from redone_data.engine import Output
 from redone_data.errors import RedoneError
-from redone_data.instruct.answers import AnswerFormat, TextFormat
+from redone_data.instruct.answers import TextFormat
 from redone_data.instruct.conversation import Answer
 from redone_data.instruct.metrics import check_metric, score
 from redone_data.instruct.pairs.candidates import PairSource, Rows
@@ -68,7 +68,8 @@ class OutputsConfig:
     )
     max_prompts: int | None = field(default=None, metadata={"help": "so many, by a hash of their ids"})
     metrics: dict[str, str] = field(
-        default_factory=dict, metadata={"help": "task -> metric; default: what its answer format asks for"}
+        default_factory=dict,
+        metadata={"help": "task -> metric; default: the shipped task's, or what its answer format asks for"},
     )
     min_right: float = field(default=1.0, metadata={"help": "score from which an answer can be chosen"})
     margin: float = field(default=0.5, metadata={"help": "by how much the rejected answer scores less"})
@@ -161,18 +162,16 @@ class OutputsStep(PairSource):
 
     def _scored(self, row: Mapping[str, Any], answers: list[str], judged: "_Judged") -> list[tuple[str, float]] | None:
         """Each answer's score; None where nothing says how to score this task."""
-        metric = self.outputs.metrics.get(row["task"])
-        if row["format"] is None:
-            if metric is None:
-                return None
-            form: AnswerFormat = TextFormat()
-            gold: Answer = row["messages"][-1]["content"]
-        else:
-            form, gold = read_form(row["format"]), json.loads(row["answer"])
+        form = None if row["format"] is None else read_form(row["format"])
+        metric = metric_of(row["task"], form, self.outputs.metrics)
+        if metric is None:
+            return None
+        gold: Answer = row["messages"][-1]["content"] if form is None else json.loads(row["answer"])
+        reads = form or TextFormat()
         scored = []
         for text in answers:
-            read = form.parse(text)
-            value = score(metric or metric_of(form), read, gold)
+            read = reads.parse(text)
+            value = score(metric, read, gold)
             judged.count(read is not None, value >= self.outputs.min_right)
             if read is not None or self.outputs.unreadable == "wrong":
                 scored.append((text, value))

@@ -117,7 +117,8 @@ class StructureStep(PairSource):
         wrong = wrong_answers(form, gold, known[row["task"]], draws)
         if not wrong:
             return rows.drop(row["id"], NO_WRONG, form.kind)
-        metric, right = metric_of(form), form.render(gold)
+        metric, right = metric_of(row["task"], form), form.render(gold)
+        assert metric is not None  # forms that have wrong answers have one
         return rows.add(
             shared_of(row, "structure"),
             [
