@@ -1,13 +1,13 @@
 """The held-out split of every task, and the training conversations that give it away.
 
 A document is in one split only (its id decides, for all tasks), and a table has no near-duplicates; what is left is the
-same text in two tables, or one post quoted in many threads. So held-out prompts are looked for in all that is trained
-on, as evaluation items are (curate/contamination.py): what holds more than `max_fraction` of one goes. Wording that
-many prompts share, a template's or a list of options, counts for none; for that some training prompts of each template
-stand in the index, too, and are never reported.
+same text in two tables, or one post quoted in many threads. So what the held-out conversations are about (the longest
+text of their row; of general data the prompt) is looked for in all that is trained on, as evaluation items are
+(curate/contamination.py): what holds more than `max_fraction` of one goes. Texts of rows, not prompts: of a short post
+in a template most words are the template's, and options are other rows' texts.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,18 +17,18 @@ import polars as pl
 import pyarrow as pa
 
 from redone_data.config import plain
-from redone_data.curate.contamination import ContaminationConfig, EvaluationIndex, Passage
+from redone_data.curate.contamination import ContaminationConfig, EvaluationIndex, Passage, contamination
 from redone_data.engine import Output, Step
 from redone_data.errors import RedoneError
 from redone_data.instruct.clean import ROWS, conversations_of, evaluation_index
+from redone_data.instruct.making import TABLE, text_columns
+from redone_data.instruct.tables import RESERVED
 from redone_data.manifest import atomic
 from redone_data.rng import keyed_uniform
 from redone_data.text.hashing import from_hex
 from redone_data.text.normalize import normalize
 
 LEAKS = "leaks.parquet"
-WORDING = "wording"  # the field of those training prompts
-WORDING_PROMPTS = 200  # of a template: each order of four options occurs often enough to count as wording
 LEAK_SCHEMA = pl.Schema({"id": pl.String(), "value": pl.Float64(), "detail": pl.String()})
 
 
@@ -62,13 +62,14 @@ def chosen_held_out(rows: pl.DataFrame, most: int, seed: int) -> pl.DataFrame:
 
 @dataclass(frozen=True)
 class HeldOutIndexStep(Step):
-    """The n-grams of the held-out prompts of all tasks."""
+    """The n-grams of what the held-out conversations are about. tables: of each source, None for general data."""
 
     name = "sft-held-out"
     VERSION = 1
 
     sources: tuple[Output, ...]
     cleaned: tuple[Output, ...]
+    tables: tuple[Output | None, ...]
     held_out: HeldOutConfig
     contamination: ContaminationConfig
     seed: int
@@ -78,34 +79,56 @@ class HeldOutIndexStep(Step):
         return {**grams, "held_out": plain(self.held_out), "seed": self.seed}
 
     def inputs(self) -> dict[str, str]:
-        return {f"{i:04d}": output.fingerprint for i, output in enumerate(self.cleaned)}
+        tables = {f"table.{i:04d}": output.fingerprint for i, output in enumerate(self.tables) if output is not None}
+        return tables | {f"{i:04d}": output.fingerprint for i, output in enumerate(self.cleaned)}
 
     def tasks(self) -> list[None]:
         return [None]
 
     def run(self, task: None, index: int, folder: Path) -> dict[str, Any]:
-        rows = pl.concat([pl.read_parquet(output.folder / ROWS) for output in self.cleaned])
-        chosen = chosen_held_out(rows, self.held_out.max_conversations, self.seed)
-        train = rows.filter(pl.col("rule").is_null(), pl.col("split") == "train").sort("template", "id")
-        wording = train.filter(pl.int_range(pl.len()).over("template") < WORDING_PROMPTS)
-        wanted = pl.concat(
-            [
-                part.select("id", "task", pl.lit(field).alias("field"))
-                for part, field in ((chosen, "prompt"), (wording, WORDING))
-            ]
+        rows = pl.concat(
+            pl.read_parquet(output.folder / ROWS).with_columns(source=pl.lit(number))
+            for number, output in enumerate(self.cleaned)
         )
-        texts = []
-        for source in self.sources:
-            for frame in conversations_of(source):
-                texts.append(frame.join(wanted.select("id"), on="id", how="semi").select("id", asked=_asked()))
-        found = wanted.join(pl.concat(texts), on="id", how="left", maintain_order="left")
-        passages = [Passage(f"{task}#{name}", field, text) for name, task, field, text in found.iter_rows()]
-        built = EvaluationIndex.of(passages, self.contamination)
+        chosen = chosen_held_out(rows, self.held_out.max_conversations, self.seed)
+        texts: dict[str, Passage] = {}
+        for number, (source, table) in enumerate(zip(self.sources, self.tables, strict=True)):
+            mine = chosen.filter(pl.col("source") == number)
+            found = _prompts(source, mine) if table is None else _row_texts(table, mine)
+            for task_name, name, field_name, text in found:
+                # One text is one item, however many conversations are about it: else it would count as wording.
+                texts.setdefault(text, Passage(f"{task_name}#{name}", field_name, text))
+        built = EvaluationIndex.of(list(texts.values()), self.contamination)
         built.write(folder)
         return built.counts()
 
     def finish(self, folder: Path, results: list[dict[str, Any]]) -> dict[str, Any]:
         return results[0]
+
+
+Found = Iterator[tuple[str, str, str, str]]  # task, id, field, text
+
+
+def _prompts(source: Output, chosen: pl.DataFrame) -> Found:
+    """All that is said before the last answer, but the system's words."""
+    turns = pl.col("messages").list.head(pl.col("messages").list.len() - 1)
+    spoken = pl.element().struct.field("content").filter(pl.element().struct.field("role") != "system")
+    for frame in conversations_of(source):
+        mine = frame.join(chosen.select("id"), on="id", how="semi", maintain_order="left")
+        for task, name, text in mine.select("task", "id", turns.list.eval(spoken).list.join("\n")).iter_rows():
+            yield task, name, "prompt", text
+
+
+def _row_texts(table: Output, chosen: pl.DataFrame) -> Found:
+    """The longest text of each row that the conversations were made of: the note, not the query beside it."""
+    rows = pl.read_parquet(table.folder / TABLE)
+    said = rows.select("row", *text_columns(rows, [name for name in rows.columns if name not in RESERVED]))
+    named = chosen.select("task", "id", pl.col("documents").alias("row")).explode("row")
+    found = said.join(named.unique("row", keep="first", maintain_order=True), on="row", maintain_order="left")
+    columns = [name for name in said.columns if name != "row"]
+    for task, name, *texts in found.select("task", "id", *columns).iter_rows():
+        column = max(range(len(columns)), key=lambda place: len(texts[place]))
+        yield task, name, columns[column], texts[column]
 
 
 @dataclass(frozen=True)
@@ -137,37 +160,15 @@ class LeaksStep(Step):
         for frame in conversations_of(self.source):
             mine = frame.join(train, on="id", how="semi", maintain_order="left")
             text = normalize(mine.select(everything())["everything"].to_arrow().cast(pa.large_string()))
-            value, detail = self._found(text)
-            leaks = mine.select("id").with_columns(value=value, detail=detail)
+            held = contamination(text, evaluation_index(self.index.folder), self.contamination).frame
+            leaks = mine.select("id").with_columns(
+                value=held["contamination_fraction"].cast(pl.Float64), detail=held["contamination_item"]
+            )
             found.append(leaks.filter(pl.col("value") > self.max_fraction))
         leaks = pl.concat(found)
         with atomic(folder / LEAKS) as aside:
             leaks.write_parquet(aside)
         return {"leaks": leaks.height}
-
-    def _found(self, text: pa.Array) -> tuple[pl.Series, pl.Series]:
-        """For each text the held-out prompt most of which it holds, and how much."""
-        index = evaluation_index(self.index.folder)
-        held = np.array([field != WORDING for field in index.fields], bool)
-        hits = index.grams.find(text, enough_words=self.contamination.enough_words, min_fraction=self.max_fraction)
-        hits = hits.take(np.flatnonzero(held[hits.passages]))
-        order = np.lexsort((hits.passages, -hits.fractions, hits.rows))
-        rows, first = np.unique(hits.rows[order], return_index=True)
-        value, detail = np.zeros(len(text)), np.full(len(text), None, object)
-        value[rows] = hits.fractions[order[first]]
-        detail[rows] = [index.items[passage] for passage in hits.passages[order[first]].tolist()]
-        return pl.Series(value), pl.Series(detail.tolist(), dtype=pl.String)
-
-    def finish(self, folder: Path, results: list[dict[str, Any]]) -> dict[str, Any]:
-        return results[0]
-
-
-def _asked() -> pl.Expr:
-    """All that is said before the answer, but the system's words: those are the template's."""
-    turns = pl.col("messages").list.head(pl.col("messages").list.len() - 1)
-    return turns.list.eval(
-        pl.element().struct.field("content").filter(pl.element().struct.field("role") != "system")
-    ).list.join("\n")
 
 
 def everything() -> pl.Expr:

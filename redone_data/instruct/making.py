@@ -89,18 +89,10 @@ class TableStep(Step):
         for name in self.duplicates.by:
             if name not in schema:
                 raise RedoneError(f"duplicates.{self.table}.by: the table has no column '{name}'")
-        names = self.duplicates.by or [name for name in self.tables[self.table].columns if name in schema]
-        said: list[pa.Array] = []
-        for name in [*names, *(["history"] if "history" in schema and not self.duplicates.by else [])]:
-            column = pl.col(name)
-            if schema[name] == MESSAGES:
-                column = column.list.eval(pl.element().struct.field("content")).list.join("\n")
-            elif schema[name] == pl.List(pl.String()):
-                column = column.list.join("\n")
-            elif schema[name] != pl.String():
-                continue
-            said.append(table.frame.select(column.fill_null("")).to_series().to_arrow().cast(pa.large_string()))
-        return said
+        own = [name for name in (*self.tables[self.table].columns, "history") if name in schema]
+        names = self.duplicates.by or own
+        said = table.frame.select(text_columns(table.frame, names))
+        return [column.to_arrow().cast(pa.large_string()) for column in said.iter_columns()]
 
 
 @dataclass(frozen=True)
@@ -183,6 +175,21 @@ class RenderStep(Step):
             path.unlink()
         _write(folder / DROPPED, lines)
         return {"read": self.selected.statistics["read"], "conversations": count, "dropped": lines.height}
+
+
+def text_columns(frame: pl.DataFrame, names: Sequence[str]) -> list[pl.Expr]:
+    """Those of the columns that hold text, lists of texts or messages, as texts."""
+    found = []
+    for name in names:
+        kind, column = frame.schema[name], pl.col(name)
+        if kind == MESSAGES:
+            column = column.list.eval(pl.element().struct.field("content")).list.join("\n")
+        elif kind == pl.List(pl.String()):
+            column = column.list.join("\n")
+        elif kind != pl.String():
+            continue
+        found.append(column.fill_null("").alias(name))
+    return found
 
 
 def task_values(task: Task) -> str:

@@ -166,8 +166,10 @@ class InstructionSet:
             for (task, _), output in zip(names, made, strict=True)
         ]
         cleaned = self.engine.run_all(clean)
-        grams = recipe.contamination
-        held = self.engine.run(HeldOutIndexStep(tuple(made), tuple(cleaned), recipe.held_out, grams, recipe.seed))
+        grams, tables = recipe.contamination, tuple(self.tables.get(table) for _, table in names)
+        held = self.engine.run(
+            HeldOutIndexStep(tuple(made), tuple(cleaned), tables, recipe.held_out, grams, recipe.seed)
+        )
         pairs = list(zip(made, cleaned, strict=True))
         looking = [LeaksStep(output, rows, held, grams, recipe.held_out.max_fraction) for output, rows in pairs]
         leaks = self.engine.run_all(looking)
