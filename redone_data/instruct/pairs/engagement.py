@@ -71,8 +71,8 @@ class EngagementConfig:
     neighbours: int = field(default=32, metadata={"help": "posts after each, in time, that it is compared with"})
     uses: int = field(default=1, metadata={"help": "pairs that a post may be in"})
     max_per_context: int | None = field(default=None, metadata={"help": "pairs of one context; null: any number"})
-    capability: str = "user_behaviour"
-    task: str = "engagement"
+    capability: str = field(default="user_behaviour", metadata={"help": "of the pairs"})
+    task: str = field(default="engagement", metadata={"help": "the task's name in the pairs"})
     select: SelectConfig = field(default_factory=SelectConfig)
 
     def __post_init__(self) -> None:

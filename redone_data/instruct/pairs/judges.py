@@ -60,7 +60,9 @@ _PLACES = re.compile(r"\{(prompt|a|b)\}")
 class PairJudgeConfig(AskConfig):
     """The judge model, and what it is asked about two answers."""
 
-    prompt: str = field(default=PROMPT, metadata={"help": "what is asked, with {prompt}, {a} and {b}"})
+    prompt: str | None = field(
+        default=None, metadata={"help": "what is asked, with {prompt}, {a} and {b}; default: which do readers prefer"}
+    )
     a: str = field(default="A", metadata={"help": "the answer that prefers what stands first"})
     b: str = field(default="B", metadata={"help": "the answer that prefers what stands second"})
     max_characters: int = field(
@@ -69,7 +71,7 @@ class PairJudgeConfig(AskConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        missing = [place for place in ("prompt", "a", "b") if f"{{{place}}}" not in self.prompt]
+        missing = [place for place in ("prompt", "a", "b") if f"{{{place}}}" not in (self.prompt or PROMPT)]
         if missing:
             raise RedoneError(f"prompt: {{{missing[0]}}} is missing; put it where that text shall stand")
         if _folded(self.a) == _folded(self.b):
@@ -83,7 +85,7 @@ class PairJudgeConfig(AskConfig):
     def question(self, prompt: str, first: str, second: str) -> Question:
         """What is asked about two answers in this order; texts are filled in at once, whatever braces they hold."""
         texts = {"prompt": prompt, "a": first, "b": second}
-        content = _PLACES.sub(lambda place: texts[place[1]][: self.max_characters], self.prompt)
+        content = _PLACES.sub(lambda place: texts[place[1]][: self.max_characters], self.prompt or PROMPT)
         return Question([{"role": "user", "content": content}])
 
     def verdict(self, answer: str) -> int:
@@ -124,8 +126,8 @@ class JudgesConfig:
         default=0.5, metadata={"help": "the judge is used where its agreement with people is above, interval and all"}
     )
     min_probability: float = field(default=0.6, metadata={"help": "calibrated, of a pair of the judge's"})
-    capability: str = "dialogue"
-    task: str = "preference"
+    capability: str = field(default="dialogue", metadata={"help": "of the pairs"})
+    task: str = field(default="preference", metadata={"help": "the task's name in the pairs"})
     select: SelectConfig = field(default_factory=SelectConfig)
 
     def __post_init__(self) -> None:

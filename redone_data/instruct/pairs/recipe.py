@@ -75,14 +75,10 @@ class PairsRecipe:
         return values
 
     def selects(self) -> dict[str, tuple[str, SelectConfig]]:
-        """Set -> its kind and how it is chosen from, in the order of kinds and names."""
-        kinds: dict[str, Any] = {
-            "structure": self.structure,
-            "outputs": self.outputs,
-            "judge": self.judges,
-            "engagement": self.engagement,
-        }
-        return {name: (kind, one.select) for kind, sets in kinds.items() for name, one in sorted(sets.items())}
+        """Set -> its kind and how it is chosen from, by name: the order of pairs in the files."""
+        kinds: dict[str, Any] = {"structure": self.structure, "outputs": self.outputs}
+        kinds |= {"judge": self.judges, "engagement": self.engagement}
+        return dict(sorted((name, (kind, one.select)) for kind, sets in kinds.items() for name, one in sets.items()))
 
 
 @dataclass(frozen=True)
