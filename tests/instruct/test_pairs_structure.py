@@ -21,6 +21,7 @@ FORMS = [
     ({"kind": "labels"}, ["tea", "rice"]),
     ({"kind": "labels"}, []),
     ({"kind": "path", "levels": 2}, ["Food", "Tea"]),
+    ({"kind": "path", "levels": 2, "options": [["Food", "Home"], ["Tea", "Pans"]]}, ["Home", "Pans"]),
     ({"kind": "fields", "fields": {"why": {"kind": "text"}, "ok": {"kind": "yes_no"}}}, {"why": "rain", "ok": False}),
 ]
 POOL = ("Food | Cake", "Food | Tea", "Sport | Run", "rice", "tea", "cake")

@@ -105,8 +105,7 @@ def wrong_answers(form: AnswerFormat, gold: Any, known: Known, draws: Sequence[f
         keys = _drawn(str(gold), tuple(grades), known, draws, lambda: [-abs(grade - gold) for grade in grades.values()])
         return [Wrong(grades[key]) for key in keys]
     if isinstance(form, PathFormat):
-        paths = _drawn(key_of(gold), known.golds, known, draws, lambda: [_shared_levels(p, gold) for p in known.golds])
-        return [Wrong(path.split(SEPARATOR)) for path in paths]
+        return [Wrong(path) for path in _other_paths(form, gold, known, draws)]
     if isinstance(form, LabelsFormat):
         return [Wrong(answer) for answer in _other_sets(form, gold, known, draws)]
     if isinstance(form, FieldsFormat):
@@ -132,6 +131,20 @@ def _drawn(
         found.append(others[number])
         weights[number] = 0.0
     return found
+
+
+def _other_paths(form: PathFormat, gold: Sequence[str], known: Known, draws: Sequence[float]) -> list[list[str]]:
+    """Paths of other rows; where each level has its options, the gold path with one level exchanged."""
+    paths = known.golds
+    if form.options is not None:
+        paths = tuple(
+            SEPARATOR.join([*gold[:level], option, *gold[level + 1 :]])
+            for level, options in enumerate(form.options)
+            for option in options
+            if option != gold[level]
+        )
+    drawn = _drawn(key_of(gold), paths, known, draws, lambda: [_shared_levels(path, gold) for path in paths])
+    return [path.split(SEPARATOR) for path in drawn]
 
 
 def _other_sets(form: LabelsFormat, gold: Sequence[str], known: Known, draws: Sequence[float]) -> list[list[str]]:
