@@ -221,6 +221,7 @@ def measured_posts(frame: pl.DataFrame, config: EngagementConfig, where: str) ->
     # A downvoted post may have a count below zero: as good as none.
     frame = frame.with_columns(pl.col("count").clip(lower_bound=0.0))
     lacks = pl.any_horizontal(pl.col(name).is_null() for name in needed) | (pl.col("exposure") <= 0)
+    lacks |= pl.col(config.text).str.strip_chars() == ""
     now = _moment(config, where) or frame["at"].max()
     young = pl.col("at") > pl.lit(now) - config.min_age_days * DAY
     frame = frame.with_columns(
