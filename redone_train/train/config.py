@@ -31,7 +31,7 @@ class LoraConfig:
 @dataclass(frozen=True)
 class ModelConfig:
     start: str = field(
-        metadata={"help": "a Hugging Face folder, a GGUF file, a hub name, or the size of a new model (1m ... 1b)"}
+        metadata={"help": "a Hugging Face folder, a run's, a GGUF file, a hub name, or a new model's size (1m ... 1b)"}
     )
     revision: str | None = field(default=None, metadata={"help": "of a hub name"})
     lora: LoraConfig | None = field(default=None, metadata={"help": "train adapters, not all weights"})
