@@ -223,7 +223,10 @@ def dpo(
 @app.command()
 def export(
     source: Annotated[
-        Path, typer.Argument(metavar="CHECKPOINT_OR_RUN", help="RUN/checkpoints/step-N, or RUN: its newest good one.")
+        Path,
+        typer.Argument(
+            metavar="CHECKPOINT_OR_RUN", help="RUN/checkpoints/step-N, or RUN: its newest good one; or a GGUF file."
+        ),
     ],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="A new folder.")],
     dtype: Annotated[Literal["bf16", "fp32"], typer.Option("--dtype", help="Of the weights.")] = "bf16",
@@ -234,8 +237,16 @@ def export(
 ) -> None:
     """Write a checkpoint as a Hugging Face folder: safetensors, configuration, tokenizer.
 
-    One process and no GPU, whatever the number of ranks and the ZeRO stage that wrote it.
+    One process and no GPU, whatever the number of ranks and the ZeRO stage that wrote it. A GGUF file too, in bf16:
+    for its tokenizer.json, by which a recipe makes the tokens.
     """
+    if source.suffix == ".gguf":
+        if merge or base is not None or dtype != "bf16":
+            raise RedoneError(f"{source}: a GGUF file is written whole and in bf16; leave the options out")
+        from redone_train.train.gguf import unpack
+
+        typer.echo(f"{source.name}: model of {unpack(source, out):,} parameters, bf16: {out}", err=True)
+        return
     from redone_train.train.export import export as write
 
     done = write(source, out, dtype=dtype, merge=merge, base=base)

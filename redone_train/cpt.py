@@ -158,7 +158,7 @@ def _lay_out(config: CptConfig, datasets: Mapping[str, TokenDataset], bos: int, 
 
 def _rows(config: DataConfig, dataset: TokenDataset, plans: Path, bos: int) -> RowSource:
     if config.layout == "packed":
-        return Packed(dataset, config.length, plans, bos)
+        return Packed(dataset, config.length, plans, bos if bos >= 0 else dataset.eos_token_id)
     return Windows(dataset, config.length, config.document_masks, bos)
 
 
