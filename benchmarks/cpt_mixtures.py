@@ -105,7 +105,9 @@ def main() -> None:
     targets = [f"held_out/{name}" for name in proposal["objective"]]
     mixtures = {"found": proposal["weights"], "natural": proposal["prior"], "uniform": proposal["uniform"]}
     runs = {
-        name: trained(arguments.out.resolve(), name, weights, arguments) for name, weights in mixtures.items() if weights
+        name: trained(arguments.out.resolve(), name, weights, arguments)
+        for name, weights in mixtures.items()
+        if weights
     }
     before = runs["found"][0][BPB]
     others = [name for name in before if name not in targets]

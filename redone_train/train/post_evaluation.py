@@ -48,15 +48,15 @@ class HeldOutEvaluation(TrainerCallback):
         self.tasks = sorted({part for task in rows["task"] for part in parts_of(task)})
 
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **others: Any) -> None:
-        history = [line for line in read_history(self.path) if line["step"] <= state.global_step]
+        self.history = [line for line in read_history(self.path) if line["step"] <= state.global_step]
         if state.is_world_process_zero:  # steps that the run goes back over are measured again
-            _write(self.path, history)
-        if state.global_step not in [line["step"] for line in history]:
-            self._add(model, state, history)
+            _write(self.path, self.history)
+        if not self.history:
+            self._add(model, state)
 
     def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **others: Any) -> None:
         if state.global_step >= state.max_steps or (self.every and state.global_step % self.every == 0):
-            self._add(model, state, self.history)
+            self._add(model, state)
             self.judge(state, control)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **others: Any) -> None:
@@ -81,13 +81,13 @@ class HeldOutEvaluation(TrainerCallback):
     def table(self) -> str:
         """The first and the last measurement."""
 
-    def _add(self, model: Any, state: Any, history: Sequence[Line]) -> None:
+    def _add(self, model: Any, state: Any) -> None:
         was_training = model.training
         model.eval()
         with torch.no_grad():
             line = {"step": state.global_step, **self.measure(model, state.global_step)}
         model.train(was_training)
-        self.history = [*history, line]  # on every rank: the file is rank 0's
+        self.history.append(line)  # on every rank: the file is rank 0's
         if state.is_world_process_zero:
             _write(self.path, self.history)
         self.log(self.logged(line))
@@ -194,7 +194,6 @@ class PairEvaluation(HeldOutEvaluation):
         self.loss, self.patience, self.keep = loss, patience, keep
 
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **others: Any) -> None:
-        self.history = [line for line in read_history(self.path) if line["step"] <= state.global_step]
         super().on_train_begin(args, state, control, model=model, **others)
         if (best := self.best()) is not None and self.patience:
             self.keep(best["step"])
@@ -249,7 +248,7 @@ class PairEvaluation(HeldOutEvaluation):
     def result(self) -> int | None:
         """The step whose checkpoint is the run's result; None: the last one."""
         best = self.best()
-        return best["step"] if best is not None and self.patience else None
+        return int(best["step"]) if best is not None and self.patience else None
 
     def judge(self, state: Any, control: Any) -> None:
         best = self.best()
@@ -258,7 +257,7 @@ class PairEvaluation(HeldOutEvaluation):
         if best["step"] == state.global_step:
             self.keep(best["step"])
             control.should_save = True
-        highest = best["accuracy"]["all"]
+        highest = max(line["accuracy"]["all"] for line in self.history)  # at the start it is a half
         recent = [line["accuracy"]["all"] for line in self.history[-self.patience :] if line["step"]]
         if len(recent) == self.patience and all(accuracy < highest for accuracy in recent):
             self.stopped = control.should_training_stop = state.global_step < state.max_steps

@@ -1,7 +1,7 @@
 """A small run of instruction tuning and of preferences: made-up questions about words, a byte-level model."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,64 +9,43 @@ import yaml
 from tiny_model import write_model
 
 WORDS = ("sun", "tea", "cat", "red", "ink", "owl", "jam", "sky", "bee", "fig")
-LABELS = ("good", "bad")
-
-
-def label_of(number: int) -> str:
-    return LABELS[number % 2]
+HELD_OUT = 7  # one row in so many
+GOOD, BAD = "fine", "evil"  # as long as each other
 
 
 def conversations(count: int, *, seed: int = 0) -> list[dict[str, Any]]:
-    """Every word has a label; every fifth row is held out, some talk twice."""
+    """Words and what is said of them, of two capabilities; every fourth goes on for another turn."""
     rows = []
     for number in range(count):
-        word = WORDS[(number + seed) % len(WORDS)]
-        label = label_of(WORDS.index(word))
-        turns = [("user", f"{word}?"), ("assistant", label)]
+        turns = [("user", f"{WORDS[(number + seed) % len(WORDS)]}?"), ("assistant", (GOOD, BAD)[number % 2])]
         if number % 4 == 3:
-            turns += [("user", "sure?"), ("assistant", f"yes {label}")]
-        capability = "content_understanding" if number % 2 else "general"
-        rows.append(
-            {
-                "id": f"{number:032x}",
-                "messages": [{"role": role, "content": content} for role, content in turns],
-                "capability": capability,
-                "task": "words" if number % 2 else "talk",
-                "lang": "en",
-                "template": "words.en.1",
-                "format": None,
-                "answer": None,
-                "documents": [str(number)],
-                "split": "held_out" if number % 5 == 4 else "train",
-            }
-        )
+            turns += [("user", "sure?"), ("assistant", f"yes {(GOOD, BAD)[number % 2]}")]
+        named = {"capability": "content_understanding", "task": "words"} if number % 2 else {"capability": "general"}
+        split = "held_out" if number % HELD_OUT == 0 else "train"
+        rows.append({"messages": messages(turns), **named, "split": split})
     return rows
 
 
-def pairs(count: int) -> list[dict[str, Any]]:
-    """The right label is chosen, the wrong one rejected."""
+def pairs(count: int, *, chosen: str = GOOD, rejected: str = BAD) -> list[dict[str, Any]]:
+    """One answer is always the better one."""
     rows = []
     for number in range(count):
-        word = WORDS[number % len(WORDS)]
-        right = label_of(WORDS.index(word))
-        wrong = LABELS[1 - LABELS.index(right)]
         rows.append(
             {
-                "id": f"{number:032x}",
-                "prompt": [{"role": "user", "content": f"{word}?"}],
-                "chosen": [{"role": "assistant", "content": right}],
-                "rejected": [{"role": "assistant", "content": wrong}],
+                "prompt": messages([("user", f"{WORDS[number % len(WORDS)]}?")]),
+                "chosen": messages([("assistant", chosen)]),
+                "rejected": messages([("assistant", rejected)]),
                 "capability": "content_understanding",
                 "task": "words",
-                "lang": "en",
-                "kind": "structure",
-                "weak": False,
-                "margin": None,
-                "documents": [str(number)],
-                "split": "held_out" if number % 5 == 4 else "train",
+                "weak": number % 10 == 9,
+                "split": "held_out" if number % HELD_OUT == 0 else "train",
             }
         )
     return rows
+
+
+def messages(turns: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
+    return [{"role": role, "content": content} for role, content in turns]
 
 
 def write_lines(path: Path, rows: list[dict[str, Any]]) -> Path:
