@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from redone_data.manifest import folder_stamp
 from redone_train.data.batches import BatchShape
 from redone_train.data.conversations import data_identity
 from redone_train.data.pairs import Pairs, prepare_pairs, read_all_pairs
@@ -66,6 +67,7 @@ def read_run(config: DpoConfig, start: ChatStart, identity: dict[str, Any]) -> P
         length=config.data.length,
         most_dropped=config.data.most_dropped,
         weak=config.data.weak,
+        reference=folder_stamp(start.folder),
         folder=Path(config.output) / "data",
         identity=identity["data"],
     )

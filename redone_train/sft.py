@@ -19,7 +19,7 @@ from redone_train.data.conversations import Conversations, data_identity, prepar
 from redone_train.train.chat import ChatStart, absolute_path, ends_with, open_start
 from redone_train.train.launch import connect, disconnect, main_first, rank, ranks, say
 from redone_train.train.post_config import SftConfig, load_sft
-from redone_train.train.stages import finished, num_steps_of, write_result
+from redone_train.train.stages import finished, num_steps_of, result_of, write_result
 from redone_train.train.start import load_model, precision
 
 
@@ -38,8 +38,7 @@ def run_sft(path: Path, settings: tuple[str, ...] = ()) -> bool:
             if not _run_step(step, path.parent, device):
                 return False
         if rank() == 0:
-            last = finished(Path(steps[-1].output), {})
-            assert last is not None
+            last = result_of(Path(steps[-1].output))
             write_result(Path(config.output), last.folder, f"the end of step {config.steps[-1].name}")
         return True
     finally:

@@ -18,11 +18,11 @@ import pyarrow as pa
 from redone_data.errors import RedoneError
 from redone_data.instruct.conversation import Message, check_turns
 from redone_data.manifest import atomic, canonical, digest, file_digest, read_json, write_json
-from redone_train.train.template import CHECKED, Template, check_template, render
+from redone_train.data.rows import IGNORED
+from redone_train.train.template import CHECKED, Template, answers_of, check_template, render
 
 VERSION = 1
 AT_A_TIME = 1000
-IGNORED = -100
 TOKENS = pa.list_(pa.int32())
 # conversation: its number in its files at each of its tokens, so that a packed row says whose they are.
 COLUMNS = pa.schema({"input_ids": TOKENS, "labels": TOKENS, "conversation": TOKENS, "task": pa.string()})
@@ -220,9 +220,9 @@ def _tokenize(
                 checked += len(block)
             kept: tuple[list[dict[str, Any]], list[dict[str, Any]]] = ([], [])
             for row, one in zip(block, rendered, strict=True):
-                size = len(one.tokens)
-                if not any(one.marked):
-                    raise RedoneError(f"{row.place}: {template.origin} marks nothing of its answers")
+                size, marked, answers = len(one.tokens), len(list(one.runs())), len(answers_of(row.messages))
+                if marked != answers:
+                    raise RedoneError(f"{row.place}: {template.miscount(marked, answers)}")
                 if size > length:
                     too_long[row.held_out] += 1
                 else:

@@ -116,14 +116,16 @@ def prepare_pairs(
     length: int,
     most_dropped: float,
     weak: bool,
+    reference: str,
     folder: Path,
     identity: Mapping[str, Any],
 ) -> Pairs:
     """Tokenize files, unless that is done, and check that the template marks the answers of these pairs.
 
-    weak: whether those that are marked so are trained on.
+    weak: whether those that are marked so are trained on. reference: names the start point, whose log-probabilities TRL
+    will put beside the files (it cannot tell weights apart that ZeRO-3 has shared out).
     """
-    name = digest(canonical({**identity, "weak": weak, "kind": "pairs"}))[:16]
+    name = digest(canonical({**identity, "weak": weak, "reference": reference}))[:16]
     train, evaluation, counted = (folder / f"{name}.{end}" for end in ("train.arrow", "held_out.arrow", "json"))
     if not counted.is_file():
         rows = read_all_pairs(files, held_out)

@@ -24,9 +24,14 @@ class ChatStart:
         return self.start.tokenizer_file
 
     @property
+    def folder(self) -> Path:
+        assert self.start.folder is not None
+        return self.start.folder
+
+    @property
     def identity(self) -> dict[str, Any]:
         # The folder of an exported checkpoint is named by its mark.
-        return {"start": self.start.folder.name} if self.start.kind == "run" and self.start.folder else {}
+        return {"start": self.folder.name} if self.start.kind == "run" else {}
 
 
 def open_start(model: ModelConfig, directory: Path, output: str, template: str | None, length: int) -> ChatStart:

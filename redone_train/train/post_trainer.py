@@ -14,7 +14,7 @@ from typing import Any, final
 import numpy as np
 import torch
 from datasets import Dataset
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 from transformers import TrainerCallback
@@ -26,6 +26,7 @@ from trl.trainer.sft_trainer import DataCollatorForLanguageModeling, SFTTrainer
 
 from redone_train.data.batches import BatchShape, RankSampler
 from redone_train.data.order import permuted
+from redone_train.data.rows import IGNORED
 from redone_train.train.config import RunConfig
 from redone_train.train.masks import Attention, check_masks
 from redone_train.train.post_config import DpoConfig
@@ -150,7 +151,7 @@ class SftTrainer(PostTrainer, SFTTrainer):  # type: ignore[misc]
             return
         batch = self.data_collator([self.rows[row] for row in range(min(4, len(self.rows)))])
         dtype = torch.bfloat16 if self.args.bf16 else torch.float32
-        check_masks(self.model_wrapped, batch, self.attention, dtype)
+        check_masks(self.model_wrapped, batch, self.attention, dtype, next_log_probs)
 
 
 @final
@@ -170,6 +171,16 @@ class DpoTrainer(PostTrainer, DPOTrainer):  # type: ignore[misc]
             mean = self.accelerator.gather(length_B).float().mean().item()
             self._metrics["train"][f"lengths/{name}"].append(mean)
         return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+
+
+def next_log_probs(model: Any, inputs: dict[str, Any]) -> Tensor:
+    """Of the token that follows each one in its document (B x L x 1), by TRL's head.
+
+    ZeRO-3 would go on to prefetch an output layer that was called once, and TRL's head then finds it under way.
+    """
+    labels = inputs["input_ids"].masked_fill(inputs["position_ids"] == 0, IGNORED)
+    found: Tensor = model(**inputs, labels=labels, fused_lm_head=True).log_probs
+    return nn.functional.pad(found, (0, 1)).unsqueeze(-1)
 
 
 def padded_conversations(tokenizer: Any) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:

@@ -47,6 +47,9 @@ class Template:
     def digest(self) -> str:
         return digest(self.text)
 
+    def miscount(self, marked: int, answers: int) -> str:
+        return f"{self.origin} marks {marked} of {answers} turns of the assistant; {REMEDY}"
+
 
 @dataclass(frozen=True)
 class Rendered:
@@ -54,6 +57,13 @@ class Rendered:
 
     tokens: list[int]
     marked: list[bool]
+
+    def runs(self) -> Iterator[list[int]]:
+        """The marked tokens, one run of them after another."""
+        pairs = zip(self.tokens, self.marked, strict=True)
+        for marked, run in itertools.groupby(pairs, key=lambda pair: pair[1]):
+            if marked:
+                yield [token for token, _ in run]
 
 
 def load_tokenizer(start: Start) -> Any:
@@ -141,35 +151,34 @@ def render(
     ]
 
 
+def answers_of(messages: Messages) -> list[str]:
+    return [message["content"] for message in messages if message["role"] == "assistant"]
+
+
 def check_template(
     tokenizer: Any, template: Template, conversations: Sequence[Messages], rendered: Sequence[Rendered]
 ) -> int:
     """The token that ends a turn; RedoneError says what the template marks wrongly.
 
-    Each marked run of tokens must be one answer, whole, nothing of the others, and the token that ends its turn.
+    Each marked run of tokens must be one answer, whole, nothing of the others, and the token that ends its turn. Looked
+    at are those with the most turns, and as many of all.
     """
     ends: list[int] = []
-    for messages, one in itertools.islice(zip(conversations, rendered, strict=True), CHECKED):
-        answers = [message["content"] for message in messages if message["role"] == "assistant"]
-        runs = list(_marked_runs(one))
+    known = {*tokenizer.added_tokens_decoder, *tokenizer.all_special_ids}
+    by_turns = sorted(range(len(conversations)), key=lambda number: -len(conversations[number]))
+    spread = range(0, len(conversations), 1 + 2 * len(conversations) // CHECKED)
+    for number in (*by_turns[: CHECKED // 2], *spread):
+        answers, runs = answers_of(conversations[number]), list(rendered[number].runs())
         if len(runs) != len(answers):
-            raise RedoneError(
-                f"data.template: {template.origin} marks {len(runs)} of {len(answers)} turns of the assistant; {REMEDY}"
-            )
-        ends += [_end_of(tokenizer, template, answer, run) for answer, run in zip(answers, runs, strict=True)]
+            raise RedoneError(f"data.template: {template.miscount(len(runs), len(answers))}")
+        ends += [_end_of(tokenizer, known, template, answer, run) for answer, run in zip(answers, runs, strict=True)]
     if not ends:
         raise RedoneError("data: there is no turn of an assistant")
     return ends[-1]
 
 
-def _marked_runs(rendered: Rendered) -> Iterator[list[int]]:
-    for marked, run in itertools.groupby(zip(rendered.tokens, rendered.marked, strict=True), key=lambda pair: pair[1]):
-        if marked:
-            yield [token for token, _ in run]
-
-
-def _end_of(tokenizer: Any, template: Template, answer: str, run: Sequence[int]) -> int:
-    """The last marked token that is one of the tokenizer's own, and no text."""
+def _end_of(tokenizer: Any, known: set[int], template: Template, answer: str, run: Sequence[int]) -> int:
+    """The last marked token, which must be `known`: one of the tokenizer's own, and no text."""
     text, answer = tokenizer.decode(run), answer.strip()
     if answer not in text:  # a tokenizer that rewrites what it reads (NFKC, spaces)
         answer = tokenizer.decode(tokenizer(answer, add_special_tokens=False).input_ids).strip()
@@ -185,7 +194,6 @@ def _end_of(tokenizer: Any, template: Template, answer: str, run: Sequence[int])
             f"data.template: {template.origin} marks more than the answer {_short(answer)!r}: before it, "
             f"{_short(before.strip())!r} is learnt too; {REMEDY}"
         )
-    known = {*tokenizer.added_tokens_decoder, *tokenizer.all_special_ids}
     last = next((token for token in reversed(run) if tokenizer.decode([token]).strip()), None)
     if last is None or last not in known or not after.strip():
         raise RedoneError(

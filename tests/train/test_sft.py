@@ -19,6 +19,8 @@ from torch.nn import functional
 from redone_data.errors import RedoneError
 from redone_train.sft import run_sft
 from redone_train.train import checkpoints
+from redone_train.train.masks import check_masks
+from redone_train.train.post_trainer import next_log_probs
 
 ONE_STEP = "steps=[{name: all, data: [all.jsonl]}]"
 
@@ -206,6 +208,23 @@ def test_what_cannot_be_trained_is_said_before_the_first_step(setting: str, mess
     with pytest.raises(RedoneError, match=message):
         run_sft(path, (setting,))
     assert not list((tmp_path / "sft").rglob("log.jsonl"))
+
+
+def test_the_probe_finds_conversations_that_see_one_another_by_the_head_that_trains(tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM
+    from trl.trainer.utils import add_fused_lm_head
+
+    model = AutoModelForCausalLM.from_pretrained(write_model(tmp_path / "model"), attn_implementation="sdpa")
+    add_fused_lm_head(model)
+    positions = torch.cat([torch.arange(size) for size in (20, 5, 31, 8)]).unsqueeze(0)
+    batch = {"input_ids": torch.randint(5, 200, (1, 64)), "position_ids": positions}
+
+    def unmasked(model: Any, inputs: dict[str, Any]) -> torch.Tensor:
+        return next_log_probs(lambda position_ids, **inputs: model(**inputs), inputs)
+
+    assert check_masks(model, batch, "sdpa", torch.float32, next_log_probs) < 1e-5
+    with pytest.raises(RedoneError, match="the documents of a row see one another"):
+        check_masks(model, batch, "sdpa", torch.float32, unmasked)
 
 
 def test_a_bad_step_is_told_by_the_lines_of_its_conversations(tmp_path: Path) -> None:
