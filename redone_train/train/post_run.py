@@ -1,10 +1,8 @@
 """A trainer from its first step to its result, and out of the process again, so that another can follow."""
 
-import gc
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate.state import AcceleratorState, GradientState
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
@@ -43,12 +41,9 @@ def _forget(trainer: PostTrainer) -> None:
     engine: Any = getattr(trainer, "deepspeed", None)
     if engine is not None:
         engine.destroy()
-    trainer.accelerator.free_memory()
     emptied: Any = trainer
     emptied.model = emptied.model_wrapped = emptied.optimizer = emptied.lr_scheduler = None
     AcceleratorState._reset_state()
     GradientState._reset_state()
     unset_hf_deepspeed_config()  # type: ignore[no-untyped-call]
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    trainer.accelerator.free_memory()  # collects what nothing holds any more, and empties the device's cache

@@ -1,5 +1,6 @@
 """A small run of instruction tuning and of preferences: made-up questions about words, a byte-level model."""
 
+import gc
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -89,6 +90,7 @@ def write_dpo(folder: Path, values: Mapping[str, Any] | None = None) -> Path:
 
 
 def _write(path: Path, config: dict[str, Any], values: Mapping[str, Any] | None) -> Path:
+    gc.freeze()  # a run ends with a collection, which would look at all of torch and Transformers: a second each time
     for name, value in (values or {}).items():
         *keys, last = name.split(".")
         inner = config

@@ -18,7 +18,6 @@ from torch.nn import functional
 
 from redone_data.errors import RedoneError
 from redone_train.sft import run_sft
-from redone_train.train import checkpoints
 from redone_train.train.masks import check_masks
 from redone_train.train.post_trainer import next_log_probs
 
@@ -97,25 +96,11 @@ def test_the_second_step_starts_where_the_first_ended_and_neither_is_run_again(
     assert run_sft(path, (rate,))
     assert capsys.readouterr().err.count("is finished") == 2
     assert {path: path.stat().st_mtime_ns for path in logs} == logs
+    with pytest.raises(RedoneError, match="seed was 1, is 2"):
+        run_sft(path, (rate, "seed=2"))
     write_lines(tmp_path / "all.jsonl", conversations(61))
     with pytest.raises(RedoneError, match=r"this run differs from the one that wrote it: data\.files was"):
         run_sft(path, (rate,))
-
-
-def test_a_run_goes_on_with_the_rows_that_would_have_come(tmp_path: Path) -> None:
-    path = write_sft(tmp_path, {"checkpoints.every": 3, "logging.every": 2})
-    whole, cut = (ONE_STEP, "output=whole"), (ONE_STEP, "output=cut")
-    assert run_sft(path, whole)
-    assert run_sft(path, cut)
-    (tmp_path / "cut" / "all" / "result.json").unlink()
-    for folder in checkpoints.folders(tmp_path / "cut" / "all"):
-        if folder.name != "step-3":
-            checkpoints.remove(folder)
-    before = {name: logged(tmp_path / "whole" / "all", name) for name in ("loss", "entropy", "num_tokens", "grad_norm")}
-    assert run_sft(path, cut)
-    assert {name: logged(tmp_path / "cut" / "all", name) for name in before} == before
-    with pytest.raises(RedoneError, match=r"seed was 1, is 2"):
-        run_sft(path, (*cut, "seed=2"))
 
 
 def test_conversations_that_are_too_long_are_counted_and_left_out(

@@ -57,6 +57,9 @@ def way(tmp_path_factory: pytest.TempPathFactory) -> Launches:
     runs.add("killed-1", "sft", *ZERO2, verb="sft", killed_at=8)
     runs.add("killed-2", "sft", *ZERO2, verb="sft", killed_at=4)
     runs.add("resumed-sft", "sft", *ZERO2, verb="sft")
+    runs.add("zero3-sft", "zero3-sft", "--set", "deepspeed=zero3", verb="sft")
+    runs.add("zero3-dpo", "zero3-dpo", "--set", "deepspeed=zero3", verb="dpo")
+    runs.add("plain-dpo", "plain-dpo", verb="dpo", ranks=1)
     runs.add("whole-dpo", "whole-dpo", *ZERO2, verb="dpo")
     runs.add("killed-dpo", "dpo", *ZERO2, verb="dpo", killed_at=4)
     runs.add("resumed-dpo", "dpo", *ZERO2, verb="dpo")
@@ -112,6 +115,26 @@ def test_a_stage_that_is_killed_goes_on_to_the_same_losses(way: Launches, run: s
     whole = way.folder / f"whole-{run}"
     assert curve(way.folder / run) == curve(whole)
     assert lines(way.folder / run / "evaluation.jsonl") == lines(whole / "evaluation.jsonl")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("other", "run"),
+    [
+        ("zero3-sft/all", "whole-sft/all"),
+        ("zero3-sft/more", "whole-sft/more"),
+        ("zero3-dpo", "whole-dpo"),
+        ("plain-dpo", "whole-dpo"),
+    ],
+)
+def test_neither_ranks_nor_how_states_are_shared_out_change_the_losses(way: Launches, other: str, run: str) -> None:
+    assert set(way.codes(other.partition("/")[0])) == {0}, way.said(other.partition("/")[0])
+    ours, theirs = curve(way.folder / other), curve(way.folder / run)
+    assert [line["step"] for line in ours] == [line["step"] for line in theirs]
+    for line, known in zip(ours, theirs, strict=True):
+        close = {name: value for name, value in known.items() if name in ("loss", "grad_norm", "rewards/margins")}
+        found = {name: line[name] for name in close}
+        assert found == {name: pytest.approx(value, rel=1e-4, abs=1e-6) for name, value in close.items()}, line["step"]
 
 
 @pytest.mark.slow
