@@ -5,8 +5,8 @@ by domain, before and after, the mean of the recipe's targets and that of all ot
 
     python benchmarks/cpt_mixtures.py recipes/sns.yaml runs/sns/proposal.json models/gemma-3-270m runs/cpt_mixtures
 
-proposal.json is of `redone-data mix` with that recipe. Of Gemma 3 270M in bf16 with adapters, a core trains 100 tokens a
-second: 24,576 tokens for each of three mixtures and their evaluations are some 20 core-minutes. Goes on where it was.
+proposal.json is of `redone-data mix` with that recipe. Of Gemma 3 270M in bf16 with adapters, a core trains some
+100 tokens a second: three mixtures and their evaluations are 20 core-minutes. Goes on where it was.
 """
 
 import argparse

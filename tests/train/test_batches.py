@@ -1,11 +1,14 @@
 """Rows, their order and the batches: every token once an epoch, the same batches on any number of ranks."""
 
 import itertools
+import multiprocessing
+import signal
+import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from token_data import EOS, write_tokens
 
@@ -136,6 +139,7 @@ def test_an_order_is_a_permutation(size: int, seed: int) -> None:
     weights=st.lists(st.floats(0, 1), min_size=1, max_size=6).filter(lambda weights: sum(weights) > 0.01),
     seed=st.integers(0, 3),
 )
+@example(weights=[0.5, 0.125, 0.6640625, 0.01171875], seed=1)
 @settings(deadline=None, max_examples=100)
 def test_shares_hold_at_every_moment_of_a_run(weights: list[float], seed: int) -> None:
     names = [f"source-{i}" for i in range(len(weights))]
@@ -144,7 +148,7 @@ def test_shares_hold_at_every_moment_of_a_run(weights: list[float], seed: int) -
     source_N, _ = blend.lookup(np.arange(500))
     counts_NS = np.cumsum(np.eye(len(weights), dtype=np.int64)[source_N], axis=0)
     expected_NS = np.arange(1, 501)[:, None] * np.array(mixture.shares)
-    assert np.abs(counts_NS - expected_NS).max() < 2
+    assert np.abs(counts_NS - expected_NS).max() < max(1, len(weights) - 1)
     assert blend.rows_read() == dict(zip(names, counts_NS[-1].tolist(), strict=True))
 
 
@@ -205,6 +209,24 @@ def test_a_step_is_the_same_on_any_number_of_ranks_and_however_the_batch_is_spli
 def test_a_run_goes_on_at_any_step_with_the_batches_that_would_have_come(batches: Batches) -> None:
     assert np.array_equal(global_batches(batches, 6, 2, first_step=7), global_batches(batches, 6, 2)[7:])
     assert np.array_equal(global_batches(batches, 6, 2, workers=2), global_batches(batches, 6, 2))
+
+
+@pytest.mark.skipif(not hasattr(signal, "sigwaitinfo"), reason="this system does not say who sent a signal")
+def test_workers_read_on_when_a_scheduler_tells_all_processes_to_stop_and_end_when_the_parent_does(
+    batches: Batches,
+) -> None:
+    iterator = iter(loader(batches, RankSampler(BatchShape(24, 24), 0, num_steps=10), 1, pinned=False))
+    next(iterator)
+    (worker,) = multiprocessing.active_children()
+    for name in ("TERM", "INT", "USR1"):
+        subprocess.run(["sh", "-c", f"kill -{name} {worker.pid}"], check=True)  # another process than the parent
+    assert sum(1 for _ in iterator) == 9
+    iterator = iter(loader(batches, RankSampler(BatchShape(24, 24), 0, num_steps=10), 1, pinned=False))
+    next(iterator)
+    (worker,) = multiprocessing.active_children()
+    worker.terminate()
+    worker.join(20)
+    assert worker.exitcode == 0
 
 
 def test_a_global_batch_that_cannot_be_split_is_an_error() -> None:
