@@ -17,19 +17,11 @@ from typing import Any, ClassVar, Literal
 from redone_data.config import plain, read_config
 from redone_data.errors import RedoneError, did_you_mean
 from redone_data.instruct.conversation import Answer
+from redone_data.instruct.wording import EDGES, WORD_AFTER, WORD_BEFORE, fold, named, only_mentioned, pieces, read_list
 
 MAX_CHARACTERS = 100_000
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-# What models write before an answer; the last one counts.
-_MARK = re.compile(r"(?:final answer|answer|答案|回答|结论)(?: is|是|为)?\s*[:：]\s*", re.IGNORECASE)
-_EDGES = " \t\r\n\u3000*`\"'“”‘’「」《》.。!！,，;；:："
-_QUOTED = r"""(?:"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')"""
-_LIST = re.compile(rf"\[\s*(?:{_QUOTED}\s*(?:,\s*{_QUOTED}\s*)*,?\s*)?\]", re.DOTALL)
-_ITEM = re.compile(_QUOTED, re.DOTALL)
-_ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|x[0-9a-fA-F]{2}|.)", re.DOTALL)
-_SURROGATES = re.compile(r"\\u(d[89ab][0-9a-f]{2})\\u(d[c-f][0-9a-f]{2})", re.IGNORECASE)
 _INTEGER = re.compile(r"(?<![\d.])[-+−]?\d{1,9}(?![\d]|\.\d)")
-_WORD_BEFORE, _WORD_AFTER = r"(?<![A-Za-z0-9])", r"(?![A-Za-z0-9])"
 
 
 class AnswerFormat(ABC):
@@ -82,12 +74,12 @@ class ChoiceFormat(AnswerFormat):
             return None
         if self.by == "text" and text in self.options:
             return text
-        for piece in _pieces(text):
+        for piece in pieces(text):
             answer = self._by_letter(piece) if self.by == "letter" else None
-            answer = answer or _named(piece, self.options)
+            answer = answer or named(piece, self.options)
             if answer is not None:
                 return answer
-        return _only_mentioned(text, self.options)
+        return only_mentioned(text, self.options)
 
     def _by_letter(self, piece: str) -> str | None:
         letters = LETTERS[: len(self.options)]
@@ -119,17 +111,17 @@ class LabelsFormat(AnswerFormat):
     def parse(self, text: str) -> list[str] | None:
         if len(text) > MAX_CHARACTERS:
             return None
-        for piece in (text.strip(), *_pieces(text)):
-            if _fold(piece) == _fold(self.none):
+        for piece in (text.strip(), *pieces(text)):
+            if fold(piece) == fold(self.none):
                 return []
             items = read_list(piece) if piece.startswith("[") else None
             if items is None and self.options is not None:
                 items = self._all_of_options(piece)
             if items is not None:
                 return list(dict.fromkeys(items))
-        items = [item.strip(_EDGES) for item in re.split(self._separators(), _pieces(text)[-1])]
+        items = [item.strip(EDGES) for item in re.split(self._separators(), pieces(text)[-1])]
         if self.options is not None:
-            items = [_named(item, self.options) or item for item in items]
+            items = [named(item, self.options) or item for item in items]
         return list(dict.fromkeys(item for item in items if item)) or None
 
     def _separators(self) -> str:
@@ -137,20 +129,18 @@ class LabelsFormat(AnswerFormat):
 
     def _all_of_options(self, text: str) -> list[str] | None:
         """The options in a text that holds nothing else: an option may have a separator within."""
+        longest_first = sorted(self.options or (), key=len, reverse=True)
+        gap = re.compile(rf"\s*(?:(?:{self._separators()})\s*)+|\s*$")
         at, found = 0, []
-        pattern = _option_pattern(self.options or ())
-        gap = re.compile(rf"(?:{self._separators()}|\s)*")
         while at < len(text):
-            match = pattern.match(text, at)
-            if match is None:
+            for option in longest_first:
+                after = gap.match(text, at + len(option)) if text.startswith(option, at) else None
+                if after is not None:
+                    break
+            else:
                 return None
-            found.append(match[0])
-            at = match.end()
-            between = gap.match(text, at)
-            assert between is not None
-            if between.end() == at and at < len(text):
-                return None
-            at = between.end()
+            found.append(option)
+            at = after.end()
         return found or None
 
     def render(self, gold: Any) -> str:
@@ -173,19 +163,19 @@ class YesNoFormat(AnswerFormat):
     no: str = "No"
 
     def __post_init__(self) -> None:
-        if not self.yes.strip() or not self.no.strip() or _fold(self.yes) == _fold(self.no):
+        if not self.yes.strip() or not self.no.strip() or fold(self.yes) == fold(self.no):
             raise RedoneError("yes and no: two different words are needed")
 
     def parse(self, text: str) -> bool | None:
         if len(text) > MAX_CHARACTERS:
             return None
-        words = {_fold(self.yes): True, _fold(self.no): False}
+        words = {fold(self.yes): True, fold(self.no): False}
         pattern = "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
-        for piece in _pieces(text):
-            match = re.match(rf"(?:{pattern}){_WORD_AFTER}", _fold(piece))
+        for piece in pieces(text):
+            match = re.match(rf"(?:{pattern}){WORD_AFTER}", fold(piece))
             if match:
                 return words[match[0]]
-        found = {words[match] for match in re.findall(rf"{_WORD_BEFORE}(?:{pattern}){_WORD_AFTER}", _fold(text))}
+        found = {words[match] for match in re.findall(rf"{WORD_BEFORE}(?:{pattern}){WORD_AFTER}", fold(text))}
         return found.pop() if len(found) == 1 else None
 
     def render(self, gold: Any) -> str:
@@ -209,7 +199,7 @@ class GradeFormat(AnswerFormat):
     def parse(self, text: str) -> int | None:
         if len(text) > MAX_CHARACTERS:
             return None
-        for piece in _pieces(text):
+        for piece in pieces(text):
             match = _INTEGER.match(piece)
             if match:
                 return self._allowed(match[0])
@@ -241,7 +231,7 @@ class SpansFormat(AnswerFormat):
         items = read_list(text)
         if items is not None or self.style == "json":
             return items
-        if _fold(text) == _fold(self.none):
+        if fold(text) == fold(self.none):
             return []
         lines = [re.sub(r"^\s*(?:[-*•]|\d{1,3}[.)、])\s+", "", line).strip() for line in text.splitlines()]
         return [line for line in lines if line] or None
@@ -274,12 +264,12 @@ class PathFormat(AnswerFormat):
     def parse(self, text: str) -> list[str] | None:
         if len(text) > MAX_CHARACTERS:
             return None
-        for piece in _pieces(text):
+        for piece in pieces(text):
             for line in piece.splitlines():
                 names = [name.strip().strip("*`\"'") for name in re.split(r"[|｜]", line)]
                 if len(names) == self.levels and all(names):
                     if self.options is not None:
-                        names = [_named(n, options) or n for n, options in zip(names, self.options, strict=True)]
+                        names = [named(n, options) or n for n, options in zip(names, self.options, strict=True)]
                     return names
         return None
 
@@ -384,73 +374,6 @@ def read_format(mapping: Mapping[str, Any], *, where: str = "format") -> AnswerF
     if kind not in FORMATS:
         raise RedoneError(f"{where}: kind: {kind!r} is not an answer format; {did_you_mean(str(kind), FORMATS)}")
     return read_config(FORMATS[kind], values, where=where)
-
-
-def read_list(text: str) -> list[str] | None:
-    """The first list of quoted texts in a text, as JSON or Python write it; nothing is evaluated.
-
-    >>> read_list("Highlights: ['CC mode', \\"it's [Topic] too\\"]")
-    ['CC mode', "it's [Topic] too"]
-    >>> read_list("none at all") is None
-    True
-    """
-    match = _LIST.search(text)
-    return None if match is None else [_unquoted(item[0]) for item in _ITEM.finditer(match[0])]
-
-
-def _unquoted(item: str) -> str:
-    plain_escapes = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
-
-    def one(match: re.Match[str]) -> str:
-        what = match[1]
-        if len(what) > 1:
-            return chr(int(what[1:], 16))
-        return plain_escapes.get(what, what)
-
-    def both(match: re.Match[str]) -> str:
-        return chr(0x10000 + ((int(match[1], 16) - 0xD800) << 10) + int(match[2], 16) - 0xDC00)
-
-    return _ESCAPE.sub(one, _SURROGATES.sub(both, item[1:-1]))
-
-
-def _pieces(text: str) -> list[str]:
-    """Where an answer may begin, best first: after the last "Answer:", the whole text, its last line."""
-    whole = text.strip()
-    marks = list(_MARK.finditer(whole))
-    after = [whole[marks[-1].end() :].strip()] if marks else []
-    lines = whole.splitlines()
-    return [*after, whole, *([lines[-1].strip()] if len(lines) > 1 else [])]
-
-
-def _fold(text: str) -> str:
-    return " ".join(text.strip(_EDGES).casefold().split())
-
-
-def _named(text: str, options: tuple[str, ...]) -> str | None:
-    """The option that a text is, but for case and the punctuation around it."""
-    if text in options:
-        return text
-    folded = _fold(text)
-    same = [option for option in options if _fold(option) == folded]
-    return same[0] if len(same) == 1 else None
-
-
-def _only_mentioned(text: str, options: tuple[str, ...]) -> str | None:
-    """The one option that a text names; where one option is part of another, the longer counts."""
-    found = set(_option_pattern(options).findall(text))
-    return found.pop() if len(found) == 1 else None
-
-
-@functools.lru_cache(maxsize=4096)
-def _option_pattern(options: tuple[str, ...]) -> re.Pattern[str]:
-    """Any of the options; Latin ones are not found within a word, Chinese ones are found anywhere."""
-    bounded = (
-        (_WORD_BEFORE if option[0].isascii() and option[0].isalnum() else "")
-        + re.escape(option)
-        + (_WORD_AFTER if option[-1].isascii() and option[-1].isalnum() else "")
-        for option in sorted(options, key=len, reverse=True)
-    )
-    return re.compile("|".join(bounded))
 
 
 def _check_options(options: tuple[str, ...]) -> None:

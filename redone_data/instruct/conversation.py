@@ -193,7 +193,7 @@ def _read(path: Path, make: Callable[[dict[str, Any]], _Row]) -> Iterator[_Row]:
     try:
         # pyarrow undoes .gz and .zst by the name.
         with pa.input_stream(str(path), compression="detect") as stream:
-            for number, line in enumerate(_lines(stream), 1):
+            for number, line in enumerate(stream_lines(stream), 1):
                 try:
                     values = orjson.loads(line)
                 except orjson.JSONDecodeError as error:
@@ -208,7 +208,7 @@ def _read(path: Path, make: Callable[[dict[str, Any]], _Row]) -> Iterator[_Row]:
         raise RedoneError(f"{path}: cannot be read: {error.strerror or error}") from None
 
 
-def _lines(stream: Any) -> Iterator[bytes]:
+def stream_lines(stream: Any) -> Iterator[bytes]:
     """Lines of a pyarrow stream, without the line break; a last empty one is none."""
     left = b""
     while block := stream.read(1 << 20):
