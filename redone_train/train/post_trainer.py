@@ -5,7 +5,6 @@ rewards. Ours here: the rows of a step are a function of the step (a permutation
 TRL's running means go on where a checkpoint falls between two lines of the log.
 """
 
-import copy
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -252,8 +251,9 @@ class _RunningMeans(TrainerCallback, ExportableState):
         self.trainer._total_train_tokens = saved.get("tokens", 0)
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **more: Any) -> None:
-        self.before = copy.deepcopy(self.trainer._metrics["train"])
+        self.before = {name: list(values) for name, values in self.trainer._metrics["train"].items()}
 
     def on_step_end(self, args: Any, state: Any, control: Any, **more: Any) -> None:
         if self.trainer.guard.refusal() is not None:
-            self.trainer._metrics["train"] = self.before
+            self.trainer._metrics["train"].clear()
+            self.trainer._metrics["train"].update(self.before)
