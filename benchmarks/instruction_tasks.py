@@ -1,9 +1,10 @@
 """Every shipped task on real tables: rows in, conversations out, drops by reason, and gold answers read back.
 
-python benchmarks/instruction_tasks.py ../shared/data [--only sentiment stance] [--seed 1]
+python benchmarks/instruction_tasks.py [recipes/instruct/sns.yaml] [--only sentiment stance] [--seed 1]
 
-Tables and tasks stand in benchmarks/instruction_tasks.yaml. A gold answer counts as read when the parser of its row's
-format, made anew from the row as a file would have it, gives that row's answer from the text of its last message.
+Tables and tasks are those of the recipe; its options are left aside, so this is all that there is. A gold answer counts
+as read when the parser of its row's format, made anew from the row as a file would have it, gives that row's answer
+from the text of its last message.
 """
 
 import argparse
@@ -18,7 +19,7 @@ from redone_data.instruct.build import Built, build
 from redone_data.instruct.tables import Table, TableConfig, read_table
 from redone_data.instruct.task import find_task
 
-RECIPE = Path(__file__).with_suffix(".yaml")
+RECIPE = Path(__file__).parents[1] / "recipes/instruct/sns.yaml"
 
 
 def parse_rate(built: Built) -> tuple[int, int]:
@@ -32,13 +33,15 @@ def parse_rate(built: Built) -> tuple[int, int]:
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("data", type=Path)
+    arguments.add_argument("recipe", type=Path, nargs="?", default=RECIPE)
     arguments.add_argument("--only", nargs="*", help="tasks; default: all")
     arguments.add_argument("--seed", type=int, default=1)
     given = arguments.parse_args()
-    recipe = load_yaml(RECIPE)
-    where = RECIPE.name
-    tables = {name: read_config(TableConfig, values, where=where) for name, values in recipe["tables"].items()}
+    recipe, base = load_yaml(given.recipe), given.recipe.parent
+    tables = {
+        name: read_config(TableConfig, values, where=str(given.recipe), path=f"tables.{name}")
+        for name, values in recipe["tables"].items()
+    }
 
     conversations: Counter[str] = Counter()
     langs: Counter[str] = Counter()
@@ -51,11 +54,11 @@ def main() -> None:
     for name, entry in recipe["tasks"].items():
         if given.only and name not in given.only:
             continue
-        task = find_task(name, RECIPE.parent)
+        task = find_task(name, base)
         for table_name in entry["tables"]:
             start = time.process_time()
             if known is None or known[0] != table_name:
-                known = (table_name, read_table(table_name, tables, given.data))
+                known = (table_name, read_table(table_name, tables, base))
             table = known[1]
             middle = time.process_time()
             built = build(table, task, seed=given.seed, held_out_share=0.02)

@@ -42,7 +42,17 @@ class DuplicateRowsConfig:
         default=(),
         metadata={"help": "columns that are compared, all of which must be alike; default: all that hold text"},
     )
-    near: NearConfig = field(default_factory=lambda: NearConfig(threshold=0.7))
+    near: bool = field(default=True, metadata={"help": "false: only equal rows are duplicates"})
+    threshold: float = field(
+        default=0.7, metadata={"help": "Jaccard similarity of character 5-grams from which two columns are alike"}
+    )
+
+    def __post_init__(self) -> None:
+        _ = self.near_config  # its own check of the threshold
+
+    @property
+    def near_config(self) -> NearConfig:
+        return NearConfig(enabled=self.near, threshold=self.threshold)
 
 
 class Duplicates(NamedTuple):
@@ -88,14 +98,14 @@ def distinct_rows(
     if not config.enabled or not columns or frame.is_empty():
         return frame, frame.head(0).select("id", pl.lit(None, pl.String).alias("rule"))
     ids = frame["id"].to_arrow()
-    found = find_duplicates(columns, ids, config.near)
+    found = find_duplicates(columns, ids, config.near_config)
     gone = found.keeper >= 0
     lines = frame.filter(pl.Series(gone)).select(
         "id",
         pl.col("documents") if "documents" in frame.columns else pl.concat_list("id").alias("documents"),
         pl.Series("rule", np.where(found.exact[gone], "exact_duplicate", "near_duplicate").tolist(), pl.String),
         pl.Series("value", found.similarity[gone], pl.Float64),
-        pl.lit(config.near.threshold).alias("bound"),
+        pl.lit(config.threshold).alias("bound"),
         pl.Series("detail", ids.take(pa.array(found.keeper[gone]))).cast(pl.String),
     )
     return frame.filter(pl.Series(~gone)), lines

@@ -40,8 +40,8 @@ OPENING_CHARACTERS = 300  # a refusal says so at once
 
 REFUSALS = (
     r"\bas an? (?:large )?(?:ai|artificial intelligence)(?: language)?(?: model| assistant)?\b",
-    r"^(?:i'?m|i am|my apologies|sorry)[^.!?]{0,40}(?:sorry|apolog|can(?:not|'?t)|unable)",
-    r"\bi(?:'m| am) (?:sorry|afraid),? (?:but )?(?:i )?(?:can(?:not|'t)|am unable|won't|do not|don't)",
+    r"^(?:i(?:'|’)?m sorry|i am sorry|my apologies|sorry|i apologi[sz]e|unfortunately)\b[^.!?]{0,60}"
+    r"\b(?:cannot|can(?:'|’)?t|unable|not able|not capable|don(?:'|’)?t have|not possible for me)\b",
     r"^(?:作为|身为)[^，。]{0,6}(?:人工智能|AI|ai|语言模型)",
     r"^(?:很)?(?:抱歉|对不起)[^。！]{0,12}(?:无法|不能|没有办法|没办法|不可以)",
 )

@@ -2,7 +2,8 @@
 
 Drawn by a hash of the row, so that a row gets the same ones whatever else the table holds around it. Random ones are
 easy; those of the same group (another comment of the same post) or similar ones (most letter pairs in common, weighed
-by how rare they are) are hard. Similar ones may be right as well: look at them before trusting a score.
+by how rare they are) are hard. Similar ones may be right as well: look at them before trusting a score. Random ones and
+those of a group cost some 10 us a row, similar ones .2 ms.
 """
 
 import itertools

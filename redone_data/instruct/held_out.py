@@ -40,7 +40,7 @@ class HeldOutConfig:
     max_conversations: int = field(default=500, metadata={"help": "of a task; more are dropped, and counted"})
     max_fraction: float = field(
         default=0.5,
-        metadata={"help": "share of a held-out prompt above which a training conversation is dropped"},
+        metadata={"help": "share of a held-out text above which a training conversation that holds it is dropped"},
     )
 
     def __post_init__(self) -> None:

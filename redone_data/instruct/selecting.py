@@ -24,7 +24,7 @@ from redone_data.text.hashing import hash128
 _KINDS: dict[Kind, tuple[pl.DataType, ...]] = {
     "text": (pl.String(),),
     "label": (pl.String(), pl.Int64()),
-    "number": (pl.Int64(), pl.Float64()),
+    "number": (pl.Int64(), pl.Float64(), pl.String()),
     "list": (pl.List(pl.String()),),
     "messages": (MESSAGES,),
 }
@@ -134,9 +134,12 @@ def dropped_lines(gone: pl.DataFrame) -> pl.DataFrame:
 
 def _keyed(table: Table, task: Task) -> pl.DataFrame:
     """The table with `identity` (table, row and values), `occurrence` (of equal rows) and `key`, a hash of them."""
-    labels = [name for name, need in task.columns.items() if need.kind == "label"]
-    frame = table.frame.with_columns(pl.col(name).cast(pl.String) for name in labels if _is_number(table.frame, name))
-    used = [name for name in task.columns if name in frame.columns]
+    frame = table.frame
+    for name, need in task.columns.items():  # numbers as labels; CSV's texts as numbers
+        if need.kind in ("label", "number") and name in frame.columns and frame.schema[name] != pl.List(pl.String):
+            kind = pl.String() if need.kind == "label" else pl.Float64()
+            frame = frame.with_columns(pl.col(name).cast(kind, strict=False))
+    used = sorted(set(task.columns) & set(frame.columns))
     identity = frame.select(
         pl.concat_str(pl.lit(table.name), "row", pl.struct(used).struct.json_encode(), separator="\x1f").alias(
             "identity"
@@ -150,10 +153,6 @@ def _keyed(table: Table, task: Task) -> pl.DataFrame:
     frame = frame.with_columns(pl.Series("key", lo))
     # The order of conversations is that of the rows' ids, not of files.
     return frame.sort("row", "key")
-
-
-def _is_number(frame: pl.DataFrame, name: str) -> bool:
-    return name in frame.columns and frame.schema[name].is_numeric()
 
 
 def uniform(frame: pl.DataFrame, task: Task, seed: int, name: str) -> npt.NDArray[np.float64]:
@@ -173,22 +172,15 @@ def holds_lists(frame: pl.DataFrame, answer: AnswerConfig) -> bool:
 
 def _balance(drops: _Drops, task: Task, seed: int) -> None:
     """Cut the most frequent labels down until none has more than its share of what is left."""
-    share, answer = task.options.max_label_share, task.answer
-    is_label = answer.options == LABELS or answer.kind in ("yes_no", "grade")
-    if (
-        share is None
-        or answer.column is None
-        or not is_label
-        or holds_lists(drops.frame, answer)
-        or drops.frame.is_empty()
-    ):
+    share, column = task.options.max_label_share, task.answer.column
+    if share is None or column is None or task.columns[column].kind != "label" or drops.frame.is_empty():
         return
-    label = drops.frame[answer.column].cast(pl.String)
+    label = drops.frame[column]
     counts = label.value_counts()["count"].to_list()
     most = largest_allowed(counts, share)
     draw = pl.Series("draw", uniform(drops.frame, task, seed, "balance"))
     rank = pl.DataFrame({"label": label, "draw": draw}).select(pl.col("draw").rank("ordinal").over("label")).to_series()
-    drops.keep(rank <= most, "label_balance", bound=share, detail=pl.col(answer.column).cast(pl.String))
+    drops.keep(rank <= most, "label_balance", bound=share, detail=pl.col(column))
 
 
 def largest_allowed(counts: Sequence[int], share: float) -> int:
@@ -226,37 +218,36 @@ def _with_wrong_options(drops: _Drops, task: Task, seed: int) -> pl.DataFrame:
     """Add `options`: the right ones and the distractors."""
     config, column = task.options.distractors, str(task.answer.column)
     assert config is not None
-    frame = drops.frame
-    is_list = holds_lists(frame, task.answer)
-    right = frame[column].to_list() if is_list else [[value] for value in frame[column]]
-    keys, name = frame["key"].to_numpy(), f"{task.name}/distractors"
-    if is_list:
-        exploded = frame.select(pl.col(column).list.explode(keep_nulls=False, empty_as_null=False))[column]
-        found = others("random", exploded, keys, config.number, seed, name)
+    pool, keys, name = drops.frame, drops.frame["key"].to_numpy(), f"{task.name}/distractors"
+    asked, clicks = np.arange(pool.height), None
+    if config.below is not None:
+        clicks = pool[config.below].to_list()
+        asked = np.flatnonzero(pool[config.below] >= config.at_least)
+        drops.keep(pl.col(config.below) >= config.at_least, "below_at_least", pl.col(config.below), config.at_least)
+    if holds_lists(pool, task.answer):
+        values = pool[column].list.explode(keep_nulls=False, empty_as_null=False)
+        right = drops.frame[column].to_list()
+        found = others("random", values, keys, config.number, seed, name)
     else:
-        groups = None if config.group is None else frame[config.group]
-        found = others(config.how, frame[column], keys, config.number, seed, name, groups=groups)
-    excluded = frame[config.exclude].to_list() if config.exclude else right
-    clicks = frame[config.below].to_list() if config.below else None
+        groups = None if config.group is None else pool[config.group]
+        right = [[value] for value in drops.frame[column]]
+        found = others(config.how, pool[column], keys, config.number, seed, name, asked=asked, groups=groups)
+    excluded = drops.frame[config.exclude].to_list() if config.exclude else right
     options: list[list[str] | None] = []
     for number, (golds, never) in enumerate(zip(right, excluded, strict=True)):
         taken = {value.casefold() for value in (*golds, *(never or ()))}
+        most = None if clicks is None else clicks[asked[number]]
 
-        def allowed(value: str, place: int, number: int = number, taken: set[str] = taken) -> bool:
+        def allowed(value: str, place: int, taken: set[str] = taken, most: float | None = most) -> bool:
             folded = value.casefold()
             # What is part of a right answer, or holds it, is as good as right.
             apart = config.how != "similar" or not any(folded in gold or gold in folded for gold in taken)
-            lower = clicks is None or clicks[place] < clicks[number]
+            lower = clicks is None or clicks[place] < most
             return lower and apart and bool(folded.strip()) and folded not in taken
 
-        asked = clicks is None or clicks[number] >= config.at_least
-        wrong = found.pick(number, config.number, allowed) if asked else []
+        wrong = found.pick(number, config.number, allowed)
         options.append([*dict.fromkeys(golds), *wrong] if len(wrong) == config.number else None)
-    drops.frame = frame.with_columns(pl.Series("options", options, pl.List(pl.String())))
-    if clicks is not None:
-        drops.keep(
-            pl.col(str(config.below)) >= config.at_least, "below_at_least", pl.col(str(config.below)), config.at_least
-        )
+    drops.frame = drops.frame.with_columns(pl.Series("options", options, pl.List(pl.String())))
     drops.keep(pl.col("options").is_not_null(), "too_few_distractors", bound=config.number)
     return drops.frame
 

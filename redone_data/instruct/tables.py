@@ -98,7 +98,9 @@ class TableConfig:
         for name in self.columns:
             if name in RESERVED:
                 raise RedoneError(f"columns.{name}: the name is taken (row, document, ...); choose another")
-        if (self.id is None and self.document is None) == (self.document_text is None):
+        if self.document is not None and self.document_text is not None:
+            raise RedoneError("document, document_text: give one of them")
+        if self.id is None and self.document is None and self.document_text is None:
             raise RedoneError("id or document_text: give the field with ids, or else the column that names documents")
         if self.document_text is not None and self.document_text not in self.columns:
             raise RedoneError(
@@ -268,6 +270,8 @@ def _kind(name: str, value: Any) -> str:
 def _identified(frame: pl.DataFrame, config: TableConfig) -> pl.DataFrame:
     """The columns row, document and lang, whichever way they are given."""
     if config.document_text is not None:
+        if frame.schema[config.document_text] != pl.String:
+            raise RedoneError(f"document_text: column {config.document_text!r} holds no text")
         texts = frame[config.document_text].fill_null("")
         names = pa.array([document_name(text) for text in texts], pa.large_string())
         hashes = pl.Series("document", to_hex(*hash128(names))).cast(pl.String)

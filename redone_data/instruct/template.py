@@ -80,14 +80,28 @@ class Template:
             raise RedoneError(f"variable '{name}' is not a column of the task; {did_you_mean(name, known)}")
 
     def render(self, values: Mapping[str, Any], max_characters: int) -> str:
-        """The text for one row, without space around it. Raises TooLongError above the limit."""
+        """The text for one row, without space around it.
+
+        Raises TooLongError above the limit, and RedoneError, without the place, where a value does not fit its use.
+        """
         pieces, length = [], 0
-        for piece in self._template.generate(values):
-            length += len(piece)
-            if length > max_characters:
-                raise TooLongError
-            pieces.append(piece)
+        try:
+            for piece in self._template.generate(values):
+                length += len(piece)
+                if length > max_characters:
+                    raise TooLongError
+                pieces.append(piece)
+        except (jinja2.TemplateError, TypeError, ValueError, LookupError) as error:
+            raise RedoneError(f"cannot be filled: {error}") from None
         return "".join(pieces).strip()
+
+
+def _is_place(node: nodes.Expr) -> bool:
+    """A number, a slice or a loop's own number: what can only lead to an item."""
+    if isinstance(node, nodes.Neg):
+        node = node.node
+    is_number = isinstance(node, nodes.Const) and isinstance(node.value, int)
+    return is_number or isinstance(node, nodes.Slice | nodes.Getattr)
 
 
 def _check(tree: nodes.Template) -> None:
@@ -96,14 +110,14 @@ def _check(tree: nodes.Template) -> None:
         if isinstance(node, nodes.Getattr):
             if not (isinstance(node.node, nodes.Name) and node.node.name == "loop" and node.attr in LOOP):
                 raise RedoneError(f"{place}.{node.attr}: attributes are not allowed in templates, but loop's")
-        elif isinstance(node, nodes.Getitem) and isinstance(node.arg, nodes.Const) and isinstance(node.arg.value, str):
-            raise RedoneError(f"{place}[{node.arg.value!r}]: attributes are not allowed in templates; number the items")
+        elif isinstance(node, nodes.Getitem) and not _is_place(node.arg):
+            raise RedoneError(f"{place}[...]: attributes are not allowed in templates; number the items: options[0]")
         elif isinstance(node, nodes.Filter) and node.name not in FILTERS:
             raise RedoneError(f"{place}filter '{node.name}' is not allowed; {did_you_mean(node.name, FILTERS)}")
         elif isinstance(node, nodes.Test) and node.name not in TESTS:
             raise RedoneError(f"{place}test '{node.name}' is not allowed; {did_you_mean(node.name, TESTS)}")
-        elif isinstance(node, nodes.For) and node.recursive:
-            raise RedoneError(f"{place}recursive loops are not allowed in templates")
+        elif isinstance(node, nodes.For) and (node.recursive or len(list(node.find_all(nodes.For)))):
+            raise RedoneError(f"{place}loops within loops are not allowed in templates: they may run for ever")
         elif not isinstance(node, (*_ALLOWED, nodes.Getattr, nodes.Keyword)):
             kind = type(node).__name__.lower()
             raise RedoneError(f"{place}'{kind}' is not allowed in templates: names, if, for, slices and filters are")

@@ -27,7 +27,7 @@ from redone_data.instruct.answers import (
 )
 from redone_data.instruct.conversation import MESSAGES, Message, check_turns
 from redone_data.instruct.task import LABELS, AnswerConfig, Prompt, Task
-from redone_data.instruct.template import TooLongError
+from redone_data.instruct.template import Template, TooLongError
 
 YES = {"yes": True, "no": False}
 Order = npt.NDArray[np.float64] | None
@@ -111,7 +111,7 @@ class Writer:
             except (RedoneError, AttributeError) as error:
                 raise DropError("bad_turns", str(error)) from None
             if prompt.system is not None and turns[0].role != "system":
-                messages.append(("system", self._rendered(prompt.system, row)))
+                messages.append(("system", self._rendered(prompt, prompt.system, row)))
             messages += [(turn.role, turn.content) for turn in turns]
             if sum(len(content) for _, content in messages[:-1]) > limits.prompt_characters:
                 raise DropError("prompt_too_long")
@@ -131,9 +131,9 @@ class Writer:
         lettered = "\n".join(f"{letter}. {option}" for letter, option in zip(LETTERS, written.options, strict=False))
         values = {**row, **self._in_words(row, lang), "options": written.options, "lettered": lettered}
         if prompt.system is not None:
-            messages.append(("system", self._rendered(prompt.system, values)))
+            messages.append(("system", self._rendered(prompt, prompt.system, values)))
         assert prompt.user is not None
-        messages.append(("user", self._rendered(prompt.user, values)))
+        messages.append(("user", self._rendered(prompt, prompt.user, values)))
         messages.append(("assistant", text))
         return messages, written
 
@@ -143,11 +143,13 @@ class Writer:
         named = {name: row[name] for name, need in task.columns.items() if need.kind == "label"}
         return {name: task.word(label, lang) for name, label in named.items() if label in task.labels}
 
-    def _rendered(self, template: Any, values: Mapping[str, Any]) -> str:
+    def _rendered(self, prompt: Prompt, template: Template, values: Mapping[str, Any]) -> str:
         try:
             text: str = template.render(values, self._task.options.prompt_characters)
         except TooLongError:
             raise DropError("prompt_too_long") from None
+        except RedoneError as error:
+            raise RedoneError(f"task {self._task.name}: template {prompt.name}: row {values['row']}: {error}") from None
         if not text:
             raise DropError("empty_prompt")
         return text

@@ -154,7 +154,7 @@ tasks:
   reply.yaml: {tables: [posts]}
 general:
   chats: {paths: [chats.jsonl], id: id}
-  sums: {paths: [sums.json], form: instruction, thought: why, lang: =en, duplicates: {near: {enabled: false}}}
+  sums: {paths: [sums.json], form: instruction, thought: why, lang: =en, duplicates: {near: false}}
   shares: {paths: [shares.jsonl], form: sharegpt, system: system, lang: =zh}
 contamination:
   sets: {exam: {paths: [evaluation.jsonl]}}

@@ -1,5 +1,6 @@
 """Building conversations: nothing is lost unsaid, answers are read back, draws depend on the row alone."""
 
+import dataclasses
 import json
 from typing import Any
 
@@ -105,6 +106,15 @@ def test_equal_rows_are_told_apart() -> None:
     check(build(twice, moods(), seed=1), 240)
 
 
+def test_the_order_in_which_a_file_names_columns_and_templates_changes_nothing() -> None:
+    texts = {"short": {"version": 1, "user": "{{ text }}?"}, "long": {"version": 1, "user": "Mood of {{ text }}"}}
+    one = task(CHOICE, LABEL, templates={"en": texts}, **LABELS)
+    templates = {"en": dict(reversed(one.templates["en"].items()))}
+    other = dataclasses.replace(one, columns=dict(reversed(one.columns.items())), templates=templates)
+    assert build(posts(), one, seed=1).conversations.equals(build(posts(), other, seed=1).conversations)
+    assert build(posts(), one, seed=1).conversations["template"].n_unique() == 2
+
+
 def test_documents_keep_their_split_in_every_task() -> None:
     one = build(posts(), moods(), seed=3, held_out_share=0.3).conversations
     other = build(posts(), moods(name="other"), seed=3, held_out_share=0.3).conversations
@@ -124,6 +134,27 @@ def test_the_most_frequent_label_is_cut_down_to_its_share() -> None:
     }
     assert built.drops == {"label_balance": 60}
     assert largest_allowed([5, 5], 0.1) == 5
+
+
+def test_a_label_column_of_any_choice_is_balanced() -> None:
+    options = {"max_label_share": 0.5, "min_characters": 1, "distractors": {"number": 1}}
+    built = build(
+        posts(["food"] * 50 + ["art"] * 10), task({"kind": "choice", "column": "label"}, LABEL, options=options), seed=1
+    )
+    check(built, 60)
+    assert answers_of(built).count("food") == 10
+
+
+def test_numbers_that_a_csv_holds_as_text_are_numbers() -> None:
+    columns = {"text": [f"comment {i}" for i in range(8)], "group": ["g"] * 8, "clicks": ["9", "10", *"123456"]}
+    options = {
+        **FREE,
+        "distractors": {"number": 3, "how": "same_group", "group": "group", "below": "clicks", "at_least": 9},
+    }
+    needs = {"group": {"kind": "label"}, "clicks": {"kind": "number"}}
+    built = build(table(columns), task({"kind": "choice", "column": "text"}, needs, options=options), seed=1)
+    check(built, 8)
+    assert answers_of(built) == ["comment 0", "comment 1"]
 
 
 def test_rows_that_make_no_conversation_are_counted_by_reason() -> None:
@@ -152,6 +183,13 @@ def test_an_answer_that_its_parser_cannot_read_is_a_drop_and_many_are_an_error()
     assert built.dropped.select("row", "rule").rows() == [("d007", "unreadable_answer")]
     with pytest.raises(RedoneError, match=r"task t, table posts: 4 of 60 answers.*the first in row d000: answer"):
         build(table({"text": [f"p{i}" for i in range(60)], "tags": [["a, b"]] * 4 + [["a"]] * 56}), labels, seed=1)
+
+
+def test_a_template_that_does_not_fit_a_row_is_named_with_the_row() -> None:
+    rows = table({"text": ["a", "b"], "label": ["glad", "sad"], "tags": [["x"], []]})
+    needs = {**LABEL, "tags": {"kind": "list"}}
+    with pytest.raises(RedoneError, match=r"task t: template t\.en\.plain\.v1: row d001: cannot be filled"):
+        build(rows, task(CHOICE, needs, "{{ tags[0] }}", **LABELS), seed=1)
 
 
 def test_a_task_without_a_conversation_is_an_error() -> None:

@@ -18,7 +18,7 @@ general:
   sums:
     paths: [sums.jsonl]
     form: instruction
-    duplicates: {near: {enabled: false}}
+    duplicates: {near: false}
     distilled: {answers: answers.jsonl, %s}
 held_out: {share: 0}
 """

@@ -187,7 +187,7 @@ def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
         ({"columns": {"text": {"name": "text", "find": "("}}}, "not a regular expression"),
         ({"columns": {"text": {"name": "text", "find": "a", "split": ","}}}, "give one of them"),
         ({"id": None}, "id or document_text"),
-        ({"document_text": "text"}, "id or document_text"),
+        ({"document": "id", "document_text": "text"}, "give one of them"),
         ({"id": None, "document_text": "txt"}, "did you mean 'text'"),
         ({"join": [{"table": "posters", "by": "text", "columns": {"a": "text"}}]}, "did you mean 'posts'"),
         ({"join": [{"table": "posts", "by": "texts", "columns": {"a": "text"}}]}, "did you mean 'text'"),

@@ -28,6 +28,8 @@ def test_text_of_a_post_is_never_run_as_a_template() -> None:
         ("{{ text", "line 1: not a valid template"),
         ("{{ text.__class__ }}", r"\.__class__: attributes are not allowed"),
         ("{{ text['__class__'] }}", "attributes are not allowed"),
+        ("{{ text['__cla' ~ 'ss__'] }}", "attributes are not allowed"),
+        ("{{ text[text] }}", "attributes are not allowed"),
         ("{{ text | attr('__class__') }}", "filter 'attr' is not allowed"),
         ("{{ ''.__class__.__mro__ }}", "attributes are not allowed"),
         ("{{ text.upper() }}", "not allowed"),
@@ -39,8 +41,9 @@ def test_text_of_a_post_is_never_run_as_a_template() -> None:
         ("{% macro m() %}{% endmacro %}", "'macro' is not allowed"),
         ("{{ text | pprint }}", "filter 'pprint' is not allowed"),
         ("{{ text is callable }}", "test 'callable' is not allowed"),
-        ("{% for x in text recursive %}{% endfor %}", "recursive loops"),
-        ("{{ loop.index }}", "loop"),
+        ("{% for x in text recursive %}{% endfor %}", "loops within loops"),
+        ("{{ loop.index }}", "variable 'loop'"),
+        ("{% for a in text %}{% for b in text %}{% endfor %}{% endfor %}", "loops within loops"),
         ("(" * 300 + "{{ " + "(" * 3000 + "text" + ")" * 3000 + " }}", "nested too deeply"),
         ("x" * 20_001, "20,001 characters"),
     ],
@@ -50,7 +53,15 @@ def test_a_bad_or_unsafe_template_is_refused_when_it_is_read(source: str, messag
         Template(source, ["text"])
 
 
+def test_items_are_taken_by_number_and_slices_cut() -> None:
+    template = Template("{{ options[0] }} {{ options[-1] }} {{ text[:3] }}", ["text", "options"])
+    assert template.render({"text": "abcdef", "options": ["x", "y"]}, 100) == "x y abc"
+    with pytest.raises(RedoneError, match="cannot be filled"):
+        template.render({"text": "abcdef", "options": []}, 100)
+    with pytest.raises(RedoneError, match="cannot be filled"):
+        template.render({"text": "abcdef", "options": 3}, 100)
+
+
 def test_a_template_that_grows_is_cut_off() -> None:
-    loops = "".join(f"{{% for a{i} in options %}}" for i in range(12)) + "x" + "{% endfor %}" * 12
     with pytest.raises(TooLongError):
-        Template(loops, ["options"]).render({"options": ["a"] * 10}, 1000)
+        Template("{% for a in text %}{{ text }}{% endfor %}", ["text"]).render({"text": "x" * 100}, 1000)
