@@ -1,4 +1,4 @@
-"""Answers of a local model to a file of prompts: judge's labels, candidates for preference pairs, tasks to be scored.
+"""Answers of a local model to prompts: judge's labels, candidates for preference pairs, tasks to be scored.
 
 In: JSON lines of ``prompt`` (a text, or a list of chat messages), optionally ``id``. Out: a line a prompt, in their
 order, with its `answers`; a prompt that does not fit has none and an `error`. Batches hold prompts of like length,
@@ -6,9 +6,11 @@ padded at the left, under the tokenizer's chat template if it has one.
 
 Finished batches lie in OUT.partial: stopped or killed at any moment, the same command goes on where it stopped. Each
 batch is sampled under a seed of its own, so it ends with the answers that an uninterrupted run gives; what an earlier
-OUT answers already is not asked again.
+OUT answers already is not asked again. Evaluation asks several sets of prompts of one model (:func:`answer`), which is
+loaded once, and not at all where every answer is known.
 """
 
+import functools
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
@@ -40,8 +42,11 @@ class Sampling:
     top_p: float = 1.0
     seed: int = 1
     thinking: bool = False
+    stop: tuple[str, ...] = ()  # an answer ends before the first of these, and its batch when all of it has ended
 
     def __post_init__(self) -> None:
+        if "" in self.stop:
+            raise RedoneError("stop: an empty text ends every answer before it begins; leave it out")
         if self.num_answers < 1 or self.max_new_tokens < 1:
             raise RedoneError("--num-answers and --max-new-tokens: at least 1 is needed")
         if self.temperature < 0 or not 0 < self.top_p <= 1:
@@ -60,6 +65,11 @@ class Prompt:
     messages: Messages
     key: str
 
+    @classmethod
+    def of(cls, id: Any, messages: Messages, asked_of: str) -> "Prompt":
+        """asked_of: :meth:`LocalModel.asked_of`."""
+        return cls(id, messages, hashlib.sha256(f"{asked_of}\n{canonical(messages)}".encode()).hexdigest())
+
 
 @dataclass(frozen=True)
 class Generated:
@@ -74,15 +84,20 @@ def generate(
     model_folder: Path, prompts_file: Path, out: Path, sampling: Sampling, *, batch_size: int = 16, device: str = "auto"
 ) -> Generated:
     """Write the answers of the model to `out`. Raises RedoneError for a bad prompt, naming its line, or a bad model."""
-    if not (model_folder / "config.json").is_file():
-        raise RedoneError(f"{model_folder}: no config.json; give the folder of a Hugging Face model")
-    prompts = read_prompts(prompts_file, canonical([folder_stamp(model_folder), asdict(sampling)]))
-    answered = _read_lines(out)
+    model = LocalModel(model_folder, device)
+    prompts = read_prompts(prompts_file, model.asked_of(sampling))
+    return answer(model, prompts, out, sampling, batch_size=batch_size)
+
+
+def answer(
+    model: "LocalModel", prompts: Sequence[Prompt], out: Path, sampling: Sampling, *, batch_size: int = 16
+) -> Generated:
+    """Write the answers to prompts that are at hand to `out`, as :func:`generate` does."""
+    answered = read_answers(out)
     pending = {prompt.key: prompt for prompt in prompts if prompt.key not in answered}
     partial = out.with_name(out.name + PARTIAL)
     if pending:
-        known = _read_lines(partial)
-        model = _Model(model_folder, device)
+        known = read_answers(partial)
         texts = {key: model.text_of(prompt.messages, thinking=sampling.thinking) for key, prompt in pending.items()}
         lengths = {key: model.num_tokens(text) for key, text in texts.items()}
         room = model.context - sampling.max_new_tokens
@@ -133,8 +148,7 @@ def read_prompts(path: Path, asked_of: str) -> list[Prompt]:
                 f"{path} line {number}: prompt must be a text or a list of {{role, content}}, both texts; "
                 'write {"prompt": "..."} on each line'
             )
-        key = hashlib.sha256(f"{asked_of}\n{canonical(messages)}".encode()).hexdigest()
-        found.append(Prompt(record.get("id", number), messages, key))
+        found.append(Prompt.of(record.get("id", number), messages, asked_of))
     if not found:
         raise RedoneError(f"{path}: no prompts are in it")
     return found
@@ -151,7 +165,7 @@ def _are_messages(value: Any) -> bool:
     )
 
 
-def _read_lines(path: Path) -> dict[str, dict[str, Any]]:
+def read_answers(path: Path) -> dict[str, dict[str, Any]]:
     """Key -> answered line. A last line that a killed run left unfinished is passed over."""
     found = {}
     if path.is_file():
@@ -164,25 +178,47 @@ def _read_lines(path: Path) -> dict[str, dict[str, Any]]:
     return {key: record for key, record in found.items() if "answers" in record}
 
 
-class _Model:
-    """A causal language model of a folder, with its tokenizer."""
+class LocalModel:
+    """A causal language model of a folder, with its tokenizer; both are loaded when they are first needed."""
 
-    def __init__(self, folder: Path, device: str) -> None:
+    def __init__(self, folder: Path, device: str = "auto", dtype: str = "auto") -> None:
+        if not (folder / "config.json").is_file():
+            raise RedoneError(f"{folder}: no config.json; give the folder of a Hugging Face model")
+        self.folder, self.dtype = folder, dtype
+        self.device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+
+    def asked_of(self, sampling: Sampling) -> str:
+        """What an answer depends on beside its prompt."""
+        return canonical(
+            [folder_stamp(self.folder), {name: value for name, value in asdict(sampling).items() if value}]
+        )
+
+    @functools.cached_property
+    def tokenizer(self) -> Any:
+        tokenizer = self._load("AutoTokenizer")
+        tokenizer.padding_side = "left"
+        if tokenizer.pad_token_id is None:
+            tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
+        return tokenizer
+
+    @functools.cached_property
+    def model(self) -> Any:
+        return self._load("AutoModelForCausalLM", dtype=self.dtype).to(self.device).eval()
+
+    @functools.cached_property
+    def context(self) -> int:
+        return int(getattr(self.model.config.get_text_config(), "max_position_embeddings", 0) or 1 << 30)
+
+    def _load(self, kind: str, **options: Any) -> Any:
         try:
-            from transformers import AutoModelForCausalLM, AutoTokenizer
+            import transformers
         except ImportError:
             raise RedoneError(NEEDED) from None
-        self.device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
         try:
-            self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-            model: Any = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype="auto")
+            return getattr(transformers, kind).from_pretrained(self.folder, local_files_only=True, **options)
         except (OSError, ValueError) as error:
-            raise RedoneError(f"{folder}: cannot be loaded as a language model: {str(error).splitlines()[0]}") from None
-        self.model = model.to(self.device).eval()
-        self.tokenizer.padding_side = "left"
-        if self.tokenizer.pad_token_id is None:
-            self.tokenizer.pad_token = self.tokenizer.eos_token or self.tokenizer.convert_ids_to_tokens(0)
-        self.context = int(getattr(model.config.get_text_config(), "max_position_embeddings", 0) or 1 << 30)
+            reason = str(error).splitlines()[0]
+            raise RedoneError(f"{self.folder}: cannot be loaded as a language model: {reason}") from None
 
     def text_of(self, messages: Messages, *, thinking: bool) -> str:
         """What the model reads: the chat template's text; without one the contents, a line break between them."""
@@ -221,10 +257,43 @@ class _Model:
             **drawn,
         )
         torch.manual_seed(seed % (1 << 63))
-        tokens = self.model.generate(**inputs, generation_config=config)[:, inputs["input_ids"].shape[1] :]
-        found = [text.strip() for text in self.tokenizer.batch_decode(tokens, skip_special_tokens=True)]
+        start = inputs["input_ids"].shape[1]
+        stops = transformers.StoppingCriteriaList(
+            [_Stops(self.tokenizer, sampling.stop, start)] if sampling.stop else []
+        )
+        tokens = self.model.generate(**inputs, generation_config=config, stopping_criteria=stops)[:, start:]
+        texts = self.tokenizer.batch_decode(tokens, skip_special_tokens=True)
+        found = [before_stop(text, sampling.stop) for text in texts]
         step = sampling.num_answers
         return [found[start : start + step] for start in range(0, len(found), step)]
+
+
+def before_stop(text: str, stop: Sequence[str]) -> str:
+    """An answer, up to the first of the texts that end it. What opens it does not: models begin with a line break.
+
+    >>> before_stop("\\n Yes\\nQuestion: 2", ["\\n"])
+    'Yes'
+    """
+    text = text.lstrip()
+    ends = [place for one in stop if (place := text.find(one)) >= 0]
+    return text[: min(ends, default=len(text))].strip()
+
+
+class _Stops:
+    """For Transformers: which rows of a batch have ended. Its own `stop_strings` first looks at all of a vocabulary."""
+
+    def __init__(self, tokenizer: Any, stop: Sequence[str], start: int) -> None:
+        self.tokenizer, self.stop, self.start = tokenizer, stop, start
+        self.ended: list[bool] = []
+
+    def __call__(self, tokens_BL: torch.Tensor, scores: Any, **others: Any) -> torch.Tensor:
+        self.ended = self.ended or [False] * len(tokens_BL)
+        going = [row for row, ended in enumerate(self.ended) if not ended]
+        texts = self.tokenizer.batch_decode(tokens_BL[going, self.start :], skip_special_tokens=True)
+        for row, text in zip(going, texts, strict=True):
+            answer = text.lstrip()
+            self.ended[row] = any(one in answer for one in self.stop)
+        return torch.tensor(self.ended, device=tokens_BL.device)
 
 
 @contextmanager

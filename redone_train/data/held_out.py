@@ -41,10 +41,14 @@ class HeldOut:
     name: str
     tokens: Tokens
     ends_D: npt.NDArray[np.uint64]
-    num_bytes: int
+    bytes_D: Int64
     length: int
     before: int
     padding: int
+
+    @property
+    def num_bytes(self) -> int:
+        return int(self.bytes_D.sum())
 
     @property
     def num_rows(self) -> int:
@@ -94,7 +98,7 @@ def open_pools(
                 name,
                 tokens=np.concatenate(read).astype(like.dtype),
                 ends_D=np.cumsum([len(document) for document in read]).astype(np.uint64),
-                num_bytes=sum(int(file.bytes_D[d]) for file, d in sampled),
+                bytes_D=np.array([file.bytes_D[d] for file, d in sampled], np.int64),
                 length=length,
                 before=bos if bos >= 0 else like.eos_token_id,
                 padding=like.eos_token_id,

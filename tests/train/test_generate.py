@@ -1,6 +1,7 @@
 """Answers of a tiny random model: rubbish, but the right number of it, in order, once, and the same after any stop."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,7 @@ def read(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
+ASKED = {"prompt": "Good? {text}", "answers": {"yes": "good", "no": "bad"}}
 PROMPTS = [f"{'很' * (i % 4)} is post {i} good?" for i in range(11)]
 
 
@@ -63,7 +65,7 @@ def test_a_stop_at_any_batch_ends_with_the_answers_of_an_uninterrupted_run(tmp_p
         pass
 
     asked = []
-    original = module._Model.answers
+    original = module.LocalModel.answers
 
     def once(self, texts, *arguments):
         if asked and len(asked) % 2:
@@ -72,7 +74,7 @@ def test_a_stop_at_any_batch_ends_with_the_answers_of_an_uninterrupted_run(tmp_p
         asked.append(len(texts))
         return original(self, texts, *arguments)
 
-    monkeypatch.setattr(module._Model, "answers", once)
+    monkeypatch.setattr(module.LocalModel, "answers", once)
     out = tmp_path / "out.jsonl"
     for _ in range(3):
         with pytest.raises(Stopped):
@@ -82,6 +84,19 @@ def test_a_stop_at_any_batch_ends_with_the_answers_of_an_uninterrupted_run(tmp_p
     generate(model, file, out, DRAWN, batch_size=3)
     assert sum(asked) == len(PROMPTS)
     assert out.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+
+
+def test_an_answer_ends_where_it_says_and_no_row_of_its_batch_is_cut_by_it(tmp_path, model):
+    """Also: texts that end answers are part of what was asked, so answers without them are not taken for these."""
+    file = write_prompts(tmp_path / "prompts.jsonl", PROMPTS)
+    free, cut = Sampling(max_new_tokens=12), tmp_path / "cut.jsonl"
+    generate(model, file, tmp_path / "free.jsonl", free, batch_size=4)
+    whole = [line["answers"][0] for line in read(tmp_path / "free.jsonl")]
+    stop = next(answer[len(answer) // 2] for answer in whole if len(answer) > 4)
+    assert generate(model, file, cut, replace(free, stop=(stop,)), batch_size=4).asked == len(PROMPTS)
+    ended = [line["answers"][0] for line in read(cut)]
+    assert ended == [answer.split(stop)[0].strip() for answer in whole]
+    assert ended != whole
 
 
 def test_answered_prompts_are_not_asked_again_and_other_settings_or_models_are(tmp_path, model):
@@ -101,11 +116,11 @@ def test_answered_prompts_are_not_asked_again_and_other_settings_or_models_are(t
 
 def test_chat_messages_go_through_the_template_and_a_model_without_one_reads_plain_text(tmp_path, model):
     chat = [{"role": "system", "content": "judge"}, {"role": "user", "content": "hi"}]
-    loaded = module._Model(model, "cpu")
+    loaded = module.LocalModel(model, "cpu")
     assert loaded.text_of(chat, thinking=False) == "<system>judge<end><user>hi<end><assistant>"
     assert loaded.text_of(chat, thinking=True).endswith("<think>")
     assert loaded.num_tokens("<user>hi<end>") == 4
-    plain = module._Model(write_model(tmp_path / "plain", chat=False), "cpu")
+    plain = module.LocalModel(write_model(tmp_path / "plain", chat=False), "cpu")
     assert plain.text_of(chat, thinking=False) == "judge\nhi"
     file = write_prompts(tmp_path / "prompts.jsonl", [chat, "hi"])
     assert generate(model, file, tmp_path / "out.jsonl", SHORT).asked == 2
@@ -150,7 +165,7 @@ def test_what_cannot_be_asked_is_said(tmp_path, model):
 
 
 def test_a_judge_asks_a_local_model_once_and_counts_what_it_cannot_read(tmp_path, model, capfd):
-    config = JudgeConfig("Good? {text}", {"yes": "good", "no": "bad"}, generate=str(model), max_tokens=4)
+    config = JudgeConfig(**ASKED, generate=str(model), max_tokens=4)
     cache = tmp_path / "labels.jsonl.answers"
     texts = [f"post {i}" for i in range(5)] + ["x" * 400]  # the last does not fit the model
     judged = judge(texts, config, cache, confirmed=False)
@@ -163,7 +178,7 @@ def test_a_judge_asks_a_local_model_once_and_counts_what_it_cannot_read(tmp_path
 
 
 def test_a_judge_whose_model_is_not_there_says_so(tmp_path, capfd):
-    config = JudgeConfig("Good? {text}", {"yes": "good", "no": "bad"}, generate=str(tmp_path / "nowhere"))
+    config = JudgeConfig(**ASKED, generate=str(tmp_path / "nowhere"))
     with pytest.raises(RedoneError, match="redone-train generate did not finish"):
         judge(["post"], config, tmp_path / "answers", confirmed=False)
     assert "no config.json" in capfd.readouterr().err
