@@ -1,0 +1,1 @@
+"""What a model can do: benchmarks read, answers scored, results compared."""
