@@ -220,6 +220,40 @@ def dpo(
         raise typer.Exit(STOPPED_EXIT_CODE)
 
 
+@app.command(name="eval")
+def evaluate(
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="CONFIG.yaml", help="What to measure; docs/evaluation.md. With --compare: results."),
+    ],
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Two or more results.json against the first, on the same items.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE.json", help="With --compare: the differences, as JSON.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Over the file's, for example max_items=32; repeatable."),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Ask endpoints; else what it costs is shown first.")] = False,
+) -> None:
+    """Measure models: benchmarks, labelled sets, bits per byte; a table, results.json and page.html with intervals.
+
+    Stopped or killed at any moment, the same command goes on where it was; answers are kept.
+    """
+    if compare:
+        from redone_train.evaluation import compare_results
+
+        compare_results(files, out)
+        return
+    if len(files) > 1 or out is not None:
+        raise RedoneError("eval takes one CONFIG.yaml; several files and --out belong to --compare")
+    from redone_train.evaluation import run_evaluation
+
+    run_evaluation(files[0], tuple(settings or ()), confirmed=yes)
+
+
 @app.command()
 def export(
     source: Annotated[

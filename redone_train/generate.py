@@ -209,6 +209,10 @@ class LocalModel:
     def context(self) -> int:
         return int(getattr(self.model.config.get_text_config(), "max_position_embeddings", 0) or 1 << 30)
 
+    def unload(self) -> None:
+        """Free the memory of the weights; they are read again when they are needed."""
+        self.__dict__.pop("model", None)
+
     def _load(self, kind: str, **options: Any) -> Any:
         try:
             import transformers
@@ -233,8 +237,12 @@ class LocalModel:
         # A chat template writes the special tokens itself.
         return self.tokenizer(list(texts), add_special_tokens=self.tokenizer.chat_template is None, **options)
 
+    def encoded(self, text: str) -> list[int]:
+        """The tokens of a text as the model reads it."""
+        return list(self._encode([text])["input_ids"][0])
+
     def num_tokens(self, text: str) -> int:
-        return len(self._encode([text])["input_ids"][0])
+        return len(self.encoded(text))
 
     @torch.inference_mode()
     def answers(self, texts: Sequence[str], sampling: Sampling, seed: int) -> list[list[str]]:

@@ -1,0 +1,178 @@
+"""The answers of a model to items: of a folder's by generation or by likelihood, or of an endpoint.
+
+Answers are kept as they come in OUTPUT/answers, by the hash of what was asked of which model: a killed evaluation goes
+on where it was, and another seed or scorer asks nothing again. Generation is redone_train/generate.py: batches of like
+length, padded at the left, over when all of a batch have ended.
+
+An item may say in `meta` how long its answer is (max_new_tokens), what ends it (stop) and what it is one of (options).
+By likelihood the answer is the option with the highest probability of all its tokens and of the token that ends it, so
+that no option wins by being the beginning of another; items without options are generated.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, final
+
+import torch
+
+from redone_data.curate.asking import Question, ask
+from redone_data.manifest import canonical
+from redone_train.evaluate.config import AnswersBy, EndpointConfig
+from redone_train.evaluate.items import Item
+from redone_train.evaluate.results import Answered
+from redone_train.generate import LocalModel, Prompt, Sampling, answer, before_stop, read_answers
+
+LINE_END = "\n"  # ends an answer of a model without a chat template, where nothing else does
+
+
+@dataclass(frozen=True)
+class Asking:
+    """How items are asked, where they do not say it themselves."""
+
+    max_new_tokens: int = 256
+    stop: tuple[str, ...] = ()
+    by: AnswersBy = "generate"
+    batch_size: int = 16
+
+    def limits(self, item: Item) -> tuple[int, tuple[str, ...]]:
+        stop = (*item.meta.get("stop", ()), *self.stop)
+        return int(item.meta.get("max_new_tokens", self.max_new_tokens)), tuple(dict.fromkeys(stop))
+
+
+class Answerer(ABC):
+    """A model that can be asked."""
+
+    @abstractmethod
+    def answers(self, items: Sequence[Item], asking: Asking, file: Path) -> list[Answered]:
+        """An answer to each item, kept in `file`."""
+
+
+@final
+@dataclass(frozen=True)
+class EndpointAnswers(Answerer):
+    """confirmed: the calls may be made; else what they cost is said, as an error, before the first."""
+
+    config: EndpointConfig
+    confirmed: bool
+
+    def answers(self, items: Sequence[Item], asking: Asking, file: Path) -> list[Answered]:
+        found: dict[int, Answered] = {}
+        for (most, stop), numbers in _alike(items, asking).items():
+            config = replace(self.config, max_tokens=most, stop=stop)
+            questions = [Question(items[number].messages) for number in numbers]
+            texts = ask(questions, config, file, confirmed=self.confirmed)
+            found |= {n: Answered(before_stop(text, stop)) for n, text in zip(numbers, texts, strict=True)}
+        return [found[number] for number in range(len(items))]
+
+
+@final
+@dataclass(frozen=True)
+class LocalAnswers(Answerer):
+    model: LocalModel
+
+    def answers(self, items: Sequence[Item], asking: Asking, file: Path) -> list[Answered]:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        chosen = {n for n, item in enumerate(items) if asking.by == "likelihood" and item.meta.get("options")}
+        found = self._chosen([(n, items[n]) for n in sorted(chosen)], asking, file) if chosen else {}
+        free = [(n, item) for n, item in enumerate(items) if n not in chosen]
+        for (most, stop), places in _alike([item for _, item in free], asking).items():
+            sampling = Sampling(max_new_tokens=most, stop=stop)
+            asked_of = self.model.asked_of(sampling)
+            numbers = [free[place][0] for place in places]
+            prompts = [Prompt.of(items[n].id, list(items[n].messages), asked_of) for n in numbers]
+            lines = self._generated(prompts, sampling, asking.batch_size, file)
+            for number, prompt in zip(numbers, prompts, strict=True):
+                line = lines[prompt.key]
+                found[number] = Answered((line["answers"] or [""])[0], line.get("error"))
+        return [found[number] for number in range(len(items))]
+
+    def _generated(
+        self, prompts: Sequence[Prompt], sampling: Sampling, batch_size: int, file: Path
+    ) -> dict[str, dict[str, Any]]:
+        """Key -> answered line; those that are new join the file."""
+        known = read_answers(file)
+        missing = [prompt for prompt in prompts if prompt.key not in known]
+        if missing:
+            new = file.with_suffix(".new.jsonl")  # beside it, finished batches, until all of them are
+            answer(self.model, missing, new, sampling, batch_size=batch_size)
+            added = read_answers(new)
+            with file.open("a", encoding="utf-8") as kept:
+                kept.writelines(f"\n{canonical(line)}\n" for line in added.values())
+            new.unlink()
+            known |= added
+        return known
+
+    def _chosen(self, numbered: Sequence[tuple[int, Item]], asking: Asking, file: Path) -> dict[int, Answered]:
+        """The likeliest option of each."""
+        path = file.with_suffix(".likelihood.jsonl")
+        known = read_answers(path)
+        asked_of = canonical([self.model.asked_of(Sampling()), "likelihood"])
+        keys = {
+            n: Prompt.of(
+                item.id, list(item.messages), canonical([asked_of, item.meta["options"], asking.limits(item)[1]])
+            ).key
+            for n, item in numbered
+        }
+        with path.open("a", encoding="utf-8") as kept:
+            kept.write("\n")  # a kill may have left a line without its end
+            for n, item in numbered:
+                if keys[n] not in known:
+                    log_probs = self._log_probs(item, asking)
+                    best = max(range(len(log_probs)), key=lambda place: log_probs[place])
+                    known[keys[n]] = {"key": keys[n], "answers": [item.meta["options"][best]]}
+                    kept.write(canonical(known[keys[n]]) + "\n")
+                    kept.flush()
+        return {n: Answered(known[keys[n]]["answers"][0]) for n, _ in numbered}
+
+    def _log_probs(self, item: Item, asking: Asking) -> list[float]:
+        tokenizer = self.model.tokenizer
+        templated = tokenizer.chat_template is not None
+        stop = asking.limits(item)[1]
+        end = tokenizer.eos_token if templated else (stop[0] if stop else LINE_END)
+        prompt = self.model.text_of(list(item.messages), thinking=False)
+        joined = prompt if templated or prompt[-1:].isspace() else prompt + LINE_END
+        start = self.model.encoded(joined)
+        rows = [self.model.encoded(joined + option + end) for option in item.meta["options"]]
+        # Over all options, not those of a batch: all are conditioned on the same tokens.
+        shared = min(_shared(start, row) for row in rows)
+        return [
+            value
+            for first in range(0, len(rows), asking.batch_size)
+            for value in log_probs(self.model, shared, rows[first : first + asking.batch_size])
+        ]
+
+
+@torch.inference_mode()
+def log_probs(model: LocalModel, shared: int, rows: Sequence[Sequence[int]]) -> list[float]:
+    """The log-probability of each row after its first `shared` tokens, which are those of all and are read once."""
+    longest = max(len(row) for row in rows)
+    ids_BL = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows], device=model.device)
+    cache: Any = None
+    if shared > 1:
+        first: Any = model.model(input_ids=ids_BL[:1, : shared - 1], logits_to_keep=1, use_cache=True)
+        cache = first.past_key_values
+        cache.batch_repeat_interleave(len(rows))
+    # Causal: what is padded at the right changes nothing before it.
+    found: Any = model.model(input_ids=ids_BL[:, shared - 1 :], past_key_values=cache, use_cache=cache is not None)
+    log_BKV = found.logits[:, :-1].float().log_softmax(-1)
+    taken_BK = log_BKV.gather(-1, ids_BL[:, shared:, None])[..., 0]
+    sizes_B = torch.tensor([len(row) - shared for row in rows], device=model.device)
+    inside_BK = torch.arange(longest - shared, device=model.device) < sizes_B[:, None]
+    sums: list[float] = (taken_BK.double() * inside_BK).sum(1).tolist()
+    return sums
+
+
+def _shared(a: Sequence[int], b: Sequence[int]) -> int:
+    """How many first tokens two rows have in common (they may merge at the seam); the last is left to be predicted."""
+    size = min(len(a), len(b) - 1)
+    return max(next((place for place in range(size) if a[place] != b[place]), size), 1)
+
+
+def _alike(items: Sequence[Item], asking: Asking) -> dict[tuple[int, tuple[str, ...]], list[int]]:
+    """The places of items that are asked with the same limits."""
+    found: dict[tuple[int, tuple[str, ...]], list[int]] = {}
+    for number, item in enumerate(items):
+        found.setdefault(asking.limits(item), []).append(number)
+    return found

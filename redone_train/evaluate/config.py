@@ -1,0 +1,156 @@
+"""What `redone-train eval` measures of which models: one strict YAML file. Paths are relative to it. No torch here."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from redone_data.config import load_yaml, read_config, set_key
+from redone_data.curate.asking import AskConfig, Question
+from redone_data.errors import RedoneError
+from redone_data.instruct.tables import TableConfig
+
+AnswersBy = Literal["generate", "likelihood"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EndpointConfig(AskConfig):
+    """A model behind an OpenAI-compatible endpoint (vLLM, SGLang, a provider's)."""
+
+    stop: tuple[str, ...] = field(default=(), metadata={"help": "set from `stop` of the evaluation"})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.generate is not None:
+            raise RedoneError("generate: a model of a folder is given by its path alone: `NAME: path`")
+
+    def sampling(self) -> dict[str, float]:
+        return {"temperature": 0.0}
+
+    def request(self, question: Question) -> dict[str, Any]:
+        return {**super().request(question), **({"stop": list(self.stop)} if self.stop else {})}
+
+
+@dataclass(frozen=True)
+class BenchmarkConfig:
+    """A benchmark in the format of its own files."""
+
+    path: str = field(metadata={"help": "the folder of its files"})
+    tasks: tuple[str, ...] = field(default=(), metadata={"help": "some of them; empty: all that are there"})
+
+
+@dataclass(frozen=True)
+class SnsBenchConfig(BenchmarkConfig):
+    scorer: Literal["official", "fixed"] = field(
+        default="official", metadata={"help": "the published one bug for bug, or ours"}
+    )
+    embeddings: str | None = field(
+        default=None, metadata={"help": "folder of the sentence-embedding model that QueryGen is scored by"}
+    )
+
+
+@dataclass(frozen=True)
+class SetConfig:
+    """A labelled set as a task: conversations that were built, or a table and the task that asks about its rows."""
+
+    files: tuple[str, ...] = field(default=(), metadata={"help": "conversation files of `redone-data sft`"})
+    task: str | None = field(default=None, metadata={"help": "for a table: a shipped task, or the path of your own"})
+    table: TableConfig | None = field(default=None, metadata={"help": "its rows, as in a recipe of `redone-data sft`"})
+    split: Literal["held_out", "all"] = field(
+        default="held_out", metadata={"help": "of conversation files: those held out from training, or all"}
+    )
+
+    def __post_init__(self) -> None:
+        if bool(self.files) == (self.table is not None) or (self.table is None) != (self.task is None):
+            raise RedoneError("give either files (conversations), or task and table")
+
+
+@dataclass(frozen=True)
+class BitsConfig:
+    """Bits per byte of held-out token pools, made with the models' own tokenizer."""
+
+    pools: dict[str, str] = field(
+        default_factory=dict,
+        metadata={"help": "name -> folder of held-out token pools, or of such folders (RUN/validation)"},
+    )
+    general: tuple[str, ...] = field(
+        default=(), metadata={"help": "pools or domains that are general text: retention is of these; empty: all"}
+    )
+    data: str | None = field(
+        default=None,
+        metadata={"help": "a token dataset of the pools' tokenizer; null: RUN/tokens beside RUN/validation"},
+    )
+    tokens: int = field(default=100_000, metadata={"help": "of each domain, at most"})
+    length: int = field(default=1024, metadata={"help": "tokens of a piece; longer documents are cut"})
+
+    def __post_init__(self) -> None:
+        if self.tokens < 1 or self.length < 2:
+            raise RedoneError(f"tokens is {self.tokens} and length {self.length}; at least 1 and 2")
+
+
+@dataclass(frozen=True)
+class GeneralConfig:
+    """General ability by lm-evaluation-harness (the package lm_eval)."""
+
+    tasks: tuple[str, ...] = field(
+        default=("redone",), metadata={"help": "its task names, or the suite `redone` or one of its groups"}
+    )
+    shots: int | None = field(default=None, metadata={"help": "null: as each task has it"})
+    max_items: int | None = field(default=None, metadata={"help": "of each task, at most"})
+    include: str | None = field(default=None, metadata={"help": "a folder of your own tasks in its format"})
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """An evaluation. The first model is the one that the others are compared with."""
+
+    output: str = field(metadata={"help": "the folder of answers and results"})
+    models: dict[str, str | EndpointConfig] = field(
+        metadata={
+            "help": "name -> a Hugging Face folder, a run's (cpt, sft, dpo) or a checkpoint's, a GGUF file; "
+            "or an endpoint. In the order of the stages"
+        }
+    )
+    sns_bench: SnsBenchConfig | None = field(default=None, metadata={"help": "SNS-Bench"})
+    trans_bench: BenchmarkConfig | None = field(default=None, metadata={"help": "RedTrans-Bench (SNS-TransBench)"})
+    sets: dict[str, SetConfig] = field(default_factory=dict, metadata={"help": "name -> a labelled set as a task"})
+    bits: BitsConfig = field(default_factory=BitsConfig)
+    general: GeneralConfig | None = field(default=None, metadata={"help": "general ability by lm-evaluation-harness"})
+    answers: AnswersBy = field(
+        default="generate",
+        metadata={"help": "likelihood: of items with options, the one that the model finds likeliest"},
+    )
+    shots: int = field(default=0, metadata={"help": "solved examples before each item"})
+    max_items: int | None = field(default=None, metadata={"help": "of each task, drawn by a hash; null: all"})
+    max_new_tokens: int = field(default=256, metadata={"help": "of an answer, where the benchmark does not say"})
+    stop: tuple[str, ...] = field(default=(), metadata={"help": "texts that end an answer, beside the benchmark's own"})
+    batch_size: int = field(default=16, metadata={"help": "prompts at a time"})
+    precision: Literal["auto", "bf16", "fp32"] = field(
+        default="auto", metadata={"help": "auto: bf16 on a GPU, fp32 on a CPU"}
+    )
+    device: str = field(default="auto", metadata={"help": "cpu, cuda, cuda:1, ...; auto: a GPU if there is one"})
+    resamples: int = field(default=1000, metadata={"help": "draws of the bootstrap"})
+    seed: int = field(default=1, metadata={"help": "of everything that is drawn"})
+
+    def __post_init__(self) -> None:
+        if not self.models:
+            raise RedoneError("models: at least one is needed")
+        for name, least in (("shots", 0), ("max_new_tokens", 1), ("batch_size", 1), ("resamples", 2)):
+            if getattr(self, name) < least:
+                raise RedoneError(f"{name}: {getattr(self, name)}; at least {least}")
+        if self.max_items is not None and self.max_items < 1:
+            raise RedoneError(f"max_items: {self.max_items}; at least 1, or null for all")
+        if not (self.sns_bench or self.trans_bench or self.sets or self.bits.pools or self.general):
+            raise RedoneError("nothing to measure: give sns_bench, trans_bench, sets, bits.pools or general")
+        endpoints = [name for name, model in self.models.items() if isinstance(model, EndpointConfig)]
+        if endpoints and self.answers == "likelihood":
+            raise RedoneError(
+                f"answers: likelihood needs the model itself, and '{endpoints[0]}' is an endpoint; generate"
+            )
+
+
+def load_evaluation(path: Path, settings: tuple[str, ...] = ()) -> EvaluationConfig:
+    """Read a file; settings: `key.path=value` each, laid over it."""
+    values = load_yaml(path)
+    for setting in settings:
+        set_key(values, setting)
+    return read_config(EvaluationConfig, values, where=str(path))
