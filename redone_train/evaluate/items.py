@@ -1,4 +1,4 @@
-"""What a benchmark is: named tasks, items with their prompts, and a score of the answers with all that an interval needs.
+"""What a benchmark is: named tasks, items with prompts, and scores that keep all that an interval needs.
 
 A score is computed from columns, one number an item, by a function of the columns alone. A bootstrap recomputes exactly
 what was reported, micro-F1 and corpus BLEU included, and two models are compared over the same draws of items; 1,000
