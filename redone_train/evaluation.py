@@ -5,15 +5,16 @@ exports of runs; OUTPUT/results.json and OUTPUT/page.html come last. A model is 
 """
 
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from rich.console import Console
 from rich.text import Text
 
 from redone_data.config import plain
+from redone_data.errors import RedoneError, did_you_mean
 from redone_data.manifest import digest, write_json
 from redone_data.rng import keyed_uniform
 from redone_train.evaluate.answers import Answerer, Asking, EndpointAnswers, LocalAnswers
@@ -24,11 +25,14 @@ from redone_train.evaluate.general import check_installed, general_ability
 from redone_train.evaluate.items import Benchmark, Item
 from redone_train.evaluate.models import open_model
 from redone_train.evaluate.page import PAGE, write_page
-from redone_train.evaluate.results import FILE, Results, averages_of
+from redone_train.evaluate.results import FILE, Average, Results
+from redone_train.evaluate.similarity import SentenceModel
+from redone_train.evaluate.sns_bench import TASKS, SnsBench
 from redone_train.evaluate.sns_sets import SnsSets
 from redone_train.evaluate.terminal import comparison_table, results_table
 from redone_train.generate import LocalModel
 
+UNBALANCED = "CHLW"  # two of three golds are empty: an empty list always scores two thirds
 SAFE = re.compile(r"[^\w.-]+")
 
 
@@ -63,12 +67,17 @@ def run_evaluation(path: Path, settings: tuple[str, ...] = (), *, confirmed: boo
             _measure_texts(results, name, model, config, base, output)
             model.unload()
     for benchmark in benchmarks:
-        results.averages += _averages(benchmark, list(results.tasks))
+        results.averages += _averages(benchmark, results)
     output.mkdir(parents=True, exist_ok=True)
     results.write(output / FILE)
     write_page(results, output / PAGE)
-    Console().print(results_table(results))
+    _console().print(results_table(results))
     return results
+
+
+def _console() -> Console:
+    """A file or a pipe is as wide as the table."""
+    return Console(width=None if sys.stdout.isatty() else 200)
 
 
 def compare_results(paths: Sequence[Path], out: Path | None = None) -> Comparison:
@@ -76,7 +85,7 @@ def compare_results(paths: Sequence[Path], out: Path | None = None) -> Compariso
     comparison = compare(paths)
     if out is not None:
         write_json(out, comparison.mapping())
-    console = Console()
+    console = _console()
     console.print(comparison_table(comparison))
     if comparison.left_out:
         console.print(Text(f"Not compared, for not all have them: {', '.join(comparison.left_out)}"))
@@ -86,9 +95,24 @@ def compare_results(paths: Sequence[Path], out: Path | None = None) -> Compariso
 def open_benchmarks(config: EvaluationConfig, base: Path) -> list[Benchmark]:
     """The benchmarks of a configuration, each with its tasks."""
     found: list[Benchmark] = []
+    if (sns := config.sns_bench) is not None:
+        embedding = None if sns.embeddings is None else SentenceModel((base / sns.embeddings).resolve())
+        prompts = None if sns.prompts is None else (base / sns.prompts).resolve()
+        folder = (base / sns.path).resolve()
+        found.append(SnsBench(folder, scorer=sns.scorer, prompts=prompts, shots=config.shots, embedding=embedding))
+        _choose(found[-1], sns.tasks)
     if config.sets:
-        found.append(SnsSets(config.sets, base, config.seed, config.shots))
+        found.append(SnsSets(config.sets, base, config.seed, config.shots or 0))
     return found
+
+
+def _choose(benchmark: Benchmark, tasks: Sequence[str]) -> None:
+    """Some of a benchmark's tasks, in its order."""
+    for task in tasks:
+        if task not in benchmark.tasks:
+            raise RedoneError(f"{benchmark.name}.tasks: '{task}': {did_you_mean(task, benchmark.tasks)}")
+    if tasks:
+        benchmark.tasks = tuple(task for task in benchmark.tasks if task in tasks)
 
 
 def sampled(items: Sequence[Item], most: int | None, seed: int) -> list[Item]:
@@ -124,13 +148,24 @@ def _measure_texts(
         )
 
 
-def _averages(benchmark: Benchmark, tasks: Sequence[str]) -> list[Any]:
-    """Over the groups that a benchmark says its tasks are of; else over its tasks."""
-    own = [task.partition("/")[2] for task in tasks if task.startswith(f"{benchmark.name}/")]
-    groups: dict[str, list[str]] = {}
-    for task in own:
-        groups.setdefault(task, []).append(f"{benchmark.name}/{task}")
-    return averages_of(benchmark.name, groups)
+def _averages(benchmark: Benchmark, results: Results) -> list[Average]:
+    """Over a benchmark's tasks. Of SNS-Bench over eight, each the mean of its files: as the paper, and without CHLW.
+
+    A task that lacks a file or a score (QueryGen needs an embedding model) is out, and the name says how many are in.
+    """
+    names = [name for name in results.tasks if name.startswith(f"{benchmark.name}/")]
+    scored = [name for name in names if all(results.score(model, name).value is not None for model in results.models)]
+    if not isinstance(benchmark, SnsBench):
+        groups = {name: (name,) for name in scored}
+        return [Average(f"{benchmark.name} average", groups)] if len(groups) > 1 else []
+    files = {task: tuple(f"{benchmark.name}/{file}" for file in files) for task, files in TASKS.items()}
+    groups = {task: ours for task, ours in files.items() if set(ours) <= set(scored)}
+    name = f"{benchmark.name} average" + (f" of {len(groups)} tasks" if len(groups) < len(files) else "")
+    found = [Average(name, groups)]
+    if UNBALANCED in groups:
+        rest = {task: files for task, files in groups.items() if task != UNBALANCED}
+        found.append(Average(f"{name}, no {UNBALANCED}", rest))
+    return [average for average in found if average.groups]
 
 
 def _answers_file(output: Path, model: str, task: str) -> Path:

@@ -4,7 +4,6 @@ Answers are kept as they come in OUTPUT/answers, by the hash of what was asked o
 on where it was, and another seed or scorer asks nothing again. Generation is redone_train/generate.py: batches of like
 length, padded at the left, over when all of a batch have ended.
 
-An item may say in `meta` how long its answer is (max_new_tokens), what ends it (stop) and what it is one of (options).
 By likelihood the answer is the option with the highest probability of all its tokens and of the token that ends it, so
 that no option wins by being the beginning of another; items without options are generated.
 """
@@ -12,6 +11,7 @@ that no option wins by being the beginning of another; items without options are
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, final
 
@@ -21,6 +21,7 @@ from redone_data.curate.asking import Question, ask
 from redone_data.manifest import canonical
 from redone_train.evaluate.config import AnswersBy, EndpointConfig
 from redone_train.evaluate.items import Item
+from redone_train.evaluate.limits import limit_of, options_of
 from redone_train.evaluate.results import Answered
 from redone_train.generate import LocalModel, Prompt, Sampling, answer, before_stop, read_answers
 
@@ -29,16 +30,20 @@ LINE_END = "\n"  # ends an answer of a model without a chat template, where noth
 
 @dataclass(frozen=True)
 class Asking:
-    """How items are asked, where they do not say it themselves."""
+    """How items are asked, where nothing is known of their answers (limits.py)."""
 
     max_new_tokens: int = 256
     stop: tuple[str, ...] = ()
     by: AnswersBy = "generate"
     batch_size: int = 16
 
-    def limits(self, item: Item) -> tuple[int, tuple[str, ...]]:
-        stop = (*item.meta.get("stop", ()), *self.stop)
-        return int(item.meta.get("max_new_tokens", self.max_new_tokens)), tuple(dict.fromkeys(stop))
+    def limits(self, item: Item, *, chat: bool) -> tuple[int, tuple[str, ...]]:
+        """Tokens at most, and what ends the answer; a model that chats ends by itself, and may think aloud."""
+        limit = limit_of(item)
+        if chat:
+            return max(self.max_new_tokens, limit.max_new_tokens or 0), self.stop
+        stop = (LINE_END, *self.stop) if limit.one_line else self.stop
+        return limit.max_new_tokens or self.max_new_tokens, tuple(dict.fromkeys(stop))
 
 
 class Answerer(ABC):
@@ -59,7 +64,7 @@ class EndpointAnswers(Answerer):
 
     def answers(self, items: Sequence[Item], asking: Asking, file: Path) -> list[Answered]:
         found: dict[int, Answered] = {}
-        for (most, stop), numbers in _alike(items, asking).items():
+        for (most, stop), numbers in _alike(items, asking, chat=True).items():
             config = replace(self.config, max_tokens=most, stop=stop)
             questions = [Question(items[number].messages) for number in numbers]
             texts = ask(questions, config, file, confirmed=self.confirmed)
@@ -74,10 +79,10 @@ class LocalAnswers(Answerer):
 
     def answers(self, items: Sequence[Item], asking: Asking, file: Path) -> list[Answered]:
         file.parent.mkdir(parents=True, exist_ok=True)
-        chosen = {n for n, item in enumerate(items) if asking.by == "likelihood" and item.meta.get("options")}
+        chosen = {n for n, item in enumerate(items) if asking.by == "likelihood" and options_of(item)}
         found = self._chosen([(n, items[n]) for n in sorted(chosen)], asking, file) if chosen else {}
         free = [(n, item) for n, item in enumerate(items) if n not in chosen]
-        for (most, stop), places in _alike([item for _, item in free], asking).items():
+        for (most, stop), places in _alike([item for _, item in free], asking, chat=self._chat).items():
             sampling = Sampling(max_new_tokens=most, stop=stop)
             asked_of = self.model.asked_of(sampling)
             numbers = [free[place][0] for place in places]
@@ -106,41 +111,42 @@ class LocalAnswers(Answerer):
 
     def _chosen(self, numbered: Sequence[tuple[int, Item]], asking: Asking, file: Path) -> dict[int, Answered]:
         """The likeliest option of each."""
+        chosen: dict[int, Answered] = {}
         path = file.with_suffix(".likelihood.jsonl")
         known = read_answers(path)
-        asked_of = canonical([self.model.asked_of(Sampling()), "likelihood"])
-        keys = {
-            n: Prompt.of(
-                item.id, list(item.messages), canonical([asked_of, item.meta["options"], asking.limits(item)[1]])
-            ).key
-            for n, item in numbered
-        }
+        stamp = self.model.asked_of(Sampling())
         with path.open("a", encoding="utf-8") as kept:
             kept.write("\n")  # a kill may have left a line without its end
             for n, item in numbered:
-                if keys[n] not in known:
-                    log_probs = self._log_probs(item, asking)
-                    best = max(range(len(log_probs)), key=lambda place: log_probs[place])
-                    known[keys[n]] = {"key": keys[n], "answers": [item.meta["options"][best]]}
-                    kept.write(canonical(known[keys[n]]) + "\n")
+                options, stop = options_of(item) or [], asking.limits(item, chat=self._chat)[1]
+                asked_of = canonical([stamp, "likelihood", options, stop])
+                key = Prompt.of(item.id, list(item.messages), asked_of).key
+                if key not in known:
+                    found = self._log_probs(item, options, stop, asking.batch_size)
+                    best = max(range(len(found)), key=lambda place: found[place])
+                    known[key] = {"key": key, "answers": [options[best]]}
+                    kept.write(canonical(known[key]) + "\n")
                     kept.flush()
-        return {n: Answered(known[keys[n]]["answers"][0]) for n, _ in numbered}
+                chosen[n] = Answered(known[key]["answers"][0])
+        return chosen
 
-    def _log_probs(self, item: Item, asking: Asking) -> list[float]:
-        tokenizer = self.model.tokenizer
-        templated = tokenizer.chat_template is not None
-        stop = asking.limits(item)[1]
-        end = tokenizer.eos_token if templated else (stop[0] if stop else LINE_END)
+    @cached_property
+    def _chat(self) -> bool:
+        return self.model.tokenizer.chat_template is not None
+
+    def _log_probs(self, item: Item, options: Sequence[str], stop: Sequence[str], batch_size: int) -> list[float]:
         prompt = self.model.text_of(list(item.messages), thinking=False)
-        joined = prompt if templated or prompt[-1:].isspace() else prompt + LINE_END
-        start = self.model.encoded(joined)
-        rows = [self.model.encoded(joined + option + end) for option in item.meta["options"]]
+        end = self.model.tokenizer.eos_token if self._chat else (stop[0] if stop else LINE_END)
+        if not self._chat and not prompt[-1:].isspace():
+            prompt += LINE_END  # as the answers of solved examples follow their questions
+        start = self.model.encoded(prompt)
+        rows = [self.model.encoded(prompt + option + end) for option in options]
         # Over all options, not those of a batch: all are conditioned on the same tokens.
         shared = min(_shared(start, row) for row in rows)
         return [
             value
-            for first in range(0, len(rows), asking.batch_size)
-            for value in log_probs(self.model, shared, rows[first : first + asking.batch_size])
+            for first in range(0, len(rows), batch_size)
+            for value in log_probs(self.model, shared, rows[first : first + batch_size])
         ]
 
 
@@ -170,9 +176,9 @@ def _shared(a: Sequence[int], b: Sequence[int]) -> int:
     return max(next((place for place in range(size) if a[place] != b[place]), size), 1)
 
 
-def _alike(items: Sequence[Item], asking: Asking) -> dict[tuple[int, tuple[str, ...]], list[int]]:
+def _alike(items: Sequence[Item], asking: Asking, *, chat: bool) -> dict[tuple[int, tuple[str, ...]], list[int]]:
     """The places of items that are asked with the same limits."""
     found: dict[tuple[int, tuple[str, ...]], list[int]] = {}
     for number, item in enumerate(items):
-        found.setdefault(asking.limits(item), []).append(number)
+        found.setdefault(asking.limits(item, chat=chat), []).append(number)
     return found

@@ -43,6 +43,9 @@ class SnsBenchConfig(BenchmarkConfig):
     scorer: Literal["official", "fixed"] = field(
         default="official", metadata={"help": "the published one bug for bug, or ours"}
     )
+    prompts: str | None = field(
+        default=None, metadata={"help": "folder of a copy of the published code, for its prompts in place of ours"}
+    )
     embeddings: str | None = field(
         default=None, metadata={"help": "folder of the sentence-embedding model that QueryGen is scored by"}
     )
@@ -119,7 +122,9 @@ class EvaluationConfig:
         default="generate",
         metadata={"help": "likelihood: of items with options, the one that the model finds likeliest"},
     )
-    shots: int = field(default=0, metadata={"help": "solved examples before each item"})
+    shots: int | None = field(
+        default=None, metadata={"help": "solved examples before each item; null: the benchmark's own, of sets none"}
+    )
     max_items: int | None = field(default=None, metadata={"help": "of each task, drawn by a hash; null: all"})
     max_new_tokens: int = field(default=256, metadata={"help": "of an answer, where the benchmark does not say"})
     stop: tuple[str, ...] = field(default=(), metadata={"help": "texts that end an answer, beside the benchmark's own"})
@@ -134,9 +139,11 @@ class EvaluationConfig:
     def __post_init__(self) -> None:
         if not self.models:
             raise RedoneError("models: at least one is needed")
-        for name, least in (("shots", 0), ("max_new_tokens", 1), ("batch_size", 1), ("resamples", 2)):
+        for name, least in (("max_new_tokens", 1), ("batch_size", 1), ("resamples", 2)):
             if getattr(self, name) < least:
                 raise RedoneError(f"{name}: {getattr(self, name)}; at least {least}")
+        if self.shots is not None and self.shots < 0:
+            raise RedoneError(f"shots: {self.shots}; at least 0, or null")
         if self.max_items is not None and self.max_items < 1:
             raise RedoneError(f"max_items: {self.max_items}; at least 1, or null for all")
         if not (self.sns_bench or self.trans_bench or self.sets or self.bits.pools or self.general):

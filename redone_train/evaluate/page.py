@@ -113,7 +113,8 @@ def radar(results: Results) -> Figure:
     axes.set_theta_offset(np.pi / 2)
     axes.set_theta_direction(-1)
     axes.set_ylim(0, 100)
-    axes.set_yticks([25, 50, 75, 100], labels=["25", "50", "75", "100"], color=MUTED, size=SMALL)
+    axes.set_yticks([25, 50, 75, 100], labels=["25", "50", "75", ""], color=MUTED, size=SMALL)
+    axes.tick_params(axis="x", pad=14)
     axes.set_xticks(angles, labels=[label(row[0], 24) for row in rows], color=INK, size=FONT - 1, family=fonts())
     for text in axes.get_xticklabels():
         text.set(parse_math=False)

@@ -60,7 +60,7 @@ class Results:
         """What a model answered to a task's items, and what it scored."""
         name = f"{items[0].benchmark}/{items[0].task}"
         asked = [
-            {"id": item.id, "messages": list(item.messages), "gold": item.gold, "meta": dict(item.meta)}
+            {"id": item.id, "messages": list(item.messages), "gold": item.gold, "meta": _kept(item.meta)}
             for item in items
         ]
         self.tasks[name] = {
@@ -155,16 +155,9 @@ class Results:
         )
 
 
-def averages_of(benchmark: str, groups: Mapping[str, Sequence[str]], without: Sequence[str] = ()) -> list[Average]:
-    """The average over a benchmark's groups, and without each that is named. groups: group -> BENCHMARK/TASK names."""
-    if len(groups) < 2:
-        return []
-    found = [Average(f"{benchmark} average", {name: tuple(tasks) for name, tasks in groups.items()})]
-    for left_out in without:
-        rest = {name: tuple(tasks) for name, tasks in groups.items() if name != left_out}
-        if len(rest) < len(groups):
-            found.append(Average(f"{benchmark} average without {left_out}", rest))
-    return found
+def _kept(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """Without the row of a benchmark's file, whose text the prompt has."""
+    return {name: value for name, value in meta.items() if name != "row"}
 
 
 def _number(value: Any) -> float | None:

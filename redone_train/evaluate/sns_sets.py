@@ -29,6 +29,7 @@ from redone_train.evaluate.items import Benchmark, Columns, Item, TaskScore, one
 
 CLASSES = 40  # the most distinct golds of which each is tried as the trivial answer
 ANSWER_TOKENS = {"text": 256, "fields": 128, "spans": 128, "labels": 64, "path": 48}
+ONE_LINE = ("choice", "yes_no", "grade", "labels", "path")
 FEW = 16  # tokens of an answer that is a word or a letter
 # What a task is scored by that is not shipped.
 BY_KIND = {"choice": "accuracy", "yes_no": "accuracy", "grade": "accuracy", "path": "exact_match"}
@@ -139,6 +140,7 @@ def _item(task: str, place: int, row: Conversation, examples: Sequence[Conversat
         "metric": metric,
         "format": dict(row.format),
         "max_new_tokens": ANSWER_TOKENS.get(form.kind, FEW),
+        "one_line": form.kind in ONE_LINE,
     }
     if (options := _options(form)) is not None:
         meta["options"] = options

@@ -18,7 +18,11 @@ def results_table(results: Results) -> Table:
     for task, asked in results.tasks.items():
         cells = [_scored(results, model, task) for model in results.models]
         table.add_row(
-            task, count(len(asked["items"])), decimals(asked["trivial"], 1), decimals(asked["ceiling"], 1), *cells
+            task.partition("/")[2],
+            count(len(asked["items"])),
+            decimals(asked["trivial"], 1),
+            decimals(asked["ceiling"], 1),
+            *cells,
         )
     if results.averages:
         table.add_section()

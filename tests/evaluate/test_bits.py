@@ -1,0 +1,96 @@
+"""Bits per byte by document: what each costs alone, an interval over documents, and no pool of another tokenizer."""
+
+import dataclasses
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny_model import write_model
+from token_data import write_tokens
+from torch.nn import functional as F  # noqa: N812
+
+from redone_data.errors import RedoneError
+from redone_data.manifest import file_digest, read_json, write_json
+from redone_train.evaluate import bits
+from redone_train.evaluate.bits import bits_per_byte, general_domains
+from redone_train.evaluate.config import BitsConfig
+from redone_train.generate import LocalModel
+
+VOCAB = 261
+CONFIG = BitsConfig(pools={"held": "run/validation"}, tokens=10_000, length=24)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run's tokens and two held-out domains; a model."""
+    folder, rng = tmp_path_factory.mktemp("bits"), np.random.default_rng(0)
+    documents = [rng.integers(5, VOCAB, size).tolist() for size in rng.integers(3, 60, 40)]
+    write_tokens(folder / "run" / "tokens", [documents[:10]], VOCAB)
+    for name, own in (("wiki", documents[10:30]), ("notes", documents[30:])):
+        write_tokens(folder / "run" / "validation" / name, [own], VOCAB)
+        (folder / "run" / "validation" / name / "manifest.json").unlink()
+    write_model(folder / "model", chat=False)
+    return folder
+
+
+def measured(folder: Path, cache: Path, config: BitsConfig = CONFIG) -> dict:
+    model = LocalModel(folder / "model", "cpu", "float32")
+    return bits_per_byte(model, config, folder, cache, seed=1, resamples=200)
+
+
+@torch.no_grad()
+def test_a_document_costs_what_it_costs_alone(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bits, "LOGITS_AT_ONCE", VOCAB * 60)  # two or three pieces at a time
+    found = measured(folder, tmp_path)
+    assert list(found) == ["held/notes", "held/wiki"]
+    model = LocalModel(folder / "model", "cpu", "float32").model
+    tokens = np.fromfile(folder / "run/validation/wiki/00000.ds", "<u2").astype(np.int64)
+    ends = np.fromfile(folder / "run/validation/wiki/00000.ds.index", "<u8").astype(np.int64)
+    nats = 0.0
+    for document in np.split(tokens, ends[:-1]):
+        for start in range(0, len(document), 23):
+            piece = torch.from_numpy(document[start : start + 23])
+            shown = torch.cat([torch.tensor([0]), piece[:-1]])
+            nats += float(F.cross_entropy(model(shown[None]).logits[0], piece, reduction="sum"))
+    value = found["held/wiki"]["bits_per_byte"]["value"]
+    assert value == pytest.approx(nats / math.log(2) / (3 * len(tokens)), rel=1e-5)  # token_data.py: 3 bytes a token
+    assert found["held/wiki"]["documents"] == 20
+    low, high = found["held/wiki"]["bits_per_byte"]["interval"]
+    assert low < value < high
+
+
+def test_what_was_measured_is_not_measured_again(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = measured(folder, tmp_path)
+    monkeypatch.setattr(bits, "document_nats", None)
+    assert measured(folder, tmp_path) == found
+
+
+def test_retention_is_of_the_domains_that_are_named(folder: Path) -> None:
+    assert general_domains(CONFIG, ["held/notes", "held/wiki"]) == ["held/notes", "held/wiki"]
+    named = dataclasses.replace(CONFIG, general=("held/wiki",))
+    assert general_domains(named, ["held/notes", "held/wiki"]) == ["held/wiki"]
+    with pytest.raises(RedoneError, match=r"bits\.general: 'news' is no pool and no domain"):
+        general_domains(dataclasses.replace(CONFIG, general=("news",)), ["held/notes"])
+
+
+def test_pools_of_another_tokenizer_are_refused(folder: Path, tmp_path: Path) -> None:
+    """A base model's bits on tokens that it reads as other text would be a large number that means nothing."""
+    tokens = folder / "run" / "tokens"
+    manifest = read_json(tokens / "manifest.json")
+    other = (folder / "model" / "tokenizer.json").read_text(encoding="utf-8").replace('"<think>"', '"<other>"')
+    (tokens / "tokenizer.json").write_text(other, encoding="utf-8")
+    changed = {**manifest["tokenizer"], "sha256": file_digest(tokens / "tokenizer.json")}
+    write_json(tokens / "manifest.json", {**manifest, "tokenizer": changed})
+    try:
+        with pytest.raises(RedoneError, match=r"bits\.pools: not tokenized with the tokenizer of .*<other>"):
+            measured(folder, tmp_path)
+    finally:
+        write_json(tokens / "manifest.json", manifest)
+
+
+def test_pools_without_a_token_dataset_beside_them_say_what_to_give(folder: Path, tmp_path: Path) -> None:
+    config = dataclasses.replace(CONFIG, pools={"wiki": str(tmp_path / "deep" / "wiki")})
+    with pytest.raises(RedoneError, match=r"bits\.data: no token dataset lies beside .*wiki"):
+        measured(folder, tmp_path, config)
