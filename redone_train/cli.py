@@ -288,6 +288,34 @@ def export(
     typer.echo(f"{done.checkpoint.folder.name}: {size}: {done.folder}", err=True)
 
 
+@app.command()
+def score(
+    task: Annotated[
+        Path,
+        typer.Argument(metavar="TASK.json", help="A file of SNS-Bench (Note-NER.json, ...), or RedTrans-Bench.json."),
+    ],
+    answers: Annotated[Path, typer.Argument(metavar="ANSWERS.jsonl", help="A line an item: index, answer.")],
+    scorer: Annotated[
+        Literal["official", "fixed"], typer.Option("--scorer", help="The published one, bug for bug, or ours.")
+    ] = "official",
+    embedding: Annotated[
+        Path | None,
+        typer.Option("--embedding", metavar="FOLDER", help="A sentence-embedding model, for Note-QueryGen."),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Of the bootstrap.")] = 1,
+) -> None:
+    """Score answers that any model gave to a benchmark's file; prints JSON.
+
+    Beside the score stand its parts, a bootstrap interval, what the best trivial answer and the gold answers score on
+    the same items, and the share of answers that could be read. No answer is ever executed.
+    """
+    import json
+
+    from redone_train.evaluate.scoring import score_file
+
+    typer.echo(json.dumps(score_file(task, answers, scorer, embedding=embedding, seed=seed), indent=1))
+
+
 def main() -> None:
     try:
         app()

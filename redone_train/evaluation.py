@@ -30,6 +30,7 @@ from redone_train.evaluate.similarity import SentenceModel
 from redone_train.evaluate.sns_bench import TASKS, SnsBench
 from redone_train.evaluate.sns_sets import SnsSets
 from redone_train.evaluate.terminal import comparison_table, results_table
+from redone_train.evaluate.trans_bench import TransBench
 from redone_train.generate import LocalModel
 
 UNBALANCED = "CHLW"  # two of three golds are empty: an empty list always scores two thirds
@@ -101,6 +102,9 @@ def open_benchmarks(config: EvaluationConfig, base: Path) -> list[Benchmark]:
         folder = (base / sns.path).resolve()
         found.append(SnsBench(folder, scorer=sns.scorer, prompts=prompts, shots=config.shots, embedding=embedding))
         _choose(found[-1], sns.tasks)
+    if (trans := config.trans_bench) is not None:
+        found.append(TransBench((base / trans.path).resolve(), scorer=trans.scorer, shots=config.shots))
+        _choose(found[-1], trans.tasks)
     if config.sets:
         found.append(SnsSets(config.sets, base, config.seed, config.shots or 0))
     return found

@@ -52,6 +52,13 @@ class SnsBenchConfig(BenchmarkConfig):
 
 
 @dataclass(frozen=True)
+class TransBenchConfig(BenchmarkConfig):
+    scorer: Literal["official", "fixed"] = field(
+        default="fixed", metadata={"help": "fixed: corpus BLEU and chrF++, as RedOne reports; or the published code's"}
+    )
+
+
+@dataclass(frozen=True)
 class SetConfig:
     """A labelled set as a task: conversations that were built, or a table and the task that asks about its rows."""
 
@@ -114,7 +121,7 @@ class EvaluationConfig:
         }
     )
     sns_bench: SnsBenchConfig | None = field(default=None, metadata={"help": "SNS-Bench"})
-    trans_bench: BenchmarkConfig | None = field(default=None, metadata={"help": "RedTrans-Bench (SNS-TransBench)"})
+    trans_bench: TransBenchConfig | None = field(default=None, metadata={"help": "RedTrans-Bench (SNS-TransBench)"})
     sets: dict[str, SetConfig] = field(default_factory=dict, metadata={"help": "name -> a labelled set as a task"})
     bits: BitsConfig = field(default_factory=BitsConfig)
     general: GeneralConfig | None = field(default=None, metadata={"help": "general ability by lm-evaluation-harness"})

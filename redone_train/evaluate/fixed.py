@@ -8,7 +8,8 @@ out, and never counted twice; how many could be read is told apart. docs/evaluat
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +23,7 @@ from redone_data.instruct.answers import (
     YesNoFormat,
 )
 from redone_data.instruct.metrics import score
-from redone_data.instruct.wording import EDGES, fold
+from redone_data.instruct.wording import EDGES, fold, named
 from redone_train.evaluate.items import Columns
 from redone_train.evaluate.literal import NotLiteralError, literal
 from redone_train.evaluate.official import LEVELS, Row, Rule
@@ -45,23 +46,28 @@ def candidates(row: Row) -> tuple[str, ...]:
         found = [*before.split(", "), gold, *after.split(", ")]
     else:
         found = whole.split(", ")
-    return tuple(dict.fromkeys(part.strip() for part in found if part.strip()))
+    return _tidy(found)
+
+
+def _tidy(options: Iterable[Any]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(text for option in options if (text := " ".join(str(option).split()))))
 
 
 def levels(row: Row) -> tuple[tuple[str, ...], ...] | None:
-    """The options of each level of a taxonomy path; None when the file does not list them as Python does."""
+    """The options of each level of a taxonomy path; None when the file lists none or one."""
     lists = []
     for name in ("primary", "secondary", "tertiary"):
         try:
-            lists.append(tuple(dict.fromkeys(str(option) for option in literal(str(row[f"candidates_{name}"])))))
+            lists.append(_tidy(literal(str(row[f"candidates_{name}"]))))
         except (NotLiteralError, TypeError):
             return None
-    return tuple(lists)
+    return tuple(lists) if min(map(len, lists)) > 1 else None
 
 
 def _single(row: Row, answer: str) -> dict[str, float]:
-    given = ChoiceFormat(candidates(row)).parse(answer)
-    return {"parsed": given is not None, "item_score": 100.0 * (given == str(row["answer"]).strip())}
+    options = candidates(row)
+    given = ChoiceFormat(options).parse(answer) if len(options) > 1 else named(answer[:MAX_CHARACTERS], options)
+    return {"parsed": given is not None, "item_score": 100.0 * (given == " ".join(str(row["answer"]).split()))}
 
 
 def _path(row: Row, answer: str) -> dict[str, float]:
@@ -70,7 +76,7 @@ def _path(row: Row, answer: str) -> dict[str, float]:
 
 
 def _names(path: str) -> list[str]:
-    return [name.strip() for name in path.split("|")]
+    return [" ".join(name.split()) for name in path.split("|")]
 
 
 def _yes_no(row: Row, answer: str) -> dict[str, float]:
@@ -83,8 +89,8 @@ def _mean(columns: Columns) -> dict[str, float]:
 
 
 def _hashtags(row: Row, answer: str) -> dict[str, float]:
-    options = tuple(dict.fromkeys(part.strip() for part in str(row["candidates"]).split(", ") if part.strip()))
-    tags = LabelsFormat(options)
+    options = _tidy(str(row["candidates"]).split(", "))
+    tags = LabelsFormat(options if len(options) > 1 else None)
     return _counts(tags.parse(answer), tags.parse(str(row["answer"])) or [])
 
 
@@ -169,15 +175,15 @@ def options(answer: str) -> list[str] | None:
 def _options(row: Row, answer: str) -> dict[str, float]:
     given, gold = options(answer), options(str(row["answer"])) or []
     counts = _counts(given, gold)
-    alike = _percent(2 * counts["hits"], counts["given"] + counts["gold"])
-    right = alike if gold else 100.0 * (given == [])
-    return {**counts, "item_score": right, "answerable": bool(gold), "answered": bool(given)}
+    return {**counts, "answerable": bool(gold), "answered": bool(given)}
 
 
 def _options_score(columns: Columns) -> dict[str, float]:
     there, said = columns["answerable"] > 0, columns["answered"] > 0
     existence = _percent(2.0 * (there & said).sum(), float(there.sum() + said.sum()))
-    return {**_mean(columns), "micro-f1": _micro_f1(columns)["score"], "existence-f1": existence}
+    silent = (columns["parsed"] > 0) & ~said & ~there
+    rightly = _percent(float(silent.sum()), float((~there).sum()))
+    return {**_micro_f1(columns), "existence-f1": existence, "silent-where-there-are-none": rightly}
 
 
 def _highlights(row: Row, answer: str) -> dict[str, float]:

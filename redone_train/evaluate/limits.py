@@ -1,6 +1,6 @@
 """How long the answer to an item may be, whether it is one line, and the options that it is one of.
 
-Nothing of this is in a benchmark's files. Answers of SNS-Bench are one line, so a model without a chat template, which
+Nothing of this is in a benchmark's files. Answers of SNS-Bench and translations are one line, so a model without a chat template, which
 would go on with examples of its own, ends at a line break. The lengths leave room for the longest golds in tokens of a
 Chinese text; a model with a chat template may think aloud, and gets as much as the evaluation's file says.
 """
@@ -50,6 +50,8 @@ LIMITS: Mapping[str, Limit] = {
     "Note-Gender": Limit(16, one_line=True, options=_yes_or_no),
     "Note-CHLW": Limit(64, one_line=True),
     "Note-QueryGen": Limit(64, one_line=True),
+    "zh-en": Limit(256, one_line=True),
+    "en-zh": Limit(256, one_line=True),
 }
 
 

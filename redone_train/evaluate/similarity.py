@@ -43,7 +43,7 @@ class SentenceModel:
 
     def cosines(self, ours: Sequence[str], theirs: Sequence[str]) -> npt.NDArray[np.float64]:
         """The cosine of each pair, times 100, as the published code has it."""
-        return 100 * (self.embed(ours) * self.embed(theirs)).sum(axis=1)
+        return np.asarray(100 * (self.embed(ours) * self.embed(theirs)).sum(axis=1))
 
     def embed(self, texts: Sequence[str]) -> npt.NDArray[np.float64]:
         """Vectors of length one."""

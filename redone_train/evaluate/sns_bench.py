@@ -112,11 +112,11 @@ def read_items(
     items, times = [], dict[str, int]()
     for index, row in enumerate(rows):
         _check(path, index, task, row)
-        name = _digest(json.dumps(row, sort_keys=True, ensure_ascii=False))
+        name = digest(json.dumps(row, sort_keys=True, ensure_ascii=False))
         times[name] = times.get(name, 0) + 1
         again = f"-{times[name]}" if times[name] > 1 else ""
         post = str(row.get("content", row.get("sentence2")))
-        meta = {"index": index, "group": _digest(post), "row": row}
+        meta = {"index": index, "group": digest(post), "row": row}
         asked = () if messages is None else messages(task, row)
         items.append(Item(f"{task}-{name}{again}", task, SnsBench.name, asked, row["answer"], meta))
     return items
@@ -271,5 +271,6 @@ def _plain_mean(values: Sequence[float | None]) -> float | None:
     return sum(known) / len(known) if known and len(known) == len(values) else None
 
 
-def _digest(text: str) -> str:
+def digest(text: str) -> str:
+    """A name for a text, the same in every subset of a file."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]

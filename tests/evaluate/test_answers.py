@@ -138,7 +138,7 @@ def test_an_endpoint_is_asked_once_with_the_limits_of_the_items_and_only_when_to
     ]
     with endpoint() as server:
         config, file = endpoint_config(server), tmp_path / "answers" / "t.jsonl"
-        with pytest.raises(RedoneError, match="this would take 2 calls .*--yes"):
+        with pytest.raises(RedoneError, match=r"this would take 2 calls .*--yes"):
             EndpointAnswers(config, confirmed=False).answers(asked, ASKING, file)
         limited = Asking(max_new_tokens=6, stop=("\n",))
         for _ in range(2):
