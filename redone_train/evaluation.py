@@ -160,8 +160,8 @@ def _averages(benchmark: Benchmark, results: Results) -> list[Average]:
     names = [name for name in results.tasks if name.startswith(f"{benchmark.name}/")]
     scored = [name for name in names if all(results.score(model, name).value is not None for model in results.models)]
     if not isinstance(benchmark, SnsBench):
-        groups = {name: (name,) for name in scored}
-        return [Average(f"{benchmark.name} average", groups)] if len(groups) > 1 else []
+        alone = {name: (name,) for name in scored}
+        return [Average(f"{benchmark.name} average", alone)] if len(alone) > 1 else []
     files = {task: tuple(f"{benchmark.name}/{file}" for file in files) for task, files in TASKS.items()}
     groups = {task: ours for task, ours in files.items() if set(ours) <= set(scored)}
     name = f"{benchmark.name} average" + (f" of {len(groups)} tasks" if len(groups) < len(files) else "")

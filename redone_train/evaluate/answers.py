@@ -42,8 +42,7 @@ class Asking:
         limit = limit_of(item)
         if chat:
             return max(self.max_new_tokens, limit.max_new_tokens or 0), self.stop
-        stop = (LINE_END, *self.stop) if limit.one_line else self.stop
-        return limit.max_new_tokens or self.max_new_tokens, tuple(dict.fromkeys(stop))
+        return limit.max_new_tokens or self.max_new_tokens, tuple(dict.fromkeys((*limit.stop, *self.stop)))
 
 
 class Answerer(ABC):

@@ -1,8 +1,9 @@
-"""How long the answer to an item may be, whether it is one line, and the options that it is one of.
+"""How long the answer to an item may be, what ends it, and the options that it is one of.
 
-Nothing of this is in a benchmark's files. Answers of SNS-Bench and translations are one line, so a model without a chat template, which
-would go on with examples of its own, ends at a line break. The lengths leave room for the longest golds in tokens of a
-Chinese text; a model with a chat template may think aloud, and gets as much as the evaluation's file says.
+Nothing of this is in a benchmark's files. A model without a chat template would go on with examples of its own: it ends
+at the line break after an answer of one line (SNS-Bench), or where the next example would begin (translations). The
+lengths leave room for the longest golds; a model that chats may think aloud, and gets as much as the evaluation's file
+says.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,16 +13,18 @@ from typing import Any
 from redone_train.evaluate import fixed, official
 from redone_train.evaluate.items import Item
 
+LINE = ("\n",)
+NEXT_PAIR = ("\nChinese:", "\nEnglish:")
 Row = Mapping[str, Any]
 Options = Callable[[Row], list[str]]
 
 
 @dataclass(frozen=True)
 class Limit:
-    """max_new_tokens: None: the evaluation's. options: None: the answer is not one of a few."""
+    """max_new_tokens: None: the evaluation's. stop: of models that do not chat. options: None: not one of a few."""
 
     max_new_tokens: int | None = None
-    one_line: bool = False
+    stop: tuple[str, ...] = ()
     options: Options | None = None
 
 
@@ -38,20 +41,20 @@ def _candidates(row: Row) -> list[str]:
 
 
 LIMITS: Mapping[str, Limit] = {
-    "Note-Taxonomy-single": Limit(32, one_line=True, options=_candidates),
-    "Note-Taxonomy-multiple": Limit(64, one_line=True),
-    "Note-Hashtag-single": Limit(32, one_line=True, options=_candidates),
-    "Note-Hashtag-multiple": Limit(128, one_line=True),
-    "Note-QueryCorr-explain": Limit(16, one_line=True, options=_yes_or_no),
-    "Note-QueryCorr-topic": Limit(16, one_line=True, options=_levels),
-    "Note-MRC-simple": Limit(256, one_line=True),
-    "Note-MRC-complex": Limit(512, one_line=True),
-    "Note-NER": Limit(64, one_line=True),
-    "Note-Gender": Limit(16, one_line=True, options=_yes_or_no),
-    "Note-CHLW": Limit(64, one_line=True),
-    "Note-QueryGen": Limit(64, one_line=True),
-    "zh-en": Limit(256, one_line=True),
-    "en-zh": Limit(256, one_line=True),
+    "Note-Taxonomy-single": Limit(32, stop=LINE, options=_candidates),
+    "Note-Taxonomy-multiple": Limit(64, stop=LINE),
+    "Note-Hashtag-single": Limit(32, stop=LINE, options=_candidates),
+    "Note-Hashtag-multiple": Limit(128, stop=LINE),
+    "Note-QueryCorr-explain": Limit(16, stop=LINE, options=_yes_or_no),
+    "Note-QueryCorr-topic": Limit(16, stop=LINE, options=_levels),
+    "Note-MRC-simple": Limit(256, stop=LINE),
+    "Note-MRC-complex": Limit(512, stop=LINE),
+    "Note-NER": Limit(64, stop=LINE),
+    "Note-Gender": Limit(16, stop=LINE, options=_yes_or_no),
+    "Note-CHLW": Limit(64, stop=LINE),
+    "Note-QueryGen": Limit(64, stop=LINE),
+    "zh-en": Limit(256, stop=NEXT_PAIR),
+    "en-zh": Limit(256, stop=NEXT_PAIR),
 }
 
 
@@ -62,7 +65,7 @@ def limit_of(item: Item) -> Limit:
     options = item.meta.get("options")
     return Limit(
         item.meta.get("max_new_tokens"),
-        bool(item.meta.get("one_line", False)),
+        tuple(item.meta.get("stop", ())),
         None if options is None else lambda row: list(options),
     )
 

@@ -48,6 +48,7 @@ _FEW_SPOKES = 3
 def write_page(results: Results, path: Path) -> None:
     """Write the page; it appears whole or not at all."""
     environment = page_environment()
+    assert environment.loader is not None
     environment.loader = jinja2.ChoiceLoader([jinja2.FileSystemLoader(Path(__file__).parent), environment.loader])
     text = environment.get_template(TEMPLATE).render(
         results=results,
@@ -176,8 +177,10 @@ def _scored_rows(
         for task, one in results.tasks.items()
     ]
     for average in results.averages if averages else ():
-        references = (results.reference(average, kind) for kind in ("trivial", "ceiling"))
-        rows.append((average.name, [results.average(model, average) for model in results.models], *references))
+        estimates = [results.average(model, average) for model in results.models]
+        rows.append(
+            (average.name, estimates, results.reference(average, "trivial"), results.reference(average, "ceiling"))
+        )
     return rows
 
 

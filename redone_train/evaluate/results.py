@@ -118,7 +118,7 @@ class Results:
             if any(value is None for value in values):
                 return None
             means.append(sum(values) / len(values))
-        return sum(means) / len(means)
+        return float(sum(means) / len(means))
 
     def write(self, path: Path) -> None:
         found = {

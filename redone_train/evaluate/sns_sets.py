@@ -54,7 +54,7 @@ class SnsSets(Benchmark):
     def items(self, task: str) -> list[Item]:
         rows = sorted(self._rows[task], key=lambda row: digest([self.seed, row.id]))
         examples: dict[str, list[Conversation]] = {}
-        asked = []
+        asked: list[Conversation] = []
         for row in rows:
             taken = examples.setdefault(row.lang, [])
             (taken if len(taken) < self.shots else asked).append(row)
@@ -140,7 +140,7 @@ def _item(task: str, place: int, row: Conversation, examples: Sequence[Conversat
         "metric": metric,
         "format": dict(row.format),
         "max_new_tokens": ANSWER_TOKENS.get(form.kind, FEW),
-        "one_line": form.kind in ONE_LINE,
+        "stop": ["\n"] if form.kind in ONE_LINE else [],
     }
     if (options := _options(form)) is not None:
         meta["options"] = options

@@ -66,11 +66,12 @@ def comparison_table(comparison: Comparison) -> Table:
 
 def with_interval(estimate: Estimate, digits: int = 1, *, sign: bool = False) -> str:
     """A value and its interval in brackets."""
-    show = (lambda value: signed(value, digits)) if sign else (lambda value: decimals(value, digits))
+    show = signed if sign else decimals
     if estimate.value is None:
         return ABSENT
     interval = estimate.interval
-    return show(estimate.value) + ("" if interval is None else f" [{show(interval[0])}, {show(interval[1])}]")
+    ends = "" if interval is None else f" [{show(interval[0], digits)}, {show(interval[1], digits)}]"
+    return show(estimate.value, digits) + ends
 
 
 def _scored(results: Results, model: str, task: str) -> str:

@@ -80,7 +80,7 @@ def test_an_evaluation_killed_in_any_batch_ends_with_the_answers_of_one_that_was
 
 def test_items_keep_their_own_limits_and_places(tmp_path, model) -> None:
     """Answers of one line end there for a model without a chat template, which would go on with examples of its own."""
-    mixed = [*items(3, max_new_tokens=2), *items(3, "u", max_new_tokens=9, one_line=True)]
+    mixed = [*items(3, max_new_tokens=2), *items(3, "u", max_new_tokens=9, stop=["\n"])]
     order = [mixed[place] for place in (0, 3, 1, 4, 2, 5)]
     found = LocalAnswers(model).answers(order, ASKING, tmp_path / "t.jsonl")
     assert all(len(one.text) <= 2 for one in found[::2])
