@@ -28,7 +28,6 @@ _LABEL_END = re.compile(r"[\n.,]|<|endofresponse|>|<|end|>|<|im_end|>")
 _YES_NO_END = re.compile(r"[\n.,]|<|endofresponse|>")
 _LINE_END = re.compile(r"[\n]|<|endofresponse|>")
 _FLAT_LIST = re.compile(r"\[[^\[\]]*\]", re.DOTALL)
-_RESULT = re.compile(r"(?<=<Result>).+?(?=</Result>)", re.DOTALL)
 _DROPPED = frozenset(":_`，。：？！()“”；’《》·、,「」（）－～『』|")
 _CHINESE = re.compile(
     "[\u4e00-\u9fff\u3400-\u4dbf\U00020000-\U0002a6df\U0002a700-\U0002b73f\U0002b740-\U0002b81f"
@@ -209,11 +208,11 @@ def _reading_score(columns: Columns) -> dict[str, float]:
 
 def _options(text: str) -> dict[str, str] | None:
     """Option -> reason of the last <Result>; None when it is not a list of both."""
-    matches = _RESULT.findall(text) if len(text) <= MAX_CHARACTERS else []
-    if not matches:
+    found_text = _last_result(text) if len(text) <= MAX_CHARACTERS else None
+    if found_text is None:
         return None
     try:
-        items = json.loads(matches[-1].strip().lstrip("`json").rstrip("`"))
+        items = json.loads(found_text.strip().lstrip("`json").rstrip("`"))
     except (ValueError, RecursionError):
         return None
     if not isinstance(items, list):
@@ -225,6 +224,18 @@ def _options(text: str) -> dict[str, str] | None:
         if not isinstance(item.get("Reason"), str):
             return None
         found[item["Option"]] = item["Reason"]
+    return found
+
+
+def _last_result(text: str) -> str | None:
+    """The last match of the published pattern (?<=<Result>).+?(?=</Result>), in one pass."""
+    found, start = None, text.find("<Result>")
+    while start >= 0:
+        start += len("<Result>")
+        end = text.find("</Result>", start + 1)
+        if end < 0:
+            break
+        found, start = text[start:end], text.find("<Result>", end - len("<Result>"))
     return found
 
 
@@ -276,12 +287,12 @@ def _segments(text: str) -> list[str]:
 
 def _segment_f1(ours: Sequence[str], theirs: Sequence[str]) -> float:
     """By the longest common run of segments."""
+    if not set(ours) & set(theirs):
+        return 0.0
     longest, row = 0, [0] * (len(theirs) + 1)
     for segment in ours:
         row = [0, *(row[at] + 1 if segment == other else 0 for at, other in enumerate(theirs))]
         longest = max(longest, max(row))
-    if not longest:
-        return 0.0
     precision, recall = longest / len(ours), longest / len(theirs)
     return (2 * precision * recall) / (precision + recall)
 
