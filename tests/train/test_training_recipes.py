@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from redone_train.data.batches import BatchShape
+from redone_train.evaluate.config import load_evaluation
 from redone_train.train.config import load_cpt
 from redone_train.train.deepspeed import deepspeed_values
 from redone_train.train.post_config import load_dpo, load_sft
@@ -12,10 +13,13 @@ from redone_train.train.post_config import load_dpo, load_sft
 RECIPES = Path(__file__).parents[2] / "recipes" / "train"
 RANKS = {"tiny": (1, 2), "gemma270m": (1, 8), "qwen2.5_7b": (8,), "qwen2.5_32b": (64,)}
 VERBS = ("cpt", "sft", "dpo")
+LOADERS = {"cpt": load_cpt, "sft": load_sft, "dpo": load_dpo}
+EVALUATIONS = {"eval_tiny": "tiny", "eval_sns": "gemma270m"}
 
 
 def test_no_configuration_is_without_a_test() -> None:
-    assert {path.stem for path in RECIPES.glob("*.yaml")} == {f"{verb}_{name}" for verb in VERBS for name in RANKS}
+    trained = {f"{verb}_{name}" for verb in VERBS for name in RANKS}
+    assert {path.stem for path in RECIPES.glob("*.yaml")} == trained | set(EVALUATIONS)
 
 
 @pytest.mark.parametrize("name", RANKS)
@@ -48,3 +52,11 @@ def test_stages_follow_one_another_and_fit_the_ranks_that_they_are_for(name: str
     assert all(file.startswith("../../runs/") for file in [*files, *dpo.evaluation.data, sft.output, dpo.output])
     assert sft.evaluation.data
     assert dpo.evaluation.data
+
+
+@pytest.mark.parametrize("name", EVALUATIONS)
+def test_an_evaluation_measures_each_stage_of_its_ladder(name: str) -> None:
+    config, size = load_evaluation(RECIPES / f"{name}.yaml"), EVALUATIONS[name]
+    cpt, sft, dpo = (load(RECIPES / f"{verb}_{size}.yaml") for verb, load in LOADERS.items())
+    assert [config.models[stage] for stage in VERBS] == [cpt.output, sft.output, dpo.output]
+    assert config.bits.pools  # or retention is not measured
