@@ -87,6 +87,8 @@ def _measure(
 
     try:
         manager.load([name])
+    except ImportError as error:
+        return {"skipped": f"it needs a package: {error.name or error}"}
     except Exception as error:  # of the datasets library and the hub's client: many, and of several packages
         return {"skipped": f"its data is not on disk ({type(error).__name__})"}
     done: Any = simple_evaluate(

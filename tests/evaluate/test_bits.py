@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from tiny_model import write_model
 from token_data import write_tokens
 from torch.nn import functional as F  # noqa: N812
@@ -16,6 +17,8 @@ from redone_data.manifest import file_digest, read_json, write_json
 from redone_train.evaluate import bits
 from redone_train.evaluate.bits import bits_per_byte, general_domains
 from redone_train.evaluate.config import BitsConfig
+from redone_train.evaluate.results import Results
+from redone_train.evaluation import run_evaluation
 from redone_train.generate import LocalModel
 
 VOCAB = 261
@@ -59,6 +62,27 @@ def test_a_document_costs_what_it_costs_alone(folder: Path, tmp_path: Path, monk
     assert found["held/wiki"]["documents"] == 20
     low, high = found["held/wiki"]["bits_per_byte"]["interval"]
     assert low < value < high
+
+
+def test_an_evaluation_of_text_alone_has_the_retention_of_each_model_against_the_first(
+    folder: Path, tmp_path: Path
+) -> None:
+    """The same weights lose nothing, draw by draw; other weights have an interval of their own."""
+    other = write_model(tmp_path / "other", chat=False, seed=5)
+    bits = {"pools": {"held": str(folder / "run/validation")}, "general": ["held/wiki"], "length": 24}
+    models = {"base": str(folder / "model"), "same": str(folder / "model"), "other": str(other)}
+    values = {"output": "out", "models": models, "bits": bits, "resamples": 60}
+    (tmp_path / "eval.yaml").write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+    run_evaluation(tmp_path / "eval.yaml")
+    results = Results.read(tmp_path / "out")
+    same, changed = results.retention("same"), results.retention("other")
+    assert same is not None
+    assert changed is not None
+    assert same.interval == (0, 0)
+    assert changed.value != 0
+    first, now = (results.domain_bits(model, "held/wiki").value for model in ("base", "other"))
+    assert changed.value == pytest.approx(100 * ((now or 0) / (first or 1) - 1))
+    assert "retention: general bits per byte" in (tmp_path / "out" / "page.html").read_text(encoding="utf-8")
 
 
 def test_what_was_measured_is_not_measured_again(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
