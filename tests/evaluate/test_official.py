@@ -147,7 +147,7 @@ def test_results_that_never_end_take_no_time() -> None:
     assert official.RULES["Note-MRC-complex"].measure(ROWS["Note-MRC-complex"][0], "<Result>" * 20_000)["parsed"] == 0
 
 
-@given(answer=st.one_of(st.text(max_size=60), st.text("[]<>{}'\"|,. \nResultOptionYes-123茶", max_size=40)))
+@given(answer=st.one_of(st.text(max_size=60), st.text("[]<>{}'\"|,. \nResultOptionYes-123茶\ud83d", max_size=40)))
 @settings(deadline=None, max_examples=40)
 @pytest.mark.parametrize("file", official.RULES)
 def test_no_answer_raises_an_exception(file: str, answer: str) -> None:
