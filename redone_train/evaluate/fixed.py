@@ -136,7 +136,7 @@ def _macro_f1(columns: Columns) -> dict[str, float]:
 
 
 def _reading(row: Row, answer: str) -> dict[str, float]:
-    given, gold = _SPANS.parse(answer), "".join(row["answer"])
+    given, gold = _SPANS.parse(answer), "\n".join(row["answer"])
     written = "\n".join(given or ())
     values = {"parsed": given is not None, "answerable": bool(gold.strip()), "answered": bool(written.strip())}
     if not gold.strip():
