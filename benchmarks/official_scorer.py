@@ -8,7 +8,8 @@ PYTHON (an environment with jieba, demoji, nltk and rouge; numpy for all). OpenC
 of the twelve files, AccEvaluator, EMEvaluator and general_postprocess are executed as they stand, between stand-ins for
 what they import (registries, dataset classes, `evaluate`'s accuracy, which is a share, and the embedding model, a hash
 of letter pairs that both sides use). Every output is scored alone, and all together on which the published code does
-not raise. Outputs that name a variable or call a function are counted apart: the published code runs them, ours not.
+not raise. Then gold and trivial answers to the whole files, by both scorers. Outputs that name a variable or call a
+function are counted apart: the published code runs them, ours not.
 """
 
 import argparse
@@ -348,6 +349,22 @@ def main() -> None:
                 f"{file}: of {len(RUNS)} outputs that the published code runs, {alike} score alike; the first others:"
             )
             print(*(f"    {line}" for line in differ[:3]), sep="\n")
+    floors_and_ceilings(given.data)
+
+
+def floors_and_ceilings(data: Path) -> None:
+    """What gold and trivial answers to all items of each file score."""
+    from redone_train.evaluate.sns_bench import SnsBench
+
+    print(f"\n{'file':24} {'n':>5}   official: gold, trivial{'':26} fixed: gold, trivial")
+    benches = [SnsBench(data, scorer=scorer) for scorer in ("official", "fixed")]
+    for file in benches[0].tasks:
+        cells = []
+        for bench in benches:
+            score = bench.score(items := bench.items(file), [""] * len(items))
+            gold, floor = ("-" if value is None else f"{value:.2f}" for value in (score.ceiling, score.trivial))
+            cells.append(f"{gold:>7} {floor:>6} {score.trivial_rule:22}")
+        print(f"{file:24} {score.n:5}   {'   '.join(cells)}")
 
 
 if __name__ == "__main__":
