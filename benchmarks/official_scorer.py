@@ -1,13 +1,15 @@
 """The official scorer against the published code, on the same outputs made by rule.
 
-    python benchmarks/official_scorer.py COPY_OF_SNS_BENCH FOLDER_OF_ITS_DATA [--python PYTHON] [--items 24]
+    python benchmarks/official_scorer.py COPY_OF_SNS_BENCH FOLDER_OF_ITS_DATA [--python PYTHON] [--items 6]
+        [--answers FOLDER]
 
 COPY_OF_SNS_BENCH is a checkout of HC-Guo/SNS-Bench; its code runs in a process of its own, started from this file with
 PYTHON (an environment with jieba, demoji, nltk and rouge; numpy for all). OpenCompass itself is not needed: the modules
 of the twelve files, AccEvaluator, EMEvaluator and general_postprocess are executed as they stand, between stand-ins for
 what they import (registries, dataset classes, `evaluate`'s accuracy, which is a share, and the embedding model, a hash
 of letter pairs that both sides use). Every output is scored alone, and all together on which the published code does
-not raise. Outputs that name a variable or call a function are counted apart: the published code runs them, ours not.
+not raise. Then gold and trivial answers to the whole files, by both scorers. Outputs that name a variable or call a
+function are counted apart: the published code runs them, ours not.
 """
 
 import argparse
@@ -37,6 +39,8 @@ MODULES = {
     "Note-Gender": ("gender", "note_gender_postprocess", None),
     "Note-CHLW": ("chlw", None, "NoteCommentHLWEvaluator"),
     "Note-QueryGen": ("querygen", None, "NoteQueryGenEvaluator"),
+    "zh-en": ("redtrans_bench", None, "RedTransEvaluator"),
+    "en-zh": ("redtrans_bench", None, "RedTransEvaluator"),
 }
 
 
@@ -113,6 +117,8 @@ def reported(file: str, result: dict[str, Any]) -> float:
         "Note-MRC-complex": ("success-total-f1", "success-option-f1", "success-option-em"),
         "Note-CHLW": ("success-f1",),
         "Note-QueryGen": ("final_scores",),
+        "zh-en": ("bleu_score", "chrf_score"),
+        "en-zh": ("bleu_score", "chrf_score"),
     }.get(file) or tuple(name for name in ("accuracy", "score", "f1") if name in result)
     return float(sum(result[name] for name in names) / len(names))
 
@@ -129,7 +135,9 @@ def published(folder: Path) -> None:
     for file, case in json.load(sys.stdin).items():
         name, process, evaluator_name = MODULES[file]
         try:
-            module = loaded(root / "datasets" / "sns_bench" / f"{name}.py", f"sns_{name}")
+            folders = (root / "datasets", root / "datasets" / "sns_bench")
+            path = next(path for path in (folder / f"{name}.py" for folder in folders) if path.is_file())
+            module = loaded(path, f"opencompass.datasets.{name}")
         except ImportError as error:
             results[file] = f"not executed: {error}"
             continue
@@ -158,6 +166,9 @@ def published(folder: Path) -> None:
 
 def gold_of(file: str, row: dict[str, Any], post: Any) -> Any:
     """What the published data set class and its post-processor make of a gold answer."""
+    if file in ("zh-en", "en-zh"):
+        source, target = file.split("-")
+        return {"src": row[source], "ref": row[target], "dst_lang": target}
     if file in ("Note-Hashtag-multiple", "Note-NER"):
         return post(row["answer"])
     return {"Note-Taxonomy-multiple": lambda a: [a], "Note-MRC-simple": "".join}.get(file, lambda a: a)(row["answer"])
@@ -214,6 +225,26 @@ def outputs(file: str, row: dict[str, Any], other: dict[str, Any], draw: random.
 RUNS = ("reference", "ref", "[ref]", "predictions", "list('ab')", "'a b'.split()", "[x for x in 'ab']", "dir()")
 
 
+def translations(way: str, row: dict[str, Any], draw: random.Random) -> list[str]:
+    source, gold = (row[code] for code in way.split("-"))
+    noisy = "".join(c for c in gold if draw.random() > 0.1)
+    words = gold.split()
+    shuffled = " ".join(draw.sample(words, len(words)))
+    return [
+        gold,
+        source,
+        noisy,
+        shuffled,
+        gold[: len(gold) // 2],
+        f"{gold}\n{source}",
+        "",
+        " ",
+        ".",
+        gold.lower(),
+        gold * 3,
+    ]
+
+
 def huge(gold: str) -> list[str]:
     return ["a, " * 5_000, "[" * 3_000, "['" + "x " * 300 + "']", gold * 20, "好" * 2_000]
 
@@ -224,21 +255,28 @@ def compare(
     """Outputs scored alike, outputs on which the published code raises, and the first that differ."""
     import numpy as np
 
-    from redone_train.evaluate import official
-    from redone_train.evaluate.items import TaskScore
+    from redone_train.evaluate import official, trans_bench
+    from redone_train.evaluate.items import Item, TaskScore
 
-    rule, values = official.RULES[file], []
-    for row, answer in zip(rows, answers, strict=True):
-        value = rule.measure(row, answer)
-        if file == "Note-QueryGen":
-            value["cosine"] = 100 * cosine(hashed(official.query(answer)), hashed(row["answer"]))
-        values.append(value)
-    columns = {name: np.array([value.get(name, 0.0) for value in values], float) for name in values[0]}
+    if file in trans_bench.TASKS:
+        source, target = file.split("-")
+        items = [Item("", file, "", (), row[target].strip(), {"source": row[source].strip()}) for row in rows]
+        found = trans_bench.score(items, answers, "official")
+        columns, combine = found.columns, found.combine
+    else:
+        rule, values = official.RULES[file], []
+        combine = rule.combine
+        for row, answer in zip(rows, answers, strict=True):
+            value = rule.measure(row, answer)
+            if file == "Note-QueryGen":
+                value["cosine"] = 100 * cosine(hashed(official.query(answer)), hashed(row["answer"]))
+            values.append(value)
+        columns = {name: np.array([value.get(name, 0.0) for value in values], float) for name in values[0]}
     fine = [at for at, there in enumerate(theirs["alone"]) if not isinstance(there, str)]
-    ours = TaskScore(file, "official", columns, rule.combine).of(fine)
+    ours = TaskScore(file, "official", columns, combine).of(fine)
     alike, raised, differ = 0, 0, []
     for at, (answer, there) in enumerate(zip(answers, theirs["alone"], strict=True)):
-        one = TaskScore(file, "official", {name: column[[at]] for name, column in columns.items()}, rule.combine)
+        one = TaskScore(file, "official", {name: column[[at]] for name, column in columns.items()}, combine)
         if isinstance(there, str):
             same = bool(one.parts.get("published_raises"))
             raised += 1
@@ -257,12 +295,14 @@ def main() -> None:
     parser.add_argument("published", type=Path)
     parser.add_argument("data", type=Path, nargs="?")
     parser.add_argument("--python", default=sys.executable)
+    parser.add_argument("--answers", type=Path, help="FILE.jsonl of index and answer each: outputs of a model, too")
     parser.add_argument("--items", type=int, default=6)
     parser.add_argument("--run-published", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.run_published:
         published(given.published)
         return
+    from redone_train.evaluate import trans_bench
     from redone_train.evaluate.sns_bench import SnsBench, gold_answer
 
     bench, draw, cases = SnsBench(given.data, scorer="official"), random.Random(1), {}
@@ -274,7 +314,15 @@ def main() -> None:
         pairs += [(chosen[0], answer) for answer in huge(gold_answer(chosen[0]))]
         # Every gold of the file, too.
         pairs += [(row, gold_answer(row)) for row in rows]
+        written = given.answers / f"{file}.jsonl" if given.answers else None
+        if written and written.is_file():
+            lines = [json.loads(line) for line in written.read_text(encoding="utf-8").splitlines()]
+            pairs += [(rows[line["index"]], line["answer"]) for line in lines]
         cases[file] = {"rows": [row for row, _ in pairs], "answers": [answer for _, answer in pairs]}
+    for way in trans_bench.TASKS if (given.data / trans_bench.FILE).is_file() else ():
+        rows = [item.meta["row"] for item in trans_bench.TransBench(given.data).items(way)]
+        pairs = [(row, text) for row in draw.sample(rows, 40) for text in translations(way, row, draw)]
+        cases[way] = {"rows": [row for row, _ in pairs], "answers": [text for _, text in pairs]}
     running = {file: {"rows": [cases[file]["rows"][0]] * len(RUNS), "answers": list(RUNS)} for file in EVALUATED}
     command = [given.python, "-W", "ignore", __file__, str(given.published), "--run-published"]
     results, ran = (
@@ -301,6 +349,22 @@ def main() -> None:
                 f"{file}: of {len(RUNS)} outputs that the published code runs, {alike} score alike; the first others:"
             )
             print(*(f"    {line}" for line in differ[:3]), sep="\n")
+    floors_and_ceilings(given.data)
+
+
+def floors_and_ceilings(data: Path) -> None:
+    """What gold and trivial answers to all items of each file score."""
+    from redone_train.evaluate.sns_bench import SnsBench
+
+    print(f"\n{'file':24} {'n':>5}   official: gold, trivial{'':26} fixed: gold, trivial")
+    benches = [SnsBench(data, scorer=scorer) for scorer in ("official", "fixed")]
+    for file in benches[0].tasks:
+        cells = []
+        for bench in benches:
+            score = bench.score(items := bench.items(file), [""] * len(items))
+            gold, floor = ("-" if value is None else f"{value:.2f}" for value in (score.ceiling, score.trivial))
+            cells.append(f"{gold:>7} {floor:>6} {score.trivial_rule:22}")
+        print(f"{file:24} {score.n:5}   {'   '.join(cells)}")
 
 
 if __name__ == "__main__":

@@ -298,6 +298,9 @@ def score(
     scorer: Annotated[
         Literal["official", "fixed"], typer.Option("--scorer", help="The published one, bug for bug, or ours.")
     ] = "official",
+    name: Annotated[
+        str | None, typer.Option("--task", metavar="NAME", help="Which file TASK.json is.", show_default="by its name")
+    ] = None,
     embedding: Annotated[
         Path | None,
         typer.Option("--embedding", metavar="FOLDER", help="A sentence-embedding model, for Note-QueryGen."),
@@ -313,7 +316,7 @@ def score(
 
     from redone_train.evaluate.scoring import score_file
 
-    typer.echo(json.dumps(score_file(task, answers, scorer, embedding=embedding, seed=seed), indent=1))
+    typer.echo(json.dumps(score_file(task, answers, scorer, name=name, embedding=embedding, seed=seed), indent=1))
 
 
 def main() -> None:

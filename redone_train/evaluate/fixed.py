@@ -24,9 +24,9 @@ from redone_data.instruct.answers import (
 )
 from redone_data.instruct.metrics import score
 from redone_data.instruct.wording import EDGES, fold, named
-from redone_train.evaluate.items import Columns
+from redone_train.evaluate.items import Columns, Row, Rule
 from redone_train.evaluate.literal import NotLiteralError, literal
-from redone_train.evaluate.official import LEVELS, Row, Rule
+from redone_train.evaluate.official import LEVELS
 from redone_train.evaluate.overlap import edit_distance
 
 _GRADES = GradeFormat(tuple(map(int, LEVELS)))
@@ -136,7 +136,7 @@ def _macro_f1(columns: Columns) -> dict[str, float]:
 
 
 def _reading(row: Row, answer: str) -> dict[str, float]:
-    given, gold = _SPANS.parse(answer), "".join(row["answer"])
+    given, gold = _SPANS.parse(answer), "\n".join(row["answer"])
     written = "\n".join(given or ())
     values = {"parsed": given is not None, "answerable": bool(gold.strip()), "answered": bool(written.strip())}
     if not gold.strip():

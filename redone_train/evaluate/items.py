@@ -19,6 +19,8 @@ from redone_data.rng import stream
 
 Columns = Mapping[str, npt.NDArray[np.float64]]
 Combine = Callable[[Columns], dict[str, float]]
+Row = Mapping[str, Any]  # an item as its file has it
+Measure = Callable[[Row, str], dict[str, float]]
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,14 @@ class TaskScore:
             "ceiling": self.ceiling,
             "notes": list(self.notes),
         }
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How a file is scored: numbers of one answer, and the parts (`score` among them) of many."""
+
+    measure: Measure
+    combine: Combine
 
 
 class Benchmark(ABC):

@@ -9,20 +9,24 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from redone_data.errors import RedoneError
+from redone_data.errors import RedoneError, did_you_mean
 from redone_train.evaluate import sns_bench, trans_bench
 from redone_train.evaluate.items import Item, TaskScore
 from redone_train.evaluate.similarity import SentenceModel
 from redone_train.evaluate.sns_bench import Scorer
 
+_TRANS = Path(trans_bench.FILE).stem
+
 
 def score_file(
-    task: Path, answers: Path, scorer: Scorer, *, embedding: Path | None = None, seed: int = 1
+    task: Path, answers: Path, scorer: Scorer, *, name: str | None = None, embedding: Path | None = None, seed: int = 1
 ) -> dict[str, Any]:
-    """What `score` prints: of one file of SNS-Bench, or of both ways of RedTrans-Bench."""
-    if task.name.startswith(Path(trans_bench.FILE).stem):
+    """What `score` prints, of one file of SNS-Bench or of both ways of RedTrans-Bench; `name` says which."""
+    if (name or task.name).startswith(_TRANS):
         return _both_ways(task, answers, scorer, seed)
-    items = sns_bench.read_items(task, sns_bench.file_of(task))
+    if name is not None and name not in sns_bench.FILES:
+        raise RedoneError(f"--task {name!r} is unknown; {did_you_mean(name, [*sns_bench.FILES, _TRANS])}")
+    items = sns_bench.read_items(task, name or sns_bench.file_of(task))
     texts, missing = read_answers(answers, len(items))
     model = None if embedding is None else SentenceModel(embedding)
     return {**sns_bench.score(items, texts, scorer, model).mapping(seed), "missing": missing}
@@ -37,7 +41,7 @@ def _both_ways(task: Path, answers: Path, scorer: Scorer, seed: int) -> dict[str
         if of_way:
             ways[way] = trans_bench.score(of_way, [texts[item.meta["index"]] for item in of_way], scorer)
     return {
-        "task": "RedTrans-Bench",
+        "task": _TRANS,
         "scorer": scorer,
         "score": trans_bench.average({way: score.score for way, score in ways.items()}),
         "parts": {way: score.mapping(seed) for way, score in ways.items()},
@@ -51,7 +55,7 @@ def read_answers(path: Path, num_items: int) -> tuple[list[str], int]:
     """The answers in the items' order, and how many items have none (an empty answer stands for it)."""
     found: dict[int, str] = {}
     try:
-        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else None
+        lines = path.read_text(encoding="utf-8").split("\n") if path.is_file() else None
     except ValueError as error:
         raise RedoneError(f"{path}: {error}; UTF-8 is needed") from None
     if lines is None:

@@ -51,7 +51,10 @@ class SentenceModel:
 
         rows = []
         for start in range(0, len(texts), BATCH):
-            batch = [text.strip() for text in texts[start : start + BATCH]]
+            batch = [
+                text.strip().encode("utf-8", "replace").decode("utf-8")  # halves of surrogate pairs are no text
+                for text in texts[start : start + BATCH]
+            ]
             encoded = self._tokenizer(
                 batch, padding=True, truncation=True, max_length=self.max_length, return_tensors="pt"
             ).to(self.device)

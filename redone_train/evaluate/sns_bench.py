@@ -90,11 +90,12 @@ class SnsBench(Benchmark):
 
 
 def file_of(path: Path) -> str:
-    """Which of the twelve files a path is, by its name; parts and splits may be named Note-NER.dev.json."""
-    named = [file for file in FILES if path.name.startswith(file)]
+    """Which of the twelve files a path is, by its name: Note-NER.json, Note-NER.dev.json, note_ner_part2.json."""
+    name = path.name.lower().replace("_", "-")
+    named = [file for file in FILES if file.lower() in name]
     if not named:
         raise RedoneError(
-            f"{path}: its name does not begin with that of a file of SNS-Bench; {did_you_mean(path.stem, FILES)}"
+            f"{path}: its name holds that of no file of SNS-Bench; give it by --task ({', '.join(FILES)})"
         )
     return max(named, key=len)
 

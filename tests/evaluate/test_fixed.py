@@ -97,7 +97,7 @@ def test_the_score_of_sets_is_that_of_the_instruction_metrics(given_N: list[list
     assert ours.score == pytest.approx(100 * aggregate("set_f1", given_N, golds))
 
 
-@given(answer=st.one_of(st.text(max_size=60), st.text("[]<>{}'\"|,. \nResultOptionYes-123茶", max_size=40)))
+@given(answer=st.one_of(st.text(max_size=60), st.text("[]<>{}'\"|,. \nResultOptionYes-123茶\ud83d", max_size=40)))
 @settings(deadline=None, max_examples=40)
 @pytest.mark.parametrize("file", fixed.RULES)
 def test_no_answer_raises_an_exception(file: str, answer: str) -> None:

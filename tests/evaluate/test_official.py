@@ -13,6 +13,7 @@ from sns_rows import ROWS, result
 from redone_train.evaluate import official
 from redone_train.evaluate.items import TaskScore
 from redone_train.evaluate.literal import NotLiteralError, literal
+from redone_train.evaluate.official_reading import _last_result
 
 
 def scored(file: str, answers: Sequence[str]) -> TaskScore:
@@ -140,14 +141,14 @@ RESULTS = st.lists(st.sampled_from(["<Result>", "</Result>", "a", "[]"]), max_si
 @settings(deadline=None)
 def test_the_last_result_is_that_of_the_published_pattern(text: str) -> None:
     found = re.findall(r"(?<=<Result>).+?(?=</Result>)", text, re.DOTALL)
-    assert official._last_result(text) == (found[-1] if found else None)
+    assert _last_result(text) == (found[-1] if found else None)
 
 
 def test_results_that_never_end_take_no_time() -> None:
     assert official.RULES["Note-MRC-complex"].measure(ROWS["Note-MRC-complex"][0], "<Result>" * 20_000)["parsed"] == 0
 
 
-@given(answer=st.one_of(st.text(max_size=60), st.text("[]<>{}'\"|,. \nResultOptionYes-123茶", max_size=40)))
+@given(answer=st.one_of(st.text(max_size=60), st.text("[]<>{}'\"|,. \nResultOptionYes-123茶\ud83d", max_size=40)))
 @settings(deadline=None, max_examples=40)
 @pytest.mark.parametrize("file", official.RULES)
 def test_no_answer_raises_an_exception(file: str, answer: str) -> None:

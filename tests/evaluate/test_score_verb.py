@@ -38,10 +38,20 @@ def test_answers_in_any_order_are_scored_and_missing_ones_counted(tmp_path: Path
     assert part["scorer"] == "fixed"
 
 
-def test_a_part_of_a_file_is_known_by_the_beginning_of_its_name(tmp_path: Path) -> None:
+def test_a_part_of_a_file_is_known_by_its_name_or_told(tmp_path: Path) -> None:
     whole = write_bench(tmp_path) / "Note-Gender.json"
-    part = whole.rename(tmp_path / "Note-Gender.dev.json")
-    assert score(part, write(tmp_path / "a.jsonl", {"index": 0, "answer": "Yes"}))["score"] == 50
+    answers = write(tmp_path / "a.jsonl", {"index": 0, "answer": "Yes"})
+    part = whole.rename(tmp_path / "note_gender_dev.json")
+    assert score(part, answers)["score"] == 50
+    assert score(part.rename(tmp_path / "mine.json"), answers, "--task", "Note-Gender")["score"] == 50
+
+
+def test_line_separators_within_an_answer_do_not_end_its_line(tmp_path: Path) -> None:
+    task, answers = write_bench(tmp_path) / "Note-Gender.json", tmp_path / "a.jsonl"
+    answers.write_text(
+        '{"index": 0, "answer": "Yes\u2028so"}\n\n{"index": 1, "answer": "No\\ud83d"}\n', encoding="utf-8"
+    )
+    assert score(task, answers, "--scorer", "fixed")["score"] == 100
 
 
 def test_both_ways_of_translation_are_one_file(tmp_path: Path) -> None:
@@ -77,13 +87,13 @@ def test_a_file_of_another_name_and_a_file_that_is_absent_are_errors(tmp_path: P
     with pytest.raises(RedoneError, match="no such file; JSON lines"):
         CliRunner().invoke(app, ["score", str(task), str(tmp_path / "none.jsonl")], catch_exceptions=False)
     other = task.rename(tmp_path / "notes.json")
-    with pytest.raises(RedoneError, match="does not begin with that of a file of SNS-Bench"):
+    with pytest.raises(RedoneError, match="its name holds that of no file of SNS-Bench"):
         CliRunner().invoke(app, ["score", str(other), str(other)], catch_exceptions=False)
 
 
 def test_every_option_is_in_the_docs() -> None:
     shown = CliRunner().invoke(app, ["score", "--help"], env={"COLUMNS": "120", "NO_COLOR": "1"}).stdout
     section = (DOCS / "cli.md").read_text(encoding="utf-8").partition("\n## redone-train score\n")[2]
-    for option in ("--scorer", "--embedding", "--seed"):
+    for option in ("--scorer", "--task", "--embedding", "--seed"):
         assert option in shown
         assert f"| `{option}" in section.partition("\n## ")[0]

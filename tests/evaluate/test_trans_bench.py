@@ -73,7 +73,7 @@ def test_a_pair_without_its_languages_is_an_error(tmp_path: Path) -> None:
         TransBench(tmp_path / "nowhere")
 
 
-@given(st.text(max_size=50), st.sampled_from(["fixed", "official"]))
+@given(st.one_of(st.text(max_size=50), st.text("猫cat .\ud83d", max_size=9)), st.sampled_from(["fixed", "official"]))
 @settings(deadline=None, max_examples=30)
 def test_no_translation_raises_an_exception(answer: str, scorer: trans_bench.Scorer) -> None:
     meta = {"source": "猫", "index": 0}
