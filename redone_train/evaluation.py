@@ -68,7 +68,7 @@ def run_evaluation(path: Path, settings: tuple[str, ...] = (), *, confirmed: boo
             _measure_texts(results, name, model, config, base, output)
             model.unload()
     for benchmark in benchmarks:
-        results.averages += _averages(benchmark, results)
+        results.averages += averages_of(benchmark, results)
     output.mkdir(parents=True, exist_ok=True)
     results.write(output / FILE)
     write_page(results, output / PAGE)
@@ -152,7 +152,7 @@ def _measure_texts(
         )
 
 
-def _averages(benchmark: Benchmark, results: Results) -> list[Average]:
+def averages_of(benchmark: Benchmark, results: Results) -> list[Average]:
     """Over a benchmark's tasks. Of SNS-Bench over eight, each the mean of its files: as the paper, and without CHLW.
 
     A task that lacks a file or a score (QueryGen needs an embedding model) is out, and the name says how many are in.

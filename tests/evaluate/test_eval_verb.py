@@ -9,6 +9,7 @@ import pytest
 import yaml
 from small_cpt import write_config as write_cpt
 from small_eval import ROWS, config, endpoint, write_config
+from sns_rows import write_bench
 from tiny_model import write_model
 from typer.testing import CliRunner
 
@@ -17,9 +18,10 @@ from redone_train.cli import app
 from redone_train.evaluate.config import load_evaluation
 from redone_train.evaluate.general import scored, task_names
 from redone_train.evaluate.models import open_model
-from redone_train.evaluate.results import Results
+from redone_train.evaluate.results import Answered, Results
+from redone_train.evaluate.sns_bench import FILES, SnsBench, averages, gold_answer
 from redone_train.evaluate.sns_sets import SnsSets
-from redone_train.evaluation import run_evaluation
+from redone_train.evaluation import averages_of, run_evaluation
 from redone_train.generate import LocalModel
 
 
@@ -79,6 +81,25 @@ def test_killed_in_the_second_model_it_ends_with_the_results_of_a_run_that_was_n
     assert sum(made) == 2 * ROWS - 16 - 2  # four batches, one of them short, and one of the second model, were kept
     written = [json.loads((folder / "out" / "results.json").read_text()) for folder in (whole, tmp_path)]
     assert written[0]["scores"] == written[1]["scores"]
+
+
+def test_the_average_of_sns_bench_is_the_papers_and_is_given_without_the_task_that_silence_wins(
+    tmp_path: Path,
+) -> None:
+    benchmark = SnsBench(write_bench(tmp_path), scorer="official")
+    results = Results(["model"], seed=1, resamples=20)
+    for task in benchmark.tasks:
+        items = benchmark.items(task)
+        texts = [gold_answer(items[0].meta["row"])] * len(items)
+        results.add("model", items, [Answered(text) for text in texts], benchmark.score(items, texts))
+    scores = {file: results.score("model", f"sns_bench/{file}").value for file in FILES}
+    expected = averages(scores)
+    found = {one.name: results.average("model", one) for one in averages_of(benchmark, results)}
+    assert list(found) == ["sns_bench average of 7 tasks", "sns_bench average of 7 tasks, no CHLW"]  # no embeddings
+    whole, without = found.values()
+    assert whole.value == pytest.approx(expected["without_querygen"])
+    assert without.value == pytest.approx(expected["without_both"])
+    assert whole.interval is not None
 
 
 def test_an_endpoint_is_a_model_beside_the_others(tmp_path: Path, models: Any) -> None:
