@@ -189,9 +189,8 @@ class LocalModel:
 
     def asked_of(self, sampling: Sampling) -> str:
         """What an answer depends on beside its prompt."""
-        return canonical(
-            [folder_stamp(self.folder), {name: value for name, value in asdict(sampling).items() if value}]
-        )
+        drawn = {name: value for name, value in asdict(sampling).items() if value}
+        return canonical([folder_stamp(self.folder), self.dtype, drawn])
 
     @functools.cached_property
     def tokenizer(self) -> Any:

@@ -121,32 +121,38 @@ class LocalAnswers(Answerer):
                 asked_of = canonical([stamp, "likelihood", options, stop])
                 key = Prompt.of(item.id, list(item.messages), asked_of).key
                 if key not in known:
-                    found = self._log_probs(item, options, stop, asking.batch_size)
-                    best = max(range(len(found)), key=lambda place: found[place])
-                    known[key] = {"key": key, "answers": [options[best]]}
+                    known[key] = {"key": key, **self._likeliest(item, options, stop, asking.batch_size)}
                     kept.write(canonical(known[key]) + "\n")
                     kept.flush()
-                chosen[n] = Answered(known[key]["answers"][0])
+                chosen[n] = Answered((known[key]["answers"] or [""])[0], known[key].get("error"))
         return chosen
 
     @cached_property
     def _chat(self) -> bool:
         return self.model.tokenizer.chat_template is not None
 
-    def _log_probs(self, item: Item, options: Sequence[str], stop: Sequence[str], batch_size: int) -> list[float]:
+    def _likeliest(self, item: Item, options: Sequence[str], stop: Sequence[str], batch_size: int) -> dict[str, Any]:
+        """`answers`, one, or none and an `error`."""
         prompt = self.model.text_of(list(item.messages), thinking=False)
         end = self.model.tokenizer.eos_token if self._chat else (stop[0] if stop else LINE_END)
         if not self._chat and not prompt[-1:].isspace():
             prompt += LINE_END  # as the answers of solved examples follow their questions
         start = self.model.encoded(prompt)
         rows = [self.model.encoded(prompt + option + end) for option in options]
+        longest, context = max(map(len, rows)), self.model.context
+        if longest > context:
+            return {
+                "answers": [],
+                "error": f"{longest} tokens with the longest option; the model's context is {context}",
+            }
         # Over all options, not those of a batch: all are conditioned on the same tokens.
         shared = min(_shared(start, row) for row in rows)
-        return [
+        found = [
             value
             for first in range(0, len(rows), batch_size)
             for value in log_probs(self.model, shared, rows[first : first + batch_size])
         ]
+        return {"answers": [options[max(range(len(found)), key=lambda place: found[place])]]}
 
 
 @torch.inference_mode()

@@ -1,5 +1,6 @@
 """Answers of a model: the same whoever else is in the batch and however often it was killed, and asked only once."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,10 @@ def test_a_prompt_over_the_context_is_an_empty_answer_with_its_reason(tmp_path, 
     assert found[0].text == ""
     assert "leaves 250 for a prompt" in str(found[0].error)
     assert found[1].error is None
+    chosen = replace(long, meta={"options": OPTIONS})
+    (answer,) = LocalAnswers(model).answers([chosen], CHOOSE, tmp_path / "t.jsonl")
+    assert answer.text == ""
+    assert "the model's context is 256" in str(answer.error)
 
 
 @torch.no_grad()
