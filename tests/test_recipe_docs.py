@@ -13,11 +13,12 @@ from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_ty
 import pytest
 
 from redone_data.curate.rules import Bound
+from redone_data.instruct.recipe import SftRecipe
 from redone_data.recipe import Recipe
 from redone_train.train.config import CptConfig
 
 DOCS = Path(__file__).parents[1] / "docs"
-PAGES: dict[str, type] = {"recipe.md": Recipe, "training.md": CptConfig}
+PAGES: dict[str, type] = {"recipe.md": Recipe, "training.md": CptConfig, "instruction-data.md": SftRecipe}
 SIMPLE = {str: "text", int: "whole number", float: "number", bool: "true/false"}
 
 

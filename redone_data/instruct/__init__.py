@@ -1,0 +1,1 @@
+"""Instruction data: tasks as data, answer formats with their parsers, metrics, conversations and preference pairs."""

@@ -1,0 +1,216 @@
+"""An instruction set, from a recipe to its folder: what ``redone-data sft`` does.
+
+```
+tables + tasks ─▶ conversations ─┐                                          ┌▶ step1.jsonl  step2.jsonl  held_out.jsonl
+                                 ├▶ clean ─▶ held-out index ─▶ leaks ─▶ draw ─┼▶ ledger.parquet  lineage.parquet
+general data ───▶ conversations ─┘                                          └▶ manifest.json  report.html
+```
+Each arrow is a step of the engine, so the same command goes on after a kill and does nothing twice; DIR/steps holds the
+work. The manifest is written last: a folder with one is complete.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from redone_data.curate.contamination import ContaminationIndexStep, evaluation_files
+from redone_data.curate.quality import check_classifier_name, classifier_path
+from redone_data.curate.sources import DigestCache, InputFile, SourceConfig, resolve_inputs
+from redone_data.engine import Engine, Output, Progress, Silent
+from redone_data.errors import RedoneError, did_you_mean
+from redone_data.instruct.alike import DuplicateRowsConfig
+from redone_data.instruct.blend import StepConfig
+from redone_data.instruct.clean import CleanStep
+from redone_data.instruct.distill import PROMPTS, DistillStep, write_prompts
+from redone_data.instruct.drawing import HELD_OUT, LEDGER, LINEAGE, PAPER, DrawStep, Source, step_file
+from redone_data.instruct.general import GeneralStep, check_columns
+from redone_data.instruct.held_out import HeldOutIndexStep, LeaksStep
+from redone_data.instruct.lengths import Lengths, located_files
+from redone_data.instruct.making import RenderStep, SelectStep, TableStep, task_values
+from redone_data.instruct.recipe import LoadedSftRecipe
+from redone_data.instruct.tables import table_files
+from redone_data.instruct.task import find_task
+from redone_data.instruct.written import WriteStep
+from redone_data.manifest import ASIDES, MANIFEST, digest, link, read_json, write_json
+
+SCHEMA = "redone instruction set"
+VERSION = 1
+TIMINGS = "timings.json"
+
+Made = tuple[str, str, Output]  # a task, the table it was made of, its conversations
+
+
+@dataclass
+class InstructionSet:
+    """One run of a recipe into a folder."""
+
+    loaded: LoadedSftRecipe
+    root: Path
+    progress: Progress = field(default_factory=Silent)
+    inputs: dict[str, list[InputFile]] = field(default_factory=dict)
+    tables: dict[str, Output] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.recipe = self.loaded.recipe
+        self.engine = Engine(self.root, self.recipe.executor, self.progress)
+        self.cache = DigestCache()
+        if (self.root / TIMINGS).is_file():
+            self.cache.known.update(read_json(self.root / TIMINGS).get("input_files", {}))
+
+    def run(self) -> dict[str, Any]:
+        """Make what is missing; the manifest. Raises RedoneError for a recipe or data that cannot be used."""
+        for leftover in self.root.glob(ASIDES):
+            leftover.unlink(missing_ok=True)
+        try:
+            made = [*self._of_tasks(), *self._of_general()]
+            sources = self._judged(made)
+            drawn = self.engine.run(
+                DrawStep(sources, self.tables, self._steps(), self.recipe.held_out, self.recipe.seed)
+            )
+            files = [*map(step_file, self._steps()), HELD_OUT]
+            outputs = tuple(source.made for source in sources)
+            written = self.engine.run_all([WriteStep(file, drawn, outputs) for file in files])
+            return self._published(drawn, dict(zip(files, written, strict=True)))
+        finally:
+            self.engine.release_workers()
+            write_json(self.root / TIMINGS, {"steps": self.engine.timings, "input_files": self.cache.known})
+
+    def _steps(self) -> Mapping[str, StepConfig]:
+        return {"step1": self.recipe.steps.step1, "step2": self.recipe.steps.step2}
+
+    def _of_tasks(self) -> list[Made]:
+        """The conversations of every task from each of its tables."""
+        recipe, base = self.recipe, self.loaded.base
+        tasks = {}
+        for name, entry in recipe.tasks.items():
+            task = find_task(name, base)
+            tasks[name] = task.with_options(entry.options, where=f"{self.loaded.path}: tasks.{name}")
+        if len({task.name for task in tasks.values()}) < len(tasks):
+            raise RedoneError(f"{self.loaded.path}: tasks: two have the same name; give your own another")
+        names = sorted({table for entry in recipe.tasks.values() for table in entry.tables})
+        steps = [self._table_step(name) for name in names]
+        tables = dict(zip(names, self.engine.run_all(steps), strict=True))
+        pairs = [
+            (tasks[name], table)
+            for name, entry in sorted(recipe.tasks.items(), key=lambda item: tasks[item[0]].name)
+            for table in sorted(entry.tables)
+        ]
+        selects = [SelectStep(task_values(task), table, tables[table], recipe.seed) for task, table in pairs]
+        selected = self.engine.run_all(selects)
+        renders = [
+            RenderStep(step.task, step.table_name, output, recipe.seed, recipe.held_out.share)
+            for step, output in zip(selects, selected, strict=True)
+        ]
+        rendered = self.engine.run_all(renders)
+        self.tables = tables
+        return [(task.name, table, output) for (task, table), output in zip(pairs, rendered, strict=True)]
+
+    def _table_step(self, name: str) -> TableStep:
+        tables = self.recipe.tables
+        wanted = {name, *(join.table for join in tables[name].join)}
+        for other in wanted - set(tables):
+            raise RedoneError(f"{self.loaded.path}: tables.{name}.join: '{other}': {did_you_mean(other, tables)}")
+        files = {other: table_files(other, tables[other], self.loaded.base, self.cache) for other in sorted(wanted)}
+        self.inputs[f"tables.{name}"] = files[name]
+        duplicates = self.recipe.duplicates.get(name, DuplicateRowsConfig())
+        return TableStep(name, {other: tables[other] for other in sorted(wanted)}, files, self.loaded.base, duplicates)
+
+    def _of_general(self) -> list[Made]:
+        """The conversations of general data."""
+        recipe, steps = self.recipe, []
+        for name, general in sorted(recipe.general.items()):
+            where = f"{self.loaded.path}: general.{name}"
+            source = SourceConfig(general.paths, format=general.format)
+            files = resolve_inputs(source, self.loaded.base, f"{where}.paths", self.cache)
+            for file in files:
+                check_columns(general, file, where)
+            self.inputs[f"general.{name}"] = files
+            steps.append(GeneralStep(name, general, tuple(files), recipe.seed, recipe.held_out.share))
+        outputs = [self._distilled(step, made) for step, made in zip(steps, self.engine.run_all(steps), strict=True)]
+        return [(step.source, step.source, output) for step, output in zip(steps, outputs, strict=True)]
+
+    def _distilled(self, step: GeneralStep, made: Output) -> Output:
+        """The same with the best samples as answers, where the recipe names samples."""
+        config = step.general.distilled
+        if config is None:
+            return made
+        answers, prompts = self.loaded.base / config.answers, self.root / PROMPTS / f"{step.source}.jsonl"
+        write_prompts(made, prompts)
+        if not answers.is_file():
+            raise RedoneError(
+                f"general.{step.source}.distilled.answers: {answers} is not there yet. Sample it, then run the same "
+                f"command: redone-train generate MODEL {prompts} --out {answers} --num-answers 8 --temperature 0.7"
+            )
+        scores = None if config.scores is None else self.loaded.base / config.scores
+        return self.engine.run(DistillStep(made, config, answers, scores))
+
+    def _judged(self, sources: list[Made]) -> tuple[Source, ...]:
+        names, made = [(task, table) for task, table, _ in sources], [output for _, _, output in sources]
+        recipe, base, where = self.recipe, self.loaded.base, str(self.loaded.path)
+        files_step = located_files(recipe.lengths, base, where)
+        tokenizer = None if files_step is None else self.engine.run(files_step)
+        lengths = Lengths(None if tokenizer is None else tokenizer.folder, recipe.lengths.overhead_tokens)
+        index = None
+        if recipe.contamination.sets:
+            files = evaluation_files(recipe.contamination, base, f"{where}: contamination", self.cache)
+            index = self.engine.run(ContaminationIndexStep(tuple(files), recipe.contamination))
+        for name in recipe.clean.quality:
+            check_classifier_name(name)
+        models = {name: classifier_path(config, base) for name, config in recipe.clean.quality.items()}
+        most = recipe.lengths.max_tokens
+        clean = [
+            CleanStep(output, task, recipe.clean, lengths, most, tokenizer, index, recipe.contamination, models)
+            for (task, _), output in zip(names, made, strict=True)
+        ]
+        cleaned = self.engine.run_all(clean)
+        grams, tables = recipe.contamination, tuple(self.tables.get(table) for _, table in names)
+        held = self.engine.run(
+            HeldOutIndexStep(tuple(made), tuple(cleaned), tables, recipe.held_out, grams, recipe.seed)
+        )
+        pairs = list(zip(made, cleaned, strict=True))
+        looking = [LeaksStep(output, rows, held, grams, recipe.held_out.max_fraction) for output, rows in pairs]
+        leaks = self.engine.run_all(looking)
+        return tuple(Source(*name, *outputs) for name, *outputs in zip(names, made, cleaned, leaks, strict=True))
+
+    def _published(self, drawn: Output, written: Mapping[str, Output]) -> dict[str, Any]:
+        """Show the finished files in the folder, and write the manifest last."""
+        shown = {name: output.folder / name for name, output in written.items()}
+        shown |= {name: drawn.folder / name for name in (LEDGER, LINEAGE)}
+        manifest = {
+            "schema": SCHEMA,
+            "version": VERSION,
+            "recipe": self.recipe.canonical(),
+            "recipe_sha256": digest(self.recipe.canonical()),
+            "inputs": {
+                name: [{"file": file.label, "sha256": file.sha256, "bytes": file.num_bytes} for file in files]
+                for name, files in sorted(self.inputs.items())
+            },
+            "files": {
+                name: {
+                    **_of(written.get(name, drawn), name),
+                    **({"rows": written[name].statistics["rows"]} if name in written else {}),
+                }
+                for name in sorted(shown)
+            },
+            "lengths": {"measured": self._lengths_measured(), "paper": PAPER},
+            **drawn.statistics,
+        }
+        path = self.root / MANIFEST
+        if path.is_file() and read_json(path) == manifest:
+            return manifest
+        path.unlink(missing_ok=True)
+        for name, source in shown.items():
+            (self.root / name).unlink(missing_ok=True)
+            link(source, self.root / name)
+        write_json(path, manifest)
+        return manifest
+
+    def _lengths_measured(self) -> str:
+        step = located_files(self.recipe.lengths, self.loaded.base, str(self.loaded.path))
+        return Lengths(None if step is None else self.engine.folder(step), 0).measured
+
+
+def _of(output: Output, name: str) -> dict[str, Any]:
+    described: dict[str, Any] = output.manifest["files"][name]
+    return described
