@@ -157,6 +157,70 @@ def cpt(
 
 
 @app.command()
+def sft(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="What to train on what; docs/training.md.")],
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Over the file's, for example data.length=8192; repeatable."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what the run would be and need, and how to launch it; train nothing.")
+    ] = False,
+    gpus: Annotated[
+        int | None, typer.Option("--gpus", min=1, help="With --dry-run: as if on so many GPUs.", show_default="as here")
+    ] = None,
+) -> None:
+    """Tune a model on conversations, in one step or several, each from the weights of the one before.
+
+    Launched, stopped and gone on with as `redone-train cpt`; a step that is finished is not run again.
+    """
+    if dry_run:
+        from redone_train.post_dry_run import dry_run_sft
+
+        dry_run_sft(config, tuple(settings or ()), gpus)
+        return
+    if gpus is not None:
+        raise RedoneError("--gpus belongs to --dry-run; a launcher says how many take part in a run")
+    from redone_train.sft import run_sft
+    from redone_train.train.stopping import STOPPED_EXIT_CODE
+
+    if not run_sft(config, tuple(settings or ())):
+        raise typer.Exit(STOPPED_EXIT_CODE)
+
+
+@app.command()
+def dpo(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="What to train on what; docs/training.md.")],
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Over the file's, for example loss.beta=0.2; repeatable."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what the run would be and need, and how to launch it; train nothing.")
+    ] = False,
+    gpus: Annotated[
+        int | None, typer.Option("--gpus", min=1, help="With --dry-run: as if on so many GPUs.", show_default="as here")
+    ] = None,
+) -> None:
+    """Teach a model which of two answers to prefer (DPO, IPO, RPO).
+
+    Launched, stopped and gone on with as `redone-train cpt`; stops early where the held-out accuracy falls.
+    """
+    if dry_run:
+        from redone_train.post_dry_run import dry_run_dpo
+
+        dry_run_dpo(config, tuple(settings or ()), gpus)
+        return
+    if gpus is not None:
+        raise RedoneError("--gpus belongs to --dry-run; a launcher says how many take part in a run")
+    from redone_train.dpo import run_dpo
+    from redone_train.train.stopping import STOPPED_EXIT_CODE
+
+    if not run_dpo(config, tuple(settings or ())):
+        raise typer.Exit(STOPPED_EXIT_CODE)
+
+
+@app.command()
 def export(
     source: Annotated[
         Path,
