@@ -25,6 +25,7 @@ from redone_data.cli_fit import (
 )
 from redone_data.cli_index import app as index_app
 from redone_data.cli_instruct import sft
+from redone_data.cli_pairs import pairs
 from redone_data.cli_quality import app as quality_app
 from redone_data.cli_what_if import add_what_if
 from redone_data.errors import USER_ERROR_EXIT_CODE, RedoneError
@@ -160,6 +161,7 @@ _add_stage(
 
 app.command()(ablate)
 app.command()(sft)
+app.command()(pairs)
 add_file_verbs(app)
 add_what_if(app)
 app.add_typer(index_app)

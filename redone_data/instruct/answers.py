@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-from redone_data.config import plain, read_config
+from redone_data.config import read_config
 from redone_data.errors import RedoneError, did_you_mean
 from redone_data.instruct.conversation import Answer
 from redone_data.instruct.wording import EDGES, WORD_AFTER, WORD_BEFORE, fold, named, only_mentioned, pieces, read_list
@@ -39,7 +39,7 @@ class AnswerFormat(ABC):
 
     def mapping(self) -> dict[str, Any]:
         """What :func:`read_format` reads."""
-        return {"kind": self.kind, **plain(self)}
+        return {"kind": self.kind, **{name: _listed(value) for name, value in vars(self).items() if name[0] != "_"}}
 
 
 @dataclass(frozen=True)
@@ -163,19 +163,23 @@ class YesNoFormat(AnswerFormat):
     no: str = "No"
 
     def __post_init__(self) -> None:
-        if not self.yes.strip() or not self.no.strip() or fold(self.yes) == fold(self.no):
+        if not fold(self.yes) or not fold(self.no) or fold(self.yes) == fold(self.no):
             raise RedoneError("yes and no: two different words are needed")
 
     def parse(self, text: str) -> bool | None:
         if len(text) > MAX_CHARACTERS:
             return None
-        words = {fold(self.yes): True, fold(self.no): False}
+        yes = fold(self.yes)
+        denied = dict.fromkeys((f"不{yes}", f"非{yes}", f"not {yes}"), False)
+        words = {**denied, yes: True, fold(self.no): False}
         pattern = "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
+        # "whether" (是否) is neither.
+        word = re.compile(rf"(?:{pattern})(?!否){WORD_AFTER}")
         for piece in pieces(text):
-            match = re.match(rf"(?:{pattern}){WORD_AFTER}", fold(piece))
+            match = word.match(fold(piece))
             if match:
                 return words[match[0]]
-        found = {words[match] for match in re.findall(rf"{WORD_BEFORE}(?:{pattern}){WORD_AFTER}", fold(text))}
+        found = {words[match] for match in re.findall(rf"{WORD_BEFORE}(?<!是){word.pattern}", fold(text))}
         return found.pop() if len(found) == 1 else None
 
     def render(self, gold: Any) -> str:
@@ -384,6 +388,11 @@ def _check_options(options: tuple[str, ...]) -> None:
             raise RedoneError(f"options: {option!r}: text without spaces around it is needed")
     if len(set(options)) != len(options):
         raise RedoneError(f"options: one is given twice ({', '.join(options)})")
+
+
+def _listed(value: Any) -> Any:
+    """Tuples as lists, as a file has them."""
+    return [_listed(item) if isinstance(item, tuple) else item for item in value] if isinstance(value, tuple) else value
 
 
 def _text(gold: Any) -> str:

@@ -18,7 +18,7 @@ import pyarrow as pa
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
-from redone_data.curate.judge import BYTES_A_TOKEN
+from redone_data.curate.asking import BYTES_A_TOKEN
 from redone_data.curate.sources import COMPRESSION_OF_SUFFIX
 from redone_data.engine import Step
 from redone_data.errors import RedoneError

@@ -30,6 +30,7 @@ from redone_data.manifest import atomic, canonical
 
 TABLE, SELECTED = "table.parquet", "selected.parquet"
 SLICE_ROWS = 20_000
+NAMED = ("text", "csv")  # formats of which the file's name decides something
 
 
 @dataclass(frozen=True)
@@ -48,14 +49,14 @@ class TaskEntry:
 
 @dataclass(frozen=True)
 class TableStep(Step):
-    """The distinct rows of one table. `tables`: itself and those that it joins; `files`: of all of them."""
+    """The distinct rows of one table. `tables`: itself and those that it joins; `files`: of each of them."""
 
     name = "sft-table"
     VERSION = 1
 
     table: str
     tables: Mapping[str, TableConfig]
-    files: Sequence[InputFile]
+    files: Mapping[str, Sequence[InputFile]]
     base: Path
     duplicates: DuplicateRowsConfig
 
@@ -63,10 +64,17 @@ class TableStep(Step):
         settings = {name: plain(config) for name, config in sorted(self.tables.items())}
         for values in settings.values():
             del values["paths"]
-        return {"table": self.table, "tables": settings, "duplicates": plain(self.duplicates)}
+        # A column may be the file's name (table_files.py), and the separator of a CSV file goes by its suffix.
+        names = {name: [Path(f.path).name for f in files if f.format in NAMED] for name, files in self.files.items()}
+        duplicates = plain(self.duplicates)
+        return {"table": self.table, "tables": settings, "duplicates": duplicates, "names": names}
 
     def inputs(self) -> dict[str, str]:
-        return {f"{i:06d}.{file.format}": file.sha256 for i, file in enumerate(self.files)}
+        return {
+            f"{name}/{i:06d}.{file.format}": file.sha256
+            for name, files in self.files.items()
+            for i, file in enumerate(files)
+        }
 
     def tasks(self) -> list[None]:
         return [None]

@@ -139,7 +139,7 @@ def _keyed(table: Table, task: Task) -> pl.DataFrame:
         if need.kind in ("label", "number") and name in frame.columns and frame.schema[name] != pl.List(pl.String):
             kind = pl.String() if need.kind == "label" else pl.Float64()
             frame = frame.with_columns(pl.col(name).cast(kind, strict=False))
-    used = [name for name in task.columns if name in frame.columns]
+    used = sorted(set(task.columns) & set(frame.columns))
     identity = frame.select(
         pl.concat_str(pl.lit(table.name), "row", pl.struct(used).struct.json_encode(), separator="\x1f").alias(
             "identity"

@@ -38,7 +38,6 @@ SCHEMA = "redone instruction set"
 VERSION = 1
 TIMINGS = "timings.json"
 
-
 Made = tuple[str, str, Output]  # a task, the table it was made of, its conversations
 
 
@@ -114,9 +113,8 @@ class InstructionSet:
             raise RedoneError(f"{self.loaded.path}: tables.{name}.join: '{other}': {did_you_mean(other, tables)}")
         files = {other: table_files(other, tables[other], self.loaded.base, self.cache) for other in sorted(wanted)}
         self.inputs[f"tables.{name}"] = files[name]
-        every = tuple(file for other in files.values() for file in other)
         duplicates = self.recipe.duplicates.get(name, DuplicateRowsConfig())
-        return TableStep(name, {other: tables[other] for other in sorted(wanted)}, every, self.loaded.base, duplicates)
+        return TableStep(name, {other: tables[other] for other in sorted(wanted)}, files, self.loaded.base, duplicates)
 
     def _of_general(self) -> list[Made]:
         """The conversations of general data."""

@@ -198,7 +198,7 @@ class Task:
         for lang, templates in self.templates.items():
             if not templates:
                 raise RedoneError(f"templates.{lang}: at least one template is needed")
-            for name, given in templates.items():
+            for name, given in sorted(templates.items()):
                 where = f"templates.{lang}.{name}"
                 if (given.user is None) != (self.messages is not None):
                     raise RedoneError(f"{where}.user: needed, but for tasks with `messages`")

@@ -14,6 +14,7 @@ _LIST = re.compile(rf"\[\s*(?:{_QUOTED}\s*(?:,\s*{_QUOTED}\s*)*,?\s*)?\]", re.DO
 _ITEM = re.compile(_QUOTED, re.DOTALL)
 _ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|x[0-9a-fA-F]{2}|.)", re.DOTALL)
 _SURROGATES = re.compile(r"\\u(d[89ab][0-9a-f]{2})\\u(d[c-f][0-9a-f]{2})", re.IGNORECASE)
+NOT_DENIED = r"(?<!not )(?<!n't )(?<!not a )(?<!not an )(?<!不)(?<!非)(?<!不是)(?<!并非)"
 WORD_BEFORE, WORD_AFTER = r"(?<![A-Za-z0-9])", r"(?![A-Za-z0-9])"
 
 
@@ -67,9 +68,10 @@ def named(text: str, options: tuple[str, ...]) -> str | None:
 
 
 def only_mentioned(text: str, options: tuple[str, ...]) -> str | None:
-    """The one option that a text names; where one option is part of another, the longer counts."""
-    found = set(_option_pattern(options).findall(text))
-    return found.pop() if len(found) == 1 else None
+    """The one option that a text names and does not deny; where one option is part of another, the longer counts."""
+    lowered = {option.lower(): option for option in options}
+    found = set(_option_pattern(tuple(lowered)).findall(text.lower()))
+    return lowered[found.pop()] if len(found) == 1 and len(lowered) == len(options) else None
 
 
 @functools.lru_cache(maxsize=4096)
@@ -81,4 +83,4 @@ def _option_pattern(options: tuple[str, ...]) -> re.Pattern[str]:
         + (WORD_AFTER if option[-1].isascii() and option[-1].isalnum() else "")
         for option in sorted(options, key=len, reverse=True)
     )
-    return re.compile("|".join(bounded))
+    return re.compile(f"{NOT_DENIED}(?:{'|'.join(bounded)})")

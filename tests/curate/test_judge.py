@@ -8,7 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from redone_data.curate.judge import JudgeConfig, agreement, estimate, judge, read_cache
+from redone_data.curate.asking import read_cache
+from redone_data.curate.judge import JudgeConfig, agreement, estimate, judge
 from redone_data.curate.quality import load_classifier
 from redone_data.curate.quality_train import Examples, TrainConfig, train
 from redone_data.errors import RedoneError
@@ -22,8 +23,8 @@ def server():
         def do_POST(self):
             request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             self.server.seen.append((self.path, self.headers.get("Authorization"), request))
-            if self.server.faults:
-                self.send_error(self.server.faults.pop())
+            if self.server.faults and (fault := self.server.faults.pop()) is not None:
+                self.send_error(fault)
                 return
             post = request["messages"][0]["content"].partition("Post: ")[2]
             answer = "Maybe?" if "odd" in post else " NO.\n" if "buy" in post else "yes"
@@ -95,6 +96,14 @@ def test_a_passing_fault_is_retried_and_a_lasting_one_keeps_what_came(server, tm
     assert len(read_cache(cache)) == 1
     with pytest.raises(RedoneError, match="answers so far are kept"):
         judge(["x"], config_of(server, base_url="http://127.0.0.1:9/v1", retries=0), cache, confirmed=True)
+
+
+def test_a_refusal_among_many_calls_ends_the_run_and_the_others_are_kept(server, tmp_path):
+    server.faults = [402, *[None] * 3]  # popped from the end: three answers, then a refusal
+    cache = tmp_path / "cache.jsonl"
+    with pytest.raises(RedoneError, match="HTTP 402"):
+        judge([f"post {i}" for i in range(40)], config_of(server), cache, confirmed=True)
+    assert 3 <= len(read_cache(cache)) == len(server.seen) - 1 < 10
 
 
 def test_the_key_is_sent_and_never_written(server, tmp_path, monkeypatch):

@@ -39,7 +39,7 @@ ONE_OF_EACH = [
 ]
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(OPTIONS, st.sampled_from(["text", "letter"]), st.data())
 def test_a_choice_that_was_taught_is_read_back(options: list[str], by: Any, data: st.DataObject) -> None:
     answer = ChoiceFormat(tuple(options), by=by)
@@ -47,7 +47,7 @@ def test_a_choice_that_was_taught_is_read_back(options: list[str], by: Any, data
     assert answer.parse(answer.render(gold)) == gold
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(WORDS, max_size=5, unique=True), st.booleans())
 def test_labels_are_read_back_or_refused_when_they_are_written(labels: list[str], closed: bool) -> None:
     options = (*labels, "other", "else one") if closed else None
@@ -60,39 +60,41 @@ def test_labels_are_read_back_or_refused_when_they_are_written(labels: list[str]
     assert answer.parse(text) == labels
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(PLAIN, max_size=5, unique=True))
 def test_plain_labels_are_never_refused(labels: list[str]) -> None:
     assume(not {"none"} & set(labels) and not any(label.strip("'") != label for label in labels))
     assert LabelsFormat().parse(LabelsFormat().render(labels)) == labels
 
 
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(WORDS, max_size=5))
 def test_passages_with_any_character_are_read_back(spans: list[str]) -> None:
     assert SpansFormat().parse(SpansFormat().render(spans)) == spans
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(PLAIN, min_size=3, max_size=3))
 def test_a_taxonomy_path_is_read_back(names: list[str]) -> None:
     assume(not any(name.strip("'") != name for name in names))
     assert PathFormat(3).parse(PathFormat(3).render(names)) == names
 
 
+@settings(deadline=None)
 @given(st.booleans(), st.sampled_from([("Yes", "No"), ("是", "否"), ("相关", "不相关")]))
 def test_yes_and_no_are_read_back_in_both_languages(gold: bool, words: tuple[str, str]) -> None:
     answer = YesNoFormat(*words)
     assert answer.parse(answer.render(gold)) is gold
 
 
+@settings(deadline=None)
 @given(st.integers(-3, 5))
 def test_a_grade_is_read_back(gold: int) -> None:
     answer = GradeFormat(tuple(range(-3, 6)))
     assert answer.parse(answer.render(gold)) == gold
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(st.booleans(), st.lists(PLAIN, max_size=3), PLAIN, st.sampled_from(["tags", "json"]))
 def test_several_fields_are_read_back(verdict: bool, spans: list[str], why: str, style: Any) -> None:
     fields = {"verdict": {"kind": "yes_no"}, "spans": {"kind": "spans"}, "why": {"kind": "text"}}
@@ -101,7 +103,7 @@ def test_several_fields_are_read_back(verdict: bool, spans: list[str], why: str,
     assert answer.parse(answer.render(gold)) == gold
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(st.sampled_from(ONE_OF_EACH), st.one_of(st.text(max_size=80), st.text("[]{}()<>'\"\\,|ABjoyans:-0129 \n")))
 def test_nothing_that_a_model_writes_raises(answer: Any, text: str) -> None:
     answer.parse(text)
@@ -126,6 +128,9 @@ def test_long_hostile_text_ends_in_an_answer_or_none(answer: Any, text: str) -> 
         (ChoiceFormat(("joy", "anger")), "I think it is joy", "joy"),
         (ChoiceFormat(("joy", "anger")), "joy or anger", None),
         (ChoiceFormat(("joy", "anger")), "enjoyable", None),
+        (ChoiceFormat(("offensive", "neither")), "It is not offensive.", None),
+        (ChoiceFormat(("offensive", "not offensive")), "It is Not Offensive, I think", "not offensive"),
+        (ChoiceFormat(("冒犯", "中立")), "这并不冒犯", None),
         (ChoiceFormat(("相关", "不相关")), "它们不相关", "不相关"),
         (ChoiceFormat(("joy", "anger"), by="letter"), "B. anger", "anger"),
         (ChoiceFormat(("joy", "anger"), by="letter"), "答案：(A)", "joy"),
@@ -136,6 +141,10 @@ def test_long_hostile_text_ends_in_an_answer_or_none(answer: Any, text: str) -> 
         (LabelsFormat(none="无"), "无", []),
         (YesNoFormat(), "no, because it is old", False),
         (YesNoFormat(), "Nobody knows", None),
+        (YesNoFormat("是", "否"), "不是", False),
+        (YesNoFormat("是", "否"), "这不是谣言", False),
+        (YesNoFormat("是", "否"), "是否冒犯很难说", None),
+        (YesNoFormat("是", "否"), "答案：是的，涉及", True),
         (YesNoFormat("相关", "不相关"), "不相关。", False),
         (GradeFormat((-1, 0, 1, 2, 3)), "Score: -1", -1),
         (GradeFormat((-1, 0, 1, 2, 3)), "7", None),

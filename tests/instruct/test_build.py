@@ -1,5 +1,6 @@
 """Building conversations: nothing is lost unsaid, answers are read back, draws depend on the row alone."""
 
+import dataclasses
 import json
 from typing import Any
 
@@ -103,6 +104,15 @@ def test_equal_rows_are_told_apart() -> None:
     twice = posts()
     twice = Table("posts", pl.concat([twice.frame, twice.frame]), twice.dropped, 240)
     check(build(twice, moods(), seed=1), 240)
+
+
+def test_the_order_in_which_a_file_names_columns_and_templates_changes_nothing() -> None:
+    texts = {"short": {"version": 1, "user": "{{ text }}?"}, "long": {"version": 1, "user": "Mood of {{ text }}"}}
+    one = task(CHOICE, LABEL, templates={"en": texts}, **LABELS)
+    templates = {"en": dict(reversed(one.templates["en"].items()))}
+    other = dataclasses.replace(one, columns=dict(reversed(one.columns.items())), templates=templates)
+    assert build(posts(), one, seed=1).conversations.equals(build(posts(), other, seed=1).conversations)
+    assert build(posts(), one, seed=1).conversations["template"].n_unique() == 2
 
 
 def test_documents_keep_their_split_in_every_task() -> None:

@@ -6,10 +6,13 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import numpy as np
 import polars as pl
+import pyarrow as pa
 import pytest
 from tokenizers import Tokenizer
 
+from redone_data.curate.quality_train import Examples, TrainConfig, train
 from redone_data.errors import RedoneError
 from redone_data.instruct.clean import CleanConfig
 from redone_data.instruct.conversation import MESSAGES, read_conversations
@@ -226,3 +229,20 @@ def test_a_judge_chooses_among_samples(tmp_path: Path, endpoint: str) -> None:
 def test_settings_that_no_answer_could_pass_are_refused(values: dict[str, float]) -> None:
     with pytest.raises(RedoneError):
         CleanConfig(**values)  # type: ignore[arg-type]
+
+
+def test_a_classifier_of_answers_bounds_them_by_its_score(tmp_path: Path) -> None:
+    words = {True: ["river", "garden", "window", "copper", "market"], False: ["buy", "cheap", "pills", "click", "now"]}
+    texts = [" ".join(words[n % 2 == 0][(n + k) % 5] for k in range(8)) + f" {n}" for n in range(400)]
+    table = pa.table({"text": texts, "engagement": pa.nulls(400)})
+    examples = Examples.of(table, np.arange(400) % 2 == 0)
+    train(examples, TrainConfig(dim=4, buckets=1 << 10), tmp_path / "model")
+    rows = [
+        {"instruction": "a", "output": "the garden by the copper river"},
+        {"instruction": "b", "output": "click now to buy cheap pills"},
+    ]
+    found = reasons(tmp_path, rows, "clean.quality={ads: {model: model}}", "clean.bounds={quality_ads: {min: 0.5}}")
+    assert found == {"a": "kept", "b": "quality"}
+    ledger = pl.read_parquet(tmp_path / "out" / "ledger.parquet").to_dicts()
+    assert ledger[0]["detail"] == "quality_ads"
+    assert ledger[0]["value"] < ledger[0]["bound"] == 0.5

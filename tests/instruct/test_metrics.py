@@ -1,7 +1,7 @@
 """Metrics: bounds, agreement with definitions, unreadable answers."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from redone_data.errors import RedoneError
@@ -53,6 +53,7 @@ def test_one_field_of_an_answer_is_scored() -> None:
     assert aggregate("verdict:accuracy", [None, {"verdict": True}], [{"verdict": True}, {"verdict": True}]) == 0.5
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from("abc"), max_size=12), st.lists(st.sampled_from("abc"), max_size=12))
 def test_rouge_l_is_that_of_the_longest_common_subsequence(ours: list[str], theirs: list[str]) -> None:
     table = [[0] * (len(theirs) + 1) for _ in range(len(ours) + 1)]

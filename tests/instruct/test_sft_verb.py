@@ -80,6 +80,49 @@ def test_no_document_is_both_trained_on_and_held_out(made: Path) -> None:
     assert all(row.split == "held_out" for row in rows(made / "held_out.jsonl"))
 
 
+def test_a_held_out_text_that_stands_in_another_table_under_another_id_is_not_trained_on(
+    recipe: Path, tmp_path: Path
+) -> None:
+    copied = "tables.copies={paths: [reviews.jsonl], id: {name: id, prefix: x-}, lang: {name: lang}, "
+    copied += "columns: {text: body, label: {name: mood, values: {glad: glad, sorry: sorry}}}}"
+    both = ("tasks={mood.yaml: {tables: [reviews, copies]}}", "duplicates.copies={by: [text]}")
+    make(recipe, tmp_path, copied, *both, "held_out.max_conversations=500")
+    said = {row["id"].removeprefix("x-"): row["body"] for row in _reviews(recipe)}
+    held = {
+        said[row.documents[0].removeprefix("x-")] for row in rows(tmp_path / "held_out.jsonl") if row.task == "mood"
+    }
+    trained = {
+        said[row.documents[0].removeprefix("x-")] for row in rows(tmp_path / "step1.jsonl") if row.task == "mood"
+    }
+    assert held
+    assert not held & trained
+    ledger = pl.read_parquet(tmp_path / "ledger.parquet").filter(pl.col("rule") == "holds_held_out")
+    assert len(ledger) > len(held) / 2
+    assert ledger["value"].min() > 0.5  # type: ignore[operator]
+
+
+def test_a_prompt_that_stands_in_two_sources_is_trained_on_once_and_not_at_all_if_it_is_held_out(
+    tmp_path: Path,
+) -> None:
+    rows_ = [{"id": str(n), "instruction": f"Say {n}", "output": f"{n}!"} for n in range(80)]  # too short for n-grams
+    for name, chosen in (("a", rows_[:60]), ("b", [{**row, "id": f"b{row['id']}"} for row in rows_])):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in chosen), encoding="utf-8")
+    general = "{paths: [%s.jsonl], form: instruction, id: id, duplicates: {near: false}}"
+    text = f"general: {{a: {general % 'a'}, b: {general % 'b'}}}\nheld_out: {{share: 0.2}}\n"
+    (tmp_path / "recipe.yaml").write_text(text, encoding="utf-8")
+    make(tmp_path / "recipe.yaml", tmp_path / "out")
+    trained = [row.messages[0].content for row in rows(tmp_path / "out" / "step1.jsonl")]
+    held = {row.messages[0].content for row in rows(tmp_path / "out" / "held_out.jsonl")}
+    assert len(trained) == len(set(trained))
+    assert held
+    assert not held & set(trained)
+    assert len(set(trained) | held) == 80
+
+
+def _reviews(recipe: Path) -> list[dict[str, str]]:
+    return [json.loads(line) for line in (recipe.parent / "reviews.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
 def test_step_2_has_its_share_of_general_data_and_more_social_than_step_1(made: Path) -> None:
     manifest = json.loads((made / "manifest.json").read_bytes())
     second = rows(made / "step2.jsonl")

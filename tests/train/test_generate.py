@@ -9,7 +9,8 @@ pytest.importorskip("transformers", reason="redone-train generate needs transfor
 
 from tiny_model import write_model
 
-from redone_data.curate.judge import JudgeConfig, judge, read_cache
+from redone_data.curate.asking import read_cache
+from redone_data.curate.judge import JudgeConfig, judge
 from redone_data.errors import RedoneError
 from redone_train import generate as module
 from redone_train.generate import Generated, Sampling, generate

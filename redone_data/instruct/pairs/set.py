@@ -1,0 +1,222 @@
+"""A pair set, from a recipe to its folder: what ``redone-data pairs`` does.
+
+```
+conversations ─▶ structure ──┐
+conversations ─▶ ask ─▶ outputs ─┤                  ┌▶ train.jsonl  held_out.jsonl
+rankings ─▶ votes ─▶ ask ─▶ judges ─┼▶ candidates ─▶ checks ─┼▶ ledger.parquet
+posts with counts ─▶ engagement ─┘                  └▶ manifest.json  report.html
+```
+Each arrow is a step of the engine, so the same command goes on after a kill and does nothing twice. Answers of models
+are kept in DIR/asked, outside the steps: what was paid for is there whatever the recipe becomes. The manifest comes
+last.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from redone_data.curate.asking import AskConfig, Cost, Question, ask, cost_of_asking
+from redone_data.curate.contamination import ContaminationIndexStep, evaluation_files
+from redone_data.curate.sources import DigestCache, InputFile, SourceConfig, resolve_inputs
+from redone_data.engine import Engine, Output, Progress, Silent
+from redone_data.errors import RedoneError
+from redone_data.instruct.pairs.checks import LEDGER, SPLITS, CandidateSet, PairsStep
+from redone_data.instruct.pairs.conversations import ConversationsStep
+from redone_data.instruct.pairs.engagement import EngagementStep
+from redone_data.instruct.pairs.judges import (
+    JudgesConfig,
+    JudgesStep,
+    UnjudgedStep,
+    VotesStep,
+    calibrated,
+    calibration_sample,
+    questions_about,
+    unjudged_pairs,
+)
+from redone_data.instruct.pairs.outputs import OutputsConfig, OutputsStep, prompts_of, questions_of
+from redone_data.instruct.pairs.recipe import LoadedPairsRecipe
+from redone_data.instruct.pairs.structure import StructureStep
+from redone_data.instruct.pairs.tables import Tables
+from redone_data.instruct.tables import table_files
+from redone_data.manifest import ASIDES, MANIFEST, atomic, canonical, digest, link, read_json, write_json
+
+SCHEMA = "redone preference pairs"
+VERSION = 1
+TIMINGS = "timings.json"
+ASKED, PROMPTS = "asked", "prompts"
+
+
+@dataclass
+class PairSet:
+    """One run of a recipe into a folder. `confirmed`: an endpoint may be asked, whatever it costs."""
+
+    loaded: LoadedPairsRecipe
+    root: Path
+    progress: Progress = field(default_factory=Silent)
+    confirmed: bool = False
+    inputs: dict[str, list[InputFile]] = field(default_factory=dict)
+    costs: dict[str, Cost] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.recipe = self.loaded.recipe
+        self.engine = Engine(self.root, self.recipe.executor, self.progress)
+        self.cache = DigestCache()
+        if (self.root / TIMINGS).is_file():
+            self.cache.known.update(read_json(self.root / TIMINGS).get("input_files", {}))
+
+    def run(self) -> dict[str, Any]:
+        """Make what is missing; the manifest. Raises RedoneError for a recipe or data that cannot be used."""
+        for leftover in self.root.glob(ASIDES):
+            leftover.unlink(missing_ok=True)
+        try:
+            sources = {**self._structure(), **self._outputs(), **self._judges(), **self._engagement()}
+            sets = tuple(
+                CandidateSet(name, sources[name], select) for name, (_, select) in self.recipe.selects().items()
+            )
+            index = self._index()
+            made = self.engine.run(PairsStep(sets, self.recipe.seed, self.recipe.contamination, index))
+            return self._published(made, sources)
+        finally:
+            self.engine.release_workers()
+            write_json(self.root / TIMINGS, {"steps": self.engine.timings, "input_files": self.cache.known})
+
+    def write_prompts(self) -> list[Path]:
+        """Write the prompts of every set that is made from model answers, for ``redone-train generate``."""
+        written = []
+        for name, config in sorted(self.recipe.outputs.items()):
+            conversations = self._conversations(f"outputs.{name}", config.conversations, config.tasks)
+            path = self.root / PROMPTS / f"{name}.jsonl"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with atomic(path) as aside, aside.open("w", encoding="utf-8") as file:
+                for row, asked in prompts_of(conversations, config, self.recipe.seed):
+                    if asked:
+                        file.write(canonical({"id": row["id"], "prompt": row["messages"][:-1]}) + "\n")
+            written.append(path)
+        if not written:
+            raise RedoneError(f"{self.loaded.path}: no set under outputs; there are no prompts to write")
+        return written
+
+    def _files(self, where: str, paths: Sequence[str]) -> tuple[InputFile, ...]:
+        if not paths:
+            return ()
+        source = SourceConfig(tuple(paths), format="jsonl")
+        self.inputs[where] = resolve_inputs(source, self.loaded.base, f"{self.loaded.path}: {where}", self.cache)
+        return tuple(self.inputs[where])
+
+    def _conversations(self, where: str, paths: Sequence[str], tasks: Sequence[str]) -> Output:
+        files = self._files(f"{where}.conversations", paths)
+        return self.engine.run(ConversationsStep(files, tuple(sorted(tasks))))
+
+    def _tables(self, *names: str) -> Tables:
+        wanted = sorted({*names, *(join.table for name in names for join in self.recipe.tables[name].join)})
+        for name in wanted:
+            self.inputs[f"tables.{name}"] = table_files(name, self.recipe.tables[name], self.loaded.base, self.cache)
+        files = tuple(file for name in wanted for file in self.inputs[f"tables.{name}"])
+        return Tables({name: self.recipe.tables[name] for name in wanted}, files, self.loaded.base)
+
+    def _structure(self) -> dict[str, Output]:
+        made = {}
+        for name, config in sorted(self.recipe.structure.items()):
+            conversations = self._conversations(f"structure.{name}", config.conversations, config.tasks)
+            paths = (config.confusions,) if config.confusions is not None else config.answers
+            files = self._files(f"structure.{name}.answers", paths)
+            made[name] = self.engine.run(StructureStep(conversations, files, config, self.recipe.seed))
+        return made
+
+    def _outputs(self) -> dict[str, Output]:
+        made = {}
+        for name, config in sorted(self.recipe.outputs.items()):
+            conversations = self._conversations(f"outputs.{name}", config.conversations, config.tasks)
+            files = self._files(f"outputs.{name}.answers", config.answers)
+            cache, answers = self._sampled(name, config, conversations)
+            step = OutputsStep(conversations, config, self.recipe.seed, files, cache, digest(answers))
+            made[name] = self.engine.run(step)
+        return made
+
+    def _sampled(self, name: str, config: OutputsConfig, conversations: Output) -> tuple[Path | None, list[str]]:
+        if config.answers:
+            return None, []
+        if config.sample is None:
+            raise RedoneError(
+                f"{self.loaded.path}: outputs.{name}: no answers; write the prompts with --prompts, answer them with "
+                "redone-train generate and name its file under answers, or name a model under sample"
+            )
+        questions = [
+            question
+            for row, asked in prompts_of(conversations, config, self.recipe.seed)
+            if asked
+            for question in questions_of(row, config.sample)
+        ]
+        return self._cache(name), self._ask(name, questions, config.sample)
+
+    def _cache(self, name: str) -> Path:
+        return self.root / ASKED / f"{name}.jsonl"
+
+    def _ask(self, name: str, questions: Sequence[Question], config: AskConfig) -> list[str]:
+        cache = self._cache(name)
+        cost = cost_of_asking(questions, config, cache)
+        if cost.calls and config.generate is None and not self.confirmed:
+            raise RedoneError(f"set '{name}': this would take {cost}; add --yes to start")
+        if cost.calls:
+            self.costs[name] = cost
+        return ask(questions, config, cache, confirmed=True)
+
+    def _judges(self) -> dict[str, Output]:
+        return {name: self._judged(name, config) for name, config in sorted(self.recipe.judges.items())}
+
+    def _judged(self, name: str, config: JudgesConfig) -> Output:
+        seed = self.recipe.seed
+        votes = self.engine.run(VotesStep(self._tables(config.rankings.table), config.rankings))
+        unjudged: Output | None = None
+        about_people: tuple[str, ...] = ()
+        about_others: tuple[str, ...] = ()
+        if config.judge is not None:
+            sample = calibration_sample(votes, config, seed)
+            about_people = tuple(self._ask(name, questions_about(sample, config.judge), config.judge))
+            if config.expand is not None:
+                unjudged = self.engine.run(UnjudgedStep(self._tables(config.expand.table), config.expand, votes, seed))
+                if calibrated(sample, about_people, config.judge).agreement_low > config.min_agreement:
+                    questions = questions_about(unjudged_pairs(unjudged), config.judge)
+                    about_others = tuple(self._ask(name, questions, config.judge))
+        share = self.recipe.held_out.share
+        return self.engine.run(JudgesStep(config, votes, unjudged, about_people, about_others, seed, share))
+
+    def _engagement(self) -> dict[str, Output]:
+        made = {}
+        for name, config in sorted(self.recipe.engagement.items()):
+            tables = self._tables(config.table)
+            made[name] = self.engine.run(EngagementStep(tables, config, self.recipe.seed, self.recipe.held_out.share))
+        return made
+
+    def _index(self) -> Output | None:
+        if not self.recipe.contamination.sets:
+            return None
+        where = f"{self.loaded.path}: contamination"
+        files = evaluation_files(self.recipe.contamination, self.loaded.base, where, self.cache)
+        return self.engine.run(ContaminationIndexStep(tuple(files), self.recipe.contamination))
+
+    def _published(self, made: Output, sources: dict[str, Output]) -> dict[str, Any]:
+        """Show the finished files in the set's folder; the manifest comes last, and only if it is another one."""
+        kinds = {name: kind for name, (kind, _) in self.recipe.selects().items()}
+        manifest = {
+            "schema": SCHEMA,
+            "version": VERSION,
+            "recipe": self.recipe.canonical(),
+            "inputs": {where: sorted(file.sha256 for file in files) for where, files in sorted(self.inputs.items())},
+            "files": {name: made.manifest["files"][name] for name in sorted(made.manifest["files"])},
+            "pairs": {split: made.statistics[split] for split in SPLITS},
+            "sets": {
+                name: {"kind": kinds[name], "source": sources[name].statistics, **found}
+                for name, found in made.statistics["sets"].items()
+            },
+        }
+        there = self.root / MANIFEST
+        if there.is_file() and read_json(there) == manifest:
+            return manifest
+        there.unlink(missing_ok=True)
+        for name in (*(f"{split}.jsonl" for split in SPLITS), LEDGER):
+            (self.root / name).unlink(missing_ok=True)
+            link(made.folder / name, self.root / name)
+        write_json(there, manifest)
+        return manifest
