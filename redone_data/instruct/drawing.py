@@ -165,6 +165,7 @@ class DrawStep(Step):
                 name: {
                     "read": output.statistics["read"],
                     "rows": output.statistics["rows"],
+                    "masked": output.statistics["masked"],
                     "drops": _drops(lines.filter(pl.col("table") == name, pl.col("task").is_null())),
                 }
                 for name, output in sorted(self.tables.items())
