@@ -203,7 +203,8 @@ class InstructionSet:
             **drawn.statistics,
         }
         path = self.root / MANIFEST
-        if path.is_file() and read_json(path) == manifest:
+        there = all((self.root / name).is_file() for name in (*shown, MANIFEST))
+        if there and read_json(path) == manifest:
             return manifest
         path.unlink(missing_ok=True)
         for name, source in shown.items():

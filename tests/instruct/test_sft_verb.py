@@ -161,8 +161,10 @@ def test_a_second_run_does_nothing_and_rows_in_other_files_and_orders_give_the_s
     recipe: Path, made: Path, tmp_path: Path
 ) -> None:
     again = InstructionSet(load_sft_recipe(recipe), made)
+    (made / "step2.jsonl").unlink()
     again.run()
     assert again.engine.ran == []
+    assert (made / "step2.jsonl").exists(), "a file that was taken away comes back"
     lines = (recipe.parent / "reviews.jsonl").read_text(encoding="utf-8").splitlines()
     moved = write_small_set(tmp_path / "in")
     (moved.parent / "reviews.jsonl").unlink()
