@@ -176,6 +176,16 @@ def test_a_second_run_does_nothing_and_rows_in_other_files_and_orders_give_the_s
     assert all(one[name] == other[name] for name in ("step1.jsonl", "step2.jsonl", "held_out.jsonl", "lineage.parquet"))
 
 
+def test_in_how_many_pieces_a_set_is_made_changes_no_byte(
+    recipe: Path, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("redone_data.instruct.written.BUCKET_ROWS", 70)
+    monkeypatch.setattr("redone_data.instruct.making.SLICE_ROWS", 30)
+    monkeypatch.setattr("redone_data.instruct.clean.BATCH_ROWS", 11)
+    make(recipe, tmp_path)
+    assert digests(tmp_path) == digests(made)
+
+
 class _Stop(Progress):
     """Ends the run in the middle of its n-th step."""
 
