@@ -213,6 +213,8 @@ class DrawStep(Step):
             "templates": _counts(kept["template"]),
             "drops": _drops(gone),
             "tokens": lengths_of(kept["tokens"]),
+            # Of general data only: what was masked, and how many answers are the model's own.
+            **{key: source.made.statistics[key] for key in ("masked", "distilled") if key in source.made.statistics},
         }
 
 
