@@ -165,6 +165,7 @@ class DrawStep(Step):
                 name: {
                     "read": output.statistics["read"],
                     "rows": output.statistics["rows"],
+                    "masked": output.statistics["masked"],
                     "drops": _drops(lines.filter(pl.col("table") == name, pl.col("task").is_null())),
                 }
                 for name, output in sorted(self.tables.items())
@@ -212,6 +213,8 @@ class DrawStep(Step):
             "templates": _counts(kept["template"]),
             "drops": _drops(gone),
             "tokens": lengths_of(kept["tokens"]),
+            # Of general data only: what was masked, and how many answers are the model's own.
+            **{key: source.made.statistics[key] for key in ("masked", "distilled") if key in source.made.statistics},
         }
 
 

@@ -111,6 +111,10 @@ def test_prompts_are_written_for_redone_train_generate_and_no_more_than_asked_fo
     assert len(lines) == 10
     by_id = {row["id"]: row for row in rows}
     assert all(line["prompt"] == by_id[line["id"]]["messages"][:-1] for line in lines)
+    sets = {**recipe, "structure": {"hard": {"conversations": ["set.jsonl"], "answers": ["not there yet.jsonl"]}}}
+    both = make(tmp_path, sets, "--prompts", out="both")
+    assert both.code == 0, both.said
+    assert len((both.folder / "prompts" / "hard.jsonl").read_text().splitlines()) == len(rows)
     answers = [{"id": line["id"], "answers": list("ABCD")} for line in lines]
     write_jsonl(tmp_path / "answers.jsonl", answers)
     recipe["outputs"]["mine"]["answers"] = ["answers.jsonl"]

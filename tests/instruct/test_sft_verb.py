@@ -161,8 +161,10 @@ def test_a_second_run_does_nothing_and_rows_in_other_files_and_orders_give_the_s
     recipe: Path, made: Path, tmp_path: Path
 ) -> None:
     again = InstructionSet(load_sft_recipe(recipe), made)
+    (made / "step2.jsonl").unlink()
     again.run()
     assert again.engine.ran == []
+    assert (made / "step2.jsonl").exists(), "a file that was taken away comes back"
     lines = (recipe.parent / "reviews.jsonl").read_text(encoding="utf-8").splitlines()
     moved = write_small_set(tmp_path / "in")
     (moved.parent / "reviews.jsonl").unlink()
@@ -172,6 +174,16 @@ def test_a_second_run_does_nothing_and_rows_in_other_files_and_orders_give_the_s
     one, other = digests(made), digests(tmp_path / "out")
     # The manifest names files, and the ledger calls a row without a label by its place.
     assert all(one[name] == other[name] for name in ("step1.jsonl", "step2.jsonl", "held_out.jsonl", "lineage.parquet"))
+
+
+def test_in_how_many_pieces_a_set_is_made_changes_no_byte(
+    recipe: Path, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("redone_data.instruct.written.BUCKET_ROWS", 70)
+    monkeypatch.setattr("redone_data.instruct.making.SLICE_ROWS", 30)
+    monkeypatch.setattr("redone_data.instruct.clean.BATCH_ROWS", 11)
+    make(recipe, tmp_path)
+    assert digests(tmp_path) == digests(made)
 
 
 class _Stop(Progress):

@@ -22,6 +22,7 @@ from redone_data.instruct.conversation import CAPABILITIES, MESSAGES
 from redone_data.instruct.pairs.calibration import Calibration, Verdicts, calibrate
 from redone_data.instruct.pairs.candidates import DROP, PairSource, unplaced, write_candidates
 from redone_data.instruct.pairs.rankings import (
+    MAX_RANKED,
     MISSING,
     ONE,
     TIE,
@@ -217,13 +218,14 @@ class UnjudgedStep(Step):
         new = made.join(pl.read_parquet(self.votes.folder / PAIRS), on="id", how="anti", maintain_order="left")
         taken = self._drawn(new)
         used, fresh, paired = (set(some["rows"].explode().to_list()) for some in (taken, new, made))
-        there = set(every["_row"].to_list())
+        # Why a row is in no pair that is asked: the first of these that it is in.
+        several = every.filter(pl.col(answer).n_unique().over("_prompt") > 1)
+        reasons = ((fresh, BEYOND), (paired, BY_PEOPLE), (set(several["_row"]), BEYOND), (set(every["_row"]), ONE))
         names = table.frame["row"].to_list()
         lines: list[tuple[str | None, str, str | None]] = []
         for row, name in enumerate(names):
             if row not in used:
-                why = BEYOND if row in fresh else BY_PEOPLE if row in paired else ONE if row in there else MISSING
-                lines.append((name, why, None))
+                lines.append((name, next((reason for rows, reason in reasons if row in rows), MISSING), None))
         lines += table.dropped.select("row", "rule", "detail").rows()
         taken = taken.with_columns(
             row_names=pl.col("rows").map_elements(lambda rows: [names[row] for row in rows], pl.List(pl.String))
@@ -243,6 +245,8 @@ class UnjudgedStep(Step):
             "documents",
             "_row",
         )
+        # Of the answers to a prompt that has very many, the first in code points: pairs grow with their square.
+        every = every.filter(pl.col("text").rank("dense").over("said") <= MAX_RANKED)
         both = every.join(every.select("said", "text", "documents", "_row"), on="said", suffix="_other")
         both = both.filter(pl.col("text") < pl.col("text_other"))
         return gathered(
@@ -365,17 +369,17 @@ class JudgesStep(PairSource):
             allowed = judge.agreement_low > self.judges.min_agreement
             statistics["judge"] = {**judge.report, "used": allowed}
             if self.unjudged is not None:
-                judged, lost = self._judged(judge if allowed else None)
+                judged, lost, verdicts = self._judged(judge if allowed else None)
                 frames.append(judged)
                 drops = pl.concat([drops, lost])
                 seen += self.unjudged.statistics["rows"]
-                statistics["judge_pairs"] = len(judged)
+                statistics |= {"judge_pairs": len(judged), "verdicts": verdicts}
         frame = pl.concat(frames, how="diagonal")
         counts = write_candidates(folder, self._candidates(frame), drops.rows(), seen, seen - len(drops))
         return {**counts, **statistics}
 
-    def _judged(self, judge: Calibration | None) -> tuple[pl.DataFrame, pl.DataFrame]:
-        """The judge's own pairs, and the rows of its table that gave none."""
+    def _judged(self, judge: Calibration | None) -> tuple[pl.DataFrame, pl.DataFrame, dict[str, int]]:
+        """The judge's own pairs, the rows of its table that gave none, and what became of the pairs it was asked."""
         assert self.unjudged is not None
         assert self.judges.judge is not None
         pairs = pl.read_parquet(self.unjudged.folder / PAIRS)
@@ -407,7 +411,8 @@ class JudgesStep(PairSource):
             .sort("rows")
             .select("row", "reason", pl.lit(None, pl.String).alias("detail"))
         )
-        return stays.drop("fault", "row_names"), pl.concat([drops, lost])
+        verdicts = dict(sorted(pairs["fault"].fill_null("used").value_counts().iter_rows()))
+        return stays.drop("fault", "row_names"), pl.concat([drops, lost]), verdicts
 
     def _candidates(self, frame: pl.DataFrame) -> pl.DataFrame:
         said = frame["prompt"].list.eval(pl.element().struct.json_encode()).list.join("\x1e")
