@@ -21,6 +21,7 @@ from redone_data.instruct.held_out import HeldOutConfig
 from redone_data.instruct.lengths import LengthConfig
 from redone_data.instruct.making import TaskEntry
 from redone_data.instruct.tables import TableConfig
+from redone_data.text.personal_data import ALL
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class SftRecipe:
     )
     output: str | None = field(default=None, metadata={"help": "the set's folder; --out overrides it"})
     seed: int = field(default=1, metadata={"help": "of every random choice"})
+    redact: tuple[str, ...] = field(default=tuple(ALL), metadata={"help": f"personal data to mask: {', '.join(ALL)}"})
     held_out: HeldOutConfig = field(default_factory=HeldOutConfig)
     lengths: LengthConfig = field(default_factory=LengthConfig)
     clean: CleanConfig = field(default_factory=CleanConfig)
@@ -57,6 +59,9 @@ class SftRecipe:
     def __post_init__(self) -> None:
         if not self.tasks and not self.general:
             raise RedoneError("tasks and general: there is nothing to make; name a task, or general data")
+        for kind in self.redact:
+            if kind not in ALL:
+                raise RedoneError(f"redact: {kind!r}: {did_you_mean(kind, ALL)}")
         for name, entry in self.tasks.items():
             for table in entry.tables:
                 if table not in self.tables:
