@@ -88,7 +88,7 @@ def ours(source: Callable[[TokenDataset, int, Path], RowSource], sources: int = 
 
 
 def through_workers(dataset: TokenDataset, length: int, plans: Path) -> Iterator[Batch]:
-    batches = samples({"posts": Packed(dataset, length, plans)})
+    batches = samples({"posts": packed(dataset, length, plans)})
     yield from loader(batches, RankSampler(BatchShape(ROWS, ROWS), 0, len(batches) // ROWS), workers=2, pinned=False)
 
 
@@ -121,11 +121,14 @@ def datatrove(*, positions: bool, shuffled: bool) -> "Reader":
     return read
 
 
+def packed(dataset: TokenDataset, length: int, plans: Path) -> RowSource:
+    return Packed(dataset, length, plans, dataset.eos_token_id)
+
+
 Reader = Callable[[TokenDataset, int, Path], Iterator[Batch]]
 READERS: dict[str, Reader] = {
-    "packed": ours(Packed),
-    "packed, with BOS": ours(lambda dataset, length, plans: Packed(dataset, length, plans, BOS)),
-    "packed, four sources": ours(Packed, sources=4),
+    "packed": ours(packed),
+    "packed, four sources": ours(packed, sources=4),
     "windows": ours(lambda dataset, length, plans: Windows(dataset, length)),
     "windows, no masks": ours(lambda dataset, length, plans: Windows(dataset, length, masked=False)),
     "windows, no masks, with BOS": ours(lambda dataset, length, plans: Windows(dataset, length, False, BOS)),

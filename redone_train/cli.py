@@ -157,9 +157,76 @@ def cpt(
 
 
 @app.command()
+def sft(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="What to train on what; docs/training.md.")],
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Over the file's, for example data.length=8192; repeatable."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what the run would be and need, and how to launch it; train nothing.")
+    ] = False,
+    gpus: Annotated[
+        int | None, typer.Option("--gpus", min=1, help="With --dry-run: as if on so many GPUs.", show_default="as here")
+    ] = None,
+) -> None:
+    """Tune a model on conversations, in one step or several, each from the weights of the one before.
+
+    Launched, stopped and gone on with as `redone-train cpt`; a step that is finished is not run again.
+    """
+    if dry_run:
+        from redone_train.post_dry_run import dry_run_sft
+
+        dry_run_sft(config, tuple(settings or ()), gpus)
+        return
+    if gpus is not None:
+        raise RedoneError("--gpus belongs to --dry-run; a launcher says how many take part in a run")
+    from redone_train.sft import run_sft
+    from redone_train.train.stopping import STOPPED_EXIT_CODE
+
+    if not run_sft(config, tuple(settings or ())):
+        raise typer.Exit(STOPPED_EXIT_CODE)
+
+
+@app.command()
+def dpo(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="What to train on what; docs/training.md.")],
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Over the file's, for example loss.beta=0.2; repeatable."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what the run would be and need, and how to launch it; train nothing.")
+    ] = False,
+    gpus: Annotated[
+        int | None, typer.Option("--gpus", min=1, help="With --dry-run: as if on so many GPUs.", show_default="as here")
+    ] = None,
+) -> None:
+    """Teach a model which of two answers to prefer (DPO, IPO, RPO).
+
+    Launched, stopped and gone on with as `redone-train cpt`; stops early where the held-out accuracy falls.
+    """
+    if dry_run:
+        from redone_train.post_dry_run import dry_run_dpo
+
+        dry_run_dpo(config, tuple(settings or ()), gpus)
+        return
+    if gpus is not None:
+        raise RedoneError("--gpus belongs to --dry-run; a launcher says how many take part in a run")
+    from redone_train.dpo import run_dpo
+    from redone_train.train.stopping import STOPPED_EXIT_CODE
+
+    if not run_dpo(config, tuple(settings or ())):
+        raise typer.Exit(STOPPED_EXIT_CODE)
+
+
+@app.command()
 def export(
     source: Annotated[
-        Path, typer.Argument(metavar="CHECKPOINT_OR_RUN", help="RUN/checkpoints/step-N, or RUN: its newest good one.")
+        Path,
+        typer.Argument(
+            metavar="CHECKPOINT_OR_RUN", help="RUN/checkpoints/step-N, or RUN: its newest good one; or a GGUF file."
+        ),
     ],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="A new folder.")],
     dtype: Annotated[Literal["bf16", "fp32"], typer.Option("--dtype", help="Of the weights.")] = "bf16",
@@ -170,8 +237,16 @@ def export(
 ) -> None:
     """Write a checkpoint as a Hugging Face folder: safetensors, configuration, tokenizer.
 
-    One process and no GPU, whatever the number of ranks and the ZeRO stage that wrote it.
+    One process and no GPU, whatever the number of ranks and the ZeRO stage that wrote it. A GGUF file too, in bf16:
+    for its tokenizer.json, by which a recipe makes the tokens.
     """
+    if source.suffix == ".gguf":
+        if merge or base is not None or dtype != "bf16":
+            raise RedoneError(f"{source}: a GGUF file is written whole and in bf16; leave the options out")
+        from redone_train.train.gguf import unpack
+
+        typer.echo(f"{source.name}: model of {unpack(source, out):,} parameters, bf16: {out}", err=True)
+        return
     from redone_train.train.export import export as write
 
     done = write(source, out, dtype=dtype, merge=merge, base=base)

@@ -1,16 +1,14 @@
 """Continued pre-training: from a configuration to a trained model. The parts are in data/ and train/."""
 
-import contextlib
 import dataclasses
 import functools
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed
 
 from redone_data.errors import RedoneError
 from redone_data.tokens.dataset import TokenDataset
@@ -22,7 +20,8 @@ from redone_train.data.packing import Packed
 from redone_train.data.rows import NO_BOS, RowSource
 from redone_train.data.windows import Windows
 from redone_train.train.config import CptConfig, DataConfig, load_cpt
-from redone_train.train.deepspeed import deepspeed_values, launch_environment, start_deepspeed
+from redone_train.train.deepspeed import deepspeed_values
+from redone_train.train.launch import connect, main_first, rank, ranks
 from redone_train.train.masks import attention_for
 from redone_train.train.start import DataTokenizer, Start, find_start, load_model, precision
 
@@ -53,11 +52,10 @@ def run_cpt(path: Path, settings: tuple[str, ...] = ()) -> bool:
 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     config = resolved(load_cpt(path, settings), path.parent)
-    os.environ.update(launch_environment(os.environ, alone=config.deepspeed is not None))
-    device = _connect(config)
+    device = connect(config)
     dtype = precision(config.model, device)
     bf16 = dtype == torch.bfloat16
-    with _main_first():
+    with main_first():
         start, data, pools = open_run(config, path.parent, ranks())
     deepspeed = deepspeed_values(config, data.shape, path.parent, bf16=bf16)
     attention = attention_for(config.model, device, dtype, start.config)
@@ -116,14 +114,6 @@ def open_run(config: CptConfig, directory: Path, ranks: int = 1) -> tuple[Start,
     return start, _lay_out(config, datasets, bos, ranks), pools
 
 
-def rank() -> int:
-    return int(os.environ.get("RANK", 0))
-
-
-def ranks() -> int:
-    return int(os.environ.get("WORLD_SIZE", 1))
-
-
 def resolved(config: CptConfig, directory: Path) -> CptConfig:
     """With the paths of data and output from here, not from the configuration's folder."""
 
@@ -140,32 +130,6 @@ def resolved(config: CptConfig, directory: Path) -> CptConfig:
         data=dataclasses.replace(config.data, sources=sources),
         evaluation=dataclasses.replace(config.evaluation, pools=pools),
     )
-
-
-def _connect(config: CptConfig) -> torch.device:
-    """Connect the ranks; the device of this one."""
-    device = torch.device("cpu")
-    if torch.cuda.is_available():
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
-        torch.cuda.set_device(device)
-    if config.deepspeed is not None:
-        start_deepspeed()
-    elif ranks() > 1:
-        torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    return device
-
-
-@contextlib.contextmanager
-def _main_first() -> Iterator[None]:
-    """Rank 0 makes the files that the others then find; what it cannot use, they refuse alike."""
-    several = torch.distributed.is_initialized()
-    if several and rank():
-        torch.distributed.barrier()
-    try:
-        yield
-    finally:
-        if several and not rank():
-            torch.distributed.barrier()
 
 
 def _lay_out(config: CptConfig, datasets: Mapping[str, TokenDataset], bos: int, ranks: int) -> CptData:
@@ -194,7 +158,7 @@ def _lay_out(config: CptConfig, datasets: Mapping[str, TokenDataset], bos: int, 
 
 def _rows(config: DataConfig, dataset: TokenDataset, plans: Path, bos: int) -> RowSource:
     if config.layout == "packed":
-        return Packed(dataset, config.length, plans, bos)
+        return Packed(dataset, config.length, plans, bos if bos >= 0 else dataset.eos_token_id)
     return Windows(dataset, config.length, config.document_masks, bos)
 
 

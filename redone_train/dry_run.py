@@ -14,10 +14,11 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from redone_train.cpt import open_run, rank, ranks, resolved
+from redone_train.cpt import open_run, resolved
 from redone_train.train.config import load_cpt
 from redone_train.train.deepspeed import deepspeed_values
 from redone_train.train.estimate import FILLED, Estimate, Machine, estimate
+from redone_train.train.launch import rank, ranks
 
 NODE_DEVICES = 8
 
@@ -29,14 +30,21 @@ def dry_run_cpt(path: Path, settings: tuple[str, ...] = (), gpus: int | None = N
     config = resolved(load_cpt(path, settings), path.parent)
     machine = Machine.of(gpus, ranks())
     start, data, _ = open_run(config, path.parent, machine.devices)
-    found = estimate(config, start, data.batches.blend, num_steps=data.num_steps, machine=machine)
+    blend = data.batches.blend
+    read, sizes = blend.rows_read(), zip(blend.sources, blend.sizes_S, strict=True)
+    epochs = {name: read[name] / int(rows) for name, rows in sizes if rows}
+    found = estimate(config, start, epochs, num_steps=data.num_steps, machine=machine)
     deepspeed_values(config, data.shape, path.parent, bf16=found.precision == torch.bfloat16)
+    print_report(found, "cpt", path, settings)
+
+
+def print_report(found: Estimate, verb: str, path: Path, settings: tuple[str, ...]) -> None:
     arguments = shlex.join([str(path), *(word for setting in settings for word in ("--set", setting))])
-    Console().print(report(found, arguments), soft_wrap=True)  # lines to copy are not cut
+    Console().print(report(found, f"{verb} {arguments}"), soft_wrap=True)  # lines to copy are not cut
 
 
-def report(found: Estimate, arguments: str) -> Group:
-    """For a terminal of 80 columns. arguments: of the verb."""
+def report(found: Estimate, command: str) -> Group:
+    """For a terminal of 80 columns. command: verb and arguments."""
     size, machine = found.size, found.machine
     run = Table.grid(padding=(0, 2))
     trained = "all of them trained" if size.trained == size.parameters else f"{count(size.trained)} of them trained"
@@ -70,33 +78,33 @@ def report(found: Estimate, arguments: str) -> Group:
         free = f"{1 - FILLED:.0%}".replace("%", " %")
         table.caption = f"fits: leaves {free} of {machine.device_bytes / 1e9:.0f} GB free"
 
-    launch = [Text(f"{how:10} {line}") for how, line in launch_lines(arguments, machine.devices).items()]
+    launch = [Text(f"{how:10} {line}") for how, line in launch_lines(command, machine.devices).items()]
     return Group(run, Padding(table, (1, 0)), *launch)
 
 
-def launch_lines(arguments: str, devices: int) -> dict[str, str]:
+def launch_lines(command: str, devices: int) -> dict[str, str]:
     """How to start a run on so many devices, eight to a machine.
 
-    >>> list(launch_lines("cpt.yaml", 1).values())
+    >>> list(launch_lines("cpt cpt.yaml", 1).values())
     ['redone-train cpt cpt.yaml']
-    >>> launch_lines("cpt.yaml", 2)["torchrun"]
+    >>> launch_lines("cpt cpt.yaml", 2)["torchrun"]
     'torchrun --standalone --nproc-per-node 2 -m redone_train cpt cpt.yaml'
     """
     if devices == 1:
-        return {"plainly": f"redone-train cpt {arguments}"}
+        return {"plainly": f"redone-train {command}"}
     nodes, each = math.ceil(devices / NODE_DEVICES), min(devices, NODE_DEVICES)
-    run = f"redone_train cpt {arguments}"
+    run = f"redone_train {command}"
     if nodes == 1:
         return {
             "torchrun": f"torchrun --standalone --nproc-per-node {each} -m {run}",
             "deepspeed": f"deepspeed --num_gpus {each} --module {run}",
-            "Slurm": f"srun --ntasks {each} --gpus {each} redone-train cpt {arguments}",
+            "Slurm": f"srun --ntasks {each} --gpus {each} redone-train {command}",
         }
     meeting = "--rdzv-backend c10d --rdzv-endpoint FIRST_NODE:29500"
     return {
         "torchrun": f"torchrun --nnodes {nodes} --nproc-per-node {each} {meeting} -m {run}    # on every node",
         "deepspeed": f"deepspeed --hostfile HOSTS --module {run}",
-        "Slurm": f"srun --nodes {nodes} --ntasks-per-node {each} --gpus-per-node {each} redone-train cpt {arguments}",
+        "Slurm": f"srun --nodes {nodes} --ntasks-per-node {each} --gpus-per-node {each} redone-train {command}",
     }
 
 

@@ -1,5 +1,6 @@
 """Fixtures of the tests of whole runs, and of them alone: the helpers lie beside, in small_run.py."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -8,6 +9,13 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from small_run import SmallRecipe, write_recipe
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if "REDONE_SLOW" not in os.environ:
+        for item in items:
+            if item.get_closest_marker("on_demand"):
+                item.add_marker(pytest.mark.skip(reason="takes a minute of two cores; REDONE_SLOW=1 runs it"))
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """docs/recipe.md and docs/training.md list every key with its kind, default and meaning, as the code has them.
 
-After a change of keys, `python tests/test_recipe_docs.py recipe.md` (or training.md) prints the table anew.
+After a change of keys, `python tests/test_recipe_docs.py recipe.md` (or another of TABLES) prints the table anew.
 """
 
 import dataclasses
@@ -16,10 +16,28 @@ from redone_data.curate.rules import Bound
 from redone_data.instruct.recipe import SftRecipe
 from redone_data.recipe import Recipe
 from redone_train.train.config import CptConfig
+from redone_train.train.post_config import DpoConfig, SftConfig
 
 DOCS = Path(__file__).parents[1] / "docs"
-PAGES: dict[str, type] = {"recipe.md": Recipe, "training.md": CptConfig, "instruction-data.md": SftRecipe}
 SIMPLE = {str: "text", int: "whole number", float: "number", bool: "true/false"}
+
+
+class Table(NamedTuple):
+    """Below a heading of a page. beside: has the other keys, in a table of its own."""
+
+    page: str
+    heading: str
+    config: type
+    beside: type | None = None
+
+
+TABLES = {
+    "recipe.md": Table("recipe.md", "All keys", Recipe),
+    "instruction-data.md": Table("instruction-data.md", "All keys", SftRecipe),
+    "training.md": Table("training.md", "All keys", CptConfig),
+    "training.md sft": Table("training.md", "Keys of sft", SftConfig, beside=CptConfig),
+    "training.md dpo": Table("training.md", "Keys of dpo", DpoConfig, beside=CptConfig),
+}
 
 
 class Key(NamedTuple):
@@ -84,26 +102,31 @@ def show(value: Any) -> str:
     return repr(value) if isinstance(value, str) and not value.strip() else str(value)
 
 
-def written(page: str) -> list[Key]:
-    lines = (DOCS / page).read_text(encoding="utf-8").split("## All keys")[1].split("\n## ")[0].splitlines()
+def written(name: str) -> list[Key]:
+    text = (DOCS / TABLES[name].page).read_text(encoding="utf-8")
+    lines = text.split(f"# {TABLES[name].heading}\n")[1].split("\n#")[0].splitlines()
     cells = [line.strip("|").split("|") for line in lines if line.startswith("| `")]
     return [Key(name.strip(" `"), *(cell.strip() for cell in others)) for name, *others in cells]
 
 
-def table(page: str) -> list[Key]:
+def table(name: str) -> list[Key]:
     """The table as it should be: the code's, with what only a person wrote kept."""
-    known = {key.name: key.meaning for key in written(page)}
-    return [key._replace(meaning=key.meaning or known.get(key.name, "")) for key in keys_of(PAGES[page])]
+    known = {key.name: key.meaning for key in written(name)}
+    beside = TABLES[name].beside
+    others = [] if beside is None else list(keys_of(beside))
+    keys = [key for key in keys_of(TABLES[name].config) if key not in others]
+    return [key._replace(meaning=key.meaning or known.get(key.name, "")) for key in keys]
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_every_key_is_in_the_docs_as_the_code_has_it(page: str) -> None:
-    assert written(page) == table(page), f"docs/{page}: print its table anew with python {__file__} {page}"
+@pytest.mark.parametrize("name", TABLES)
+def test_every_key_is_in_the_docs_as_the_code_has_it(name: str) -> None:
+    where = f"docs/{TABLES[name].page}, {TABLES[name].heading}"
+    assert written(name) == table(name), f"{where}: print its table anew with python {__file__} {name!r}"
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_no_key_is_without_a_meaning(page: str) -> None:
-    assert [key.name for key in written(page) if not key.meaning] == []
+@pytest.mark.parametrize("name", TABLES)
+def test_no_key_is_without_a_meaning(name: str) -> None:
+    assert [key.name for key in written(name) if not key.meaning] == []
 
 
 if __name__ == "__main__":

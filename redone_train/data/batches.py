@@ -5,6 +5,9 @@ Sample i of step s is sample s G + i of the blend, G rows in a global batch. Mic
 the one number that a checkpoint keeps is the step.
 """
 
+import os
+import signal
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
@@ -111,7 +114,23 @@ def loader(batches: Batches, sampler: RankSampler, workers: int, *, pinned: bool
         collate_fn=_Together,
         pin_memory=pinned,
         prefetch_factor=4 if workers else None,
+        worker_init_fn=_heed_the_parent_alone,
     )
+
+
+def _heed_the_parent_alone(worker: int) -> None:
+    """A terminal and a scheduler signal workers too, but the batches of the step under way are still needed."""
+    if not hasattr(signal, "sigwaitinfo"):  # macOS
+        return
+    numbers = {signal.SIGTERM, signal.SIGINT, signal.SIGUSR1}
+    signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+
+    def wait() -> None:
+        while True:
+            if signal.sigwaitinfo(numbers).si_pid == os.getppid():
+                os._exit(0)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 class _Together(dict[str, Tensor]):

@@ -62,7 +62,7 @@ class HeldOut:
 
     @functools.cached_property
     def _plan(self) -> Plan:
-        plan = packed(self.ends_D, self.length, self.before)
+        plan = packed(self.ends_D, self.length)
         # The token after a cut is a target once: of `before` in its own piece, not of the piece before it too.
         return plan._replace(length_K=np.abs(plan.length_K))
 

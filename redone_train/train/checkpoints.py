@@ -10,7 +10,7 @@ damage, not malice: a checkpoint is as trusted as the code beside it. No torch h
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, final
@@ -194,10 +194,15 @@ def finish(
     return Checkpoint(folder, mark)
 
 
-def prune(output: Path, keep: int) -> None:
-    """Remove all but the newest `keep` good checkpoints, so that the only good one always stays. 0: keep all."""
+def prune(output: Path, keep: int, besides: Collection[int] = ()) -> None:
+    """Remove all but the newest `keep` good checkpoints, so that the only good one always stays. 0: keep all.
+
+    besides: steps whose checkpoints stay whatever their age.
+    """
     good = 0
     for folder in folders(output) if keep else ():
+        if int(folder.name.removeprefix("step-")) in besides:
+            continue
         if good >= keep:
             remove(folder)
             continue

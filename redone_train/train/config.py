@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 from redone_data.config import load_yaml, read_config, set_key
 from redone_data.errors import RedoneError
@@ -31,7 +31,7 @@ class LoraConfig:
 @dataclass(frozen=True)
 class ModelConfig:
     start: str = field(
-        metadata={"help": "a Hugging Face folder, a GGUF file, a hub name, or the size of a new model (1m ... 1b)"}
+        metadata={"help": "a Hugging Face folder, a run's, a GGUF file, a hub name, or a new model's size (1m ... 1b)"}
     )
     revision: str | None = field(default=None, metadata={"help": "of a hub name"})
     lora: LoraConfig | None = field(default=None, metadata={"help": "train adapters, not all weights"})
@@ -202,6 +202,31 @@ class CptConfig:
     guard: GuardConfig = field(default_factory=GuardConfig)
     logging: LoggingConfig = field(default_factory=LoggingConfig)
     seed: int = field(default=1, metadata={"help": "of everything that is drawn"})
+
+
+class RunConfig(Protocol):
+    """What the parts that all trainers share ask of a configuration: that of cpt, of a step of sft, of dpo."""
+
+    @property
+    def output(self) -> str: ...
+    @property
+    def model(self) -> ModelConfig: ...
+    @property
+    def batch(self) -> BatchConfig: ...
+    @property
+    def optimizer(self) -> OptimizerConfig: ...
+    @property
+    def schedule(self) -> ScheduleConfig: ...
+    @property
+    def deepspeed(self) -> str | None: ...
+    @property
+    def checkpoints(self) -> CheckpointConfig: ...
+    @property
+    def guard(self) -> GuardConfig: ...
+    @property
+    def logging(self) -> LoggingConfig: ...
+    @property
+    def seed(self) -> int: ...
 
 
 def load_cpt(path: Path, settings: tuple[str, ...] = ()) -> CptConfig:

@@ -17,7 +17,7 @@ from typing import Any
 
 from redone_data.errors import RedoneError, did_you_mean
 from redone_train.data.batches import BatchShape
-from redone_train.train.config import CptConfig
+from redone_train.train.config import RunConfig
 
 PRESETS = Path(__file__).parent / "presets"
 # What our configuration says in a place of its own.
@@ -32,7 +32,7 @@ def preset_names() -> list[str]:
     return sorted(path.stem for path in PRESETS.glob("*.json"))
 
 
-def deepspeed_values(config: CptConfig, shape: BatchShape, directory: Path, *, bf16: bool) -> dict[str, Any] | None:
+def deepspeed_values(config: RunConfig, shape: BatchShape, directory: Path, *, bf16: bool) -> dict[str, Any] | None:
     """What DeepSpeed is given; None where it is not used. directory: of the configuration, which paths start from."""
     if config.deepspeed is None:
         return None

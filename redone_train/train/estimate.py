@@ -13,14 +13,13 @@ import contextlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from redone_train.data.batches import BatchShape
-from redone_train.data.blend import Blend
-from redone_train.train.config import CptConfig
+from redone_train.train.config import RunConfig
 from redone_train.train.progress import flops_per_token, peak_flops
 from redone_train.train.start import Start, with_adapters
 
@@ -112,8 +111,31 @@ class Estimate:
         return None if available is None else self.memory[preset].total <= FILLED * available
 
 
-def estimate(config: CptConfig, start: Start, blend: Blend, *, num_steps: int, machine: Machine) -> Estimate:
-    """What a configuration comes to on a machine. Loads no weights."""
+class _Length(Protocol):
+    @property
+    def length(self) -> int: ...
+
+
+class RowsConfig(RunConfig, Protocol):
+    """A run whose rows have a length."""
+
+    @property
+    def data(self) -> _Length: ...
+
+
+def estimate(
+    config: RowsConfig,
+    start: Start,
+    epochs: Mapping[str, float],
+    *,
+    num_steps: int,
+    machine: Machine,
+    whole_logits: bool = True,
+) -> Estimate:
+    """What a configuration comes to on a machine. Loads no weights.
+
+    epochs: over each source. whole_logits: False where the loss makes them in tiles, and keeps none.
+    """
     given = config.model.precision
     precision = torch.bfloat16 if given == "bf16" or (given == "auto" and machine.gpu) else torch.float32
     shape = BatchShape(config.batch.rows, config.batch.rows_per_device, machine.devices)
@@ -121,7 +143,7 @@ def estimate(config: CptConfig, start: Start, blend: Blend, *, num_steps: int, m
     autocast = precision == torch.bfloat16
     kept_plain = counted(start, config, precision, autocast=True)[1] if autocast else kept
     tokens_at_once = config.batch.rows_per_device * config.data.length
-    logits = tokens_at_once * start.vocab_size * LOGITS_BYTES[precision]
+    logits = tokens_at_once * start.vocab_size * LOGITS_BYTES[precision] * whole_logits
     memory = {"none": plain_states(size, precision, machine.devices, kept_plain, logits)}
     for preset in ("zero0", "zero1", "zero2", "zero2_offload", "zero3", "zero3_offload"):
         if preset == "zero0" and precision == torch.bfloat16:
@@ -132,7 +154,6 @@ def estimate(config: CptConfig, start: Start, blend: Blend, *, num_steps: int, m
     tokens = num_steps * config.batch.rows * config.data.length
     mfu = ASSUMED_MFU if machine.gpu else 1.0
     mfu *= CHECKPOINTED_SHARE if config.model.gradient_checkpointing else 1.0
-    read = blend.rows_read()
     return Estimate(
         start=start.name,
         size=size,
@@ -141,7 +162,7 @@ def estimate(config: CptConfig, start: Start, blend: Blend, *, num_steps: int, m
         steps=num_steps,
         rows=config.batch.rows,
         length=config.data.length,
-        epochs={name: read[name] / int(rows) for name, rows in zip(blend.sources, blend.sizes_S, strict=True) if rows},
+        epochs=epochs,
         memory=memory,
         chosen=(config.deepspeed or "none").removesuffix(".json"),
         seconds=size.flops_per_token * tokens / (machine.devices * machine.peak * mfu),
@@ -190,7 +211,7 @@ def offloaded(memory: Memory, stage: int) -> Memory:
     return Memory(weights, 0.0, 0.0, memory.buffers, memory.activations, memory.logits, host)
 
 
-def counted(start: Start, config: CptConfig, precision: torch.dtype, *, autocast: bool) -> tuple[Size, float]:
+def counted(start: Start, config: RowsConfig, precision: torch.dtype, *, autocast: bool) -> tuple[Size, float]:
     """The model's size, and the bytes that one micro-batch keeps for its backward pass, logits apart.
 
     autocast: weights are kept in 32 bits, as without DeepSpeed.
@@ -239,7 +260,7 @@ def kept_bytes(model: Any, rows: int, length: int, *, autocast: bool) -> float:
     return float(sum(value.untyped_storage().nbytes() for value in kept.values()))
 
 
-def _without_data(start: Start, config: CptConfig, weights: torch.dtype) -> Any:
+def _without_data(start: Start, config: RowsConfig, weights: torch.dtype) -> Any:
     from transformers import AttentionInterface, AutoModelForCausalLM
 
     AttentionInterface.register(COUNTED, _counted_attention)

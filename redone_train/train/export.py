@@ -21,8 +21,8 @@ from torch import Tensor
 from redone_data.errors import RedoneError
 from redone_data.manifest import read_json, write_json
 from redone_train.pretrained import load_folder, quiet
-from redone_train.train import checkpoints
 from redone_train.train.checkpoints import Checkpoint
+from redone_train.train.stages import result_of
 
 DTYPES: Mapping[str, torch.dtype] = {"bf16": torch.bfloat16, "fp32": torch.float32}
 ADAPTER, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
@@ -55,7 +55,7 @@ def export(
     merge: adapters into the model that they were trained on; base: where that one is now, if it has moved.
     """
     os.environ.setdefault("DS_ACCELERATOR", "cpu")  # or DeepSpeed says aloud that it found no GPU
-    checkpoint = _found(source)
+    checkpoint = result_of(source)
     adapter = (checkpoint.folder / ADAPTER_CONFIG).is_file()
     if merge and not adapter:
         raise RedoneError(
@@ -87,19 +87,6 @@ def tokenizer_files(start: Path | None, data: Path | None) -> list[Path]:
     """Those of the start point's folder, or else the one that made the data."""
     own = [start / name for name in TOKENIZER_FILES if (start / name).is_file()] if start is not None else []
     return own or [path for path in (data,) if path is not None]
-
-
-def _found(source: Path) -> Checkpoint:
-    def damage(folder: Path) -> str | None:
-        return checkpoints.damage_of(folder, "hashes")
-
-    if (source / checkpoints.MARK).is_file():
-        found = checkpoints.newest([source], damage)
-    else:
-        found = checkpoints.newest(checkpoints.folders(source), damage)
-    if found.checkpoint is None:
-        raise RedoneError(f"{source}: neither a checkpoint nor a run that has one; give RUN/checkpoints/step-N, or RUN")
-    return found.checkpoint
 
 
 def _write_model(checkpoint: Checkpoint, out: Path, dtype: torch.dtype) -> int:

@@ -22,21 +22,31 @@ def converted(file: Path, cache: Path) -> Path:
     folder = cache / f"{file.stem}-{digest([file.name, status.st_size, status.st_mtime_ns])[:12]}"
     if folder.is_dir():
         return folder
-    aside = cache / f".{folder.name}.tmp-{os.getpid()}"
-    shutil.rmtree(aside, ignore_errors=True)
     try:
-        unpack(file, aside)
-        os.replace(aside, folder)
-    except OSError as error:
+        unpack(file, folder)
+    except RedoneError:
         if not folder.is_dir():  # another process may have been first
-            raise RedoneError(f"{folder}: cannot be written: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+            raise
     return folder
 
 
-def unpack(file: Path, folder: Path) -> None:
-    """Write a GGUF file as a Hugging Face folder."""
+def unpack(file: Path, folder: Path) -> int:
+    """Write a GGUF file as a Hugging Face folder, whole or not at all. The number of its parameters."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise RedoneError(f"{folder}: is there already, and not empty; give a new folder")
+    aside = folder.with_name(f".{folder.name}.tmp-{os.getpid()}")
+    shutil.rmtree(aside, ignore_errors=True)
+    try:
+        num_parameters = _write(file, aside)
+        os.replace(aside, folder)
+    except OSError as error:
+        raise RedoneError(f"{folder}: cannot be written: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return num_parameters
+
+
+def _write(file: Path, folder: Path) -> int:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     strict: dict[str, Any] = {"gguf_file": file.name, "local_files_only": True, "trust_remote_code": False}
@@ -45,10 +55,10 @@ def unpack(file: Path, folder: Path) -> None:
             model: Any = AutoModelForCausalLM.from_pretrained(file.parent, dtype=torch.bfloat16, **strict)
             tokenizer = AutoTokenizer.from_pretrained(file.parent, **strict)
     except ImportError:
-        raise RedoneError("model.start: a GGUF file needs gguf and accelerate; pip install 'redone[train]'") from None
+        raise RedoneError(f"{file}: a GGUF file needs gguf and accelerate; pip install 'redone[train]'") from None
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise RedoneError(f"model.start: {file}: cannot be read as a language model: {reason}") from None
+        raise RedoneError(f"{file}: cannot be read as a language model: {reason}") from None
     # The weights are plain now; with these fields the folder would be taken for a quantized model.
     model.hf_quantizer = None
     model.is_quantized = False
@@ -57,3 +67,4 @@ def unpack(file: Path, folder: Path) -> None:
     with quiet():
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
+    return int(model.num_parameters())

@@ -10,7 +10,7 @@ Shapes in names: B rows, L positions, T = B x L tokens, V vocabulary.
 """
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
 import torch
@@ -55,24 +55,32 @@ def model_inputs(batch: Mapping[str, Tensor], attention: Attention) -> dict[str,
     return {"input_ids": input_ids, "position_ids": position_ids, "use_cache": False}
 
 
-def check_masks(model: Any, batch: Mapping[str, Tensor], attention: Attention, precision: torch.dtype) -> float:
+def check_masks(
+    model: Any,
+    batch: Mapping[str, Tensor],
+    attention: Attention,
+    precision: torch.dtype,
+    read: Callable[[Any, dict[str, Any]], Tensor] = lambda model, inputs: model(**inputs).logits,
+) -> float:
     """How far packed logits are from those of the same documents alone; RedoneError if by more than rounding.
 
     model: as it is trained, wrapped and on its device (call it on all ranks with the same batch: ZeRO-3 gathers).
     batch: rows of the run. Each row is turned so that its last document comes first, where causality alone keeps all
-    others from it: with masks no logit changes.
+    others from it: with masks no logit changes. read: what is compared of a forward pass, B x L x V; of a head that
+    gives no logits, V is 1: the next token's log-probability.
     """
     tokens_BL, position_BL = probe_rows(batch)
     turned = [int(starts[-1]) for starts in (row.eq(0).nonzero() for row in position_BL)]
     device = next(model.parameters()).device
     with torch.no_grad(), _evaluating(model):
-        packed_TV = _logits(model, tokens_BL, position_BL, attention, device)
+        packed_TV = _logits(model, tokens_BL, position_BL, attention, device, read)
         tokens, positions = (_turned(values, turned) for values in (tokens_BL, position_BL))
-        alone_TV = _logits(model, tokens, positions, attention, device)
+        alone_TV = _logits(model, tokens, positions, attention, device, read)
     length = tokens_BL.shape[1]
     back = torch.stack([torch.arange(length).roll(start) + i * length for i, start in enumerate(turned)])
     alone_TV = alone_TV[back.reshape(-1).to(alone_TV.device)]
-    off, spread = (packed_TV - alone_TV).norm(), (packed_TV - packed_TV.mean(-1, keepdim=True)).norm()
+    means = packed_TV.mean(-1 if packed_TV.shape[-1] > 1 else 0, keepdim=True)
+    off, spread = (packed_TV - alone_TV).norm(), (packed_TV - means).norm()
     difference = float(off / spread)
     allowed = ROUNDING.get(precision, ROUNDING[torch.bfloat16])
     if not difference <= allowed:  # NaN too
@@ -95,10 +103,16 @@ def _turned(values_BL: Tensor, starts: list[int]) -> Tensor:
     return torch.stack([row.roll(-start) for row, start in zip(values_BL, starts, strict=True)])
 
 
-def _logits(model: Any, tokens_BL: Tensor, position_BL: Tensor, attention: Attention, device: torch.device) -> Tensor:
+def _logits(
+    model: Any,
+    tokens_BL: Tensor,
+    position_BL: Tensor,
+    attention: Attention,
+    device: torch.device,
+    read: Callable[[Any, dict[str, Any]], Tensor],
+) -> Tensor:
     batch = {"input_ids": tokens_BL.to(device), "position_ids": position_BL.to(device)}
-    logits: Tensor = model(**model_inputs(batch, attention)).logits
-    return logits.float().flatten(0, -2)
+    return read(model, model_inputs(batch, attention)).float().flatten(0, -2)
 
 
 @contextlib.contextmanager

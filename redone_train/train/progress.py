@@ -24,6 +24,15 @@ from transformers import TrainerCallback
 from redone_data.manifest import atomic
 
 LOG = "log.jsonl"
+FILE_ONLY = (
+    "epoch",
+    "entropy",
+    "num_tokens",
+    "mean_token_accuracy",
+    "logits/",
+    "logps/",
+    "lengths/",
+)  # too many to show
 # Dense bf16 operations a second, by a part of the device's name; the makers' data sheets.
 PEAK_FLOPS = {
     "H100 PCIe": 756e12,
@@ -178,7 +187,9 @@ def progress_text(values: Mapping[str, Any]) -> str:
         for name, text in shown.items()
         if name in values and (values[name] or name != "skipped")
     ]
-    others = [f"{name} {value:.4g}" for name, value in values.items() if name not in shown and name != "epoch"]
+    others = [
+        f"{name} {value:.4g}" for name, value in values.items() if name not in shown and not name.startswith(FILE_ONLY)
+    ]
     return "  ".join([*known, *others])
 
 

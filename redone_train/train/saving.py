@@ -44,6 +44,7 @@ class SavingTrainer(Trainer):
         self.output, self.checkpointing = output, checkpointing
         self._data_identity = dict(identity)
         self.beside: Sequence[Path] = ()  # files that go with the weights: the tokenizer's
+        self.kept_steps: set[int] = set()  # their checkpoints are not pruned
         self._aside: Path | None = None
         self._other_ranks = False
         self._decay: list[float] = []
@@ -106,7 +107,7 @@ class SavingTrainer(Trainer):
             ranks=PartialState().num_processes,
             zero_stage=self.zero_stage,
         )
-        checkpoints.prune(self.output, self.checkpointing.keep)
+        checkpoints.prune(self.output, self.checkpointing.keep, self.kept_steps)
 
     def _agreed_checkpoint(self) -> Checkpoint | None:
         state, verification = PartialState(), self.checkpointing.verify

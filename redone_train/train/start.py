@@ -1,4 +1,4 @@
-"""Where training starts: a Hugging Face folder, a hub name, a GGUF file, or a new model from a size name.
+"""Where training starts: a Hugging Face folder, a run's, a hub name, a GGUF file, or a new model from a size name.
 
 Transformers loads and peft adapts. Ours is what neither does: to look at a start point before anything heavy happens
 (its configuration alone, in milliseconds, so that a wrong tokenizer, vocabulary or length is an error before the first
@@ -28,8 +28,9 @@ from redone_train.pretrained import load_folder, quiet
 from redone_train.train.config import LoraConfig, ModelConfig
 from redone_train.train.gguf import converted
 from redone_train.train.masks import Attention
+from redone_train.train.stages import exported, is_stage
 
-Kind = Literal["folder", "hub", "gguf", "new"]
+Kind = Literal["folder", "run", "hub", "gguf", "new"]
 TOKENIZER_FILE = "tokenizer.json"
 # All parameters at a vocabulary of 4,096, as the swarm's sizes; widths that tensor cores like. 313M and 1,020M.
 NEW_SIZES: Mapping[str, ProxyShape] = {
@@ -119,6 +120,23 @@ def find_start(
     return start
 
 
+def find_chat_start(model: ModelConfig, directory: Path, *, length: int, cache: Path, main: bool = True) -> Start:
+    """As `find_start`, for data that is text: its tokenizer is the model's own."""
+    kind, folder = _located(model, directory, cache, main=main)
+    if folder is None:
+        raise RedoneError(
+            f"model.start: {model.start} is a new model, which has read nothing; pre-train it first (cpt)"
+        )
+    file = folder / TOKENIZER_FILE
+    if not file.is_file():
+        raise RedoneError(f"model.start: {folder}: no {TOKENIZER_FILE}; the model's own tokenizer is needed")
+    # Tokens are counted by those that are known, and the end token is the chat template's.
+    tokenizer = DataTokenizer(_read_tokenizer(file).get_vocab_size(), -1, file)
+    start = _found(kind, model.start, folder, tokenizer)
+    _check(start, tokenizer, length)
+    return start
+
+
 def load_model(
     start: Start, model: ModelConfig, *, attention: Attention, weights: torch.dtype = torch.float32, seed: int = 1
 ) -> Any:
@@ -170,7 +188,10 @@ def _located(model: ModelConfig, directory: Path, cache: Path, *, main: bool) ->
             raise RedoneError(f"model.start: {path}: no such file")
         return "gguf", converted(path, cache)
     if path.is_dir():
-        return "folder", path
+        if not is_stage(path):
+            return "folder", path
+        here = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return "run", exported(path, cache, "bf16" if precision(model, here) == torch.bfloat16 else "fp32")
     if path.is_file():
         raise RedoneError(f"model.start: {path} is a file; give a Hugging Face folder, or a file that ends with .gguf")
     if is_hub_name:
@@ -294,18 +315,25 @@ def _initialised(config: Any, attention: Attention, weights: torch.dtype, seed: 
 
 def with_adapters(loaded: Any, lora: LoraConfig, seed: int) -> Any:
     """Adapters on every linear layer but the output layer; nothing else learns."""
+    config = adapter_config(lora)
+    import peft
+
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)  # peft asks it
+        torch.manual_seed(stream_seed(seed, "adapters") % 2**63)
+        return peft.get_peft_model(loaded, config)
+
+
+def adapter_config(lora: LoraConfig) -> Any:
+    """As peft has it."""
     try:
         import peft
     except ImportError:
         raise RedoneError("model.lora needs the package peft; pip install 'redone[train]'") from None
-    config = peft.LoraConfig(
+    return peft.LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         target_modules="all-linear",
         task_type="CAUSAL_LM",
     )
-    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)  # peft asks it
-        torch.manual_seed(stream_seed(seed, "adapters") % 2**63)
-        return peft.get_peft_model(loaded, config)

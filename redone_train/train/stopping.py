@@ -55,10 +55,5 @@ class Stopping(TrainerCallback):
             os._exit(128 + number)
 
 
-def _ignore(worker: int) -> None:
-    for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
-
-
 def _ranks() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1

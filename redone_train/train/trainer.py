@@ -21,7 +21,7 @@ from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 from redone_data.errors import RedoneError
 from redone_train.data.batches import Batches, BatchShape, RankSampler, loader
 from redone_train.data.rows import IGNORED
-from redone_train.train.config import CptConfig, ModelConfig
+from redone_train.train.config import CptConfig, ModelConfig, RunConfig
 from redone_train.train.guard import Guard, carried
 from redone_train.train.masks import Attention, check_masks, model_inputs
 from redone_train.train.progress import Meter, ProgressLine
@@ -30,7 +30,7 @@ from redone_train.train.schedule import rate_factor
 
 
 def training_arguments(
-    config: CptConfig, shape: BatchShape, num_steps: int, *, bf16: bool, deepspeed: dict[str, Any] | None = None
+    config: RunConfig, shape: BatchShape, num_steps: int, *, bf16: bool, deepspeed: dict[str, Any] | None = None
 ) -> dict[str, Any]:
     """Keyword arguments of TrainingArguments, or of TRL's subclasses of it."""
     optimizer, logging = config.optimizer, config.logging
@@ -91,7 +91,7 @@ class SharedTrainer(SavingTrainer):
         self,
         model: Any,
         *args: Any,
-        config: CptConfig,
+        config: RunConfig,
         documents: Callable[[int], list[str]] | None = None,
         **more: Any,
     ) -> None:
@@ -194,6 +194,8 @@ class SharedTrainer(SavingTrainer):
 @final
 class CptTrainer(SharedTrainer):
     """Next-token loss over rows of token datasets."""
+
+    config: CptConfig
 
     def __init__(
         self,

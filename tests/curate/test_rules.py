@@ -166,7 +166,7 @@ needs_spacy = pytest.mark.skipif(importlib.util.find_spec("spacy") is None, reas
 
 @needs_spacy
 @pytest.mark.skipif(not SHARED.exists(), reason="shared data are not here")
-@pytest.mark.slow
+@pytest.mark.on_demand
 @pytest.mark.parametrize("preset", ["gopher", "c4", "fineweb"])
 def test_decisions_and_reasons_on_five_thousand_real_documents_are_those_of_datatrove(preset):
     texts = [

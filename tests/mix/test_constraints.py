@@ -113,7 +113,8 @@ def test_an_impossible_recipe_is_told_which_keys_conflict_and_what_would_do() ->
 def test_the_advised_change_alone_makes_the_recipe_possible(remedy: dict[str, float]) -> None:
     limits = Limits(TOKENS, 100_000, remedy.get("mix.max_epochs", 2.0))
     most = remedy.get("mix.groups.licensed.max", 0.3)
-    constraints(limits, groups={"licensed": {"domains": ["web", "posts"], "max": most}})
+    allowed = constraints(limits, groups={"licensed": {"domains": ["web", "posts"], "max": most}})
+    assert allowed.holds(allowed.project(drawn(20, 1))).all()
 
 
 def test_two_conflicts_at_once_are_answered_with_a_change_that_mends_both() -> None:

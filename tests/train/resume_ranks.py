@@ -36,6 +36,7 @@ WARM = (
     "torch.export",
     "transformers.models.qwen3.modeling_qwen3",
 )
+WARM_FOR_CHATS = ("datasets", "redone_train.dpo", "redone_train.sft", "redone_train.train.post_run")
 
 
 def interrupt(launch: dict[str, Any], rank: int) -> None:
@@ -75,11 +76,13 @@ def run(launch: dict[str, Any], rank: int, out: Path) -> int:
 
 def main() -> None:
     file, rank = Path(sys.argv[1]), int(os.environ["RANK"])
-    for module in WARM:
+    launches = json.loads(file.read_text())
+    chats = any(launch["arguments"][0] != "cpt" for launch in launches)
+    for module in (*WARM, *(WARM_FOR_CHATS if chats else ())):
         importlib.import_module(module)
     permuted(1, size=5, positions_N=packed(np.array([3, 5], np.uint64), 4).start_K)  # numba too
     gc.freeze()
-    for launch in json.loads(file.read_text()):
+    for launch in launches:
         if rank >= launch["ranks"]:
             continue
         if rank == 0 and launch.get("copy"):

@@ -1,11 +1,14 @@
 """Rows, their order and the batches: every token once an epoch, the same batches on any number of ranks."""
 
 import itertools
+import multiprocessing
+import signal
+import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from token_data import EOS, write_tokens
 
@@ -34,7 +37,7 @@ def whole(dataset: TokenDataset) -> list[int]:
 
 
 def sources(dataset: TokenDataset, folder: Path, length: int) -> list[RowSource]:
-    packings: list[RowSource] = [Packed(dataset, length, folder, bos) for bos in (-1, BOS)]
+    packings: list[RowSource] = [Packed(dataset, length, folder, before) for before in (EOS, BOS)]
     return [Windows(dataset, length), Windows(dataset, length, masked=False), *packings]
 
 
@@ -46,13 +49,13 @@ def test_an_epoch_reads_every_token_once_and_predicts_the_one_that_follows(
     for source in sources(dataset, tmp_path, length):
         seen = np.zeros(len(tokens), np.int64)
         rows = source.read(np.arange(source.num_rows))
-        bos = source.identity["bos"]
+        before = source.identity.get("before")
         for row in range(source.num_rows):
             at = 0
             for start, stop in source.pieces(row):
                 seen[start:stop] += 1
-                if bos >= 0:
-                    assert rows.input_NL[row, at] == bos
+                if before is not None:
+                    assert rows.input_NL[row, at] == before
                     assert rows.target_NL[row, at] == tokens[start]
                     at += 1
                 assert rows.input_NL[row, at : at + stop - start].tolist() == tokens[start:stop]
@@ -76,7 +79,7 @@ def test_no_target_is_lost_but_those_across_documents(dataset: TokenDataset, tmp
             assert targets == dataset.num_tokens - 1
         else:
             pieces = sum(len(source.pieces(row)) for row in range(source.num_rows))
-            assert targets == dataset.num_tokens - dataset.num_documents + (source.identity["bos"] >= 0) * pieces
+            assert targets == dataset.num_tokens - dataset.num_documents + ("before" in source.identity) * pieces
 
 
 def test_positions_start_anew_with_each_document_and_nowhere_else(dataset: TokenDataset, tmp_path: Path) -> None:
@@ -93,13 +96,13 @@ def test_windows_with_masks_refuse_a_model_that_wants_a_token_before_every_text(
         Windows(dataset, 32, bos=BOS)
 
 
-@given(sizes=st.lists(st.integers(1, 70), max_size=200), length=st.integers(2, 64), bos=st.booleans())
+@given(sizes=st.lists(st.integers(1, 70), max_size=200), length=st.integers(2, 64))
 @settings(deadline=None, max_examples=200)
-def test_packing_is_best_fit_decreasing(sizes: list[int], length: int, bos: bool) -> None:
+def test_packing_is_best_fit_decreasing(sizes: list[int], length: int) -> None:
     """The reference: pieces from long to short, each into the row with the least room that is enough."""
     ends = np.cumsum(sizes).astype(np.uint64)
-    plan = packed(ends, length, BOS if bos else -1)
-    lead = int(bos)
+    plan = packed(ends, length)
+    lead = 1
     pieces = []
     for size in sizes:
         whole_pieces, rest = divmod(size, length - lead)
@@ -118,10 +121,10 @@ def test_packing_is_best_fit_decreasing(sizes: list[int], length: int, bos: bool
 
 
 def test_a_packing_plan_is_found_again_and_not_made_twice(dataset: TokenDataset, tmp_path: Path) -> None:
-    first = Packed(dataset, 64, tmp_path)
+    first = Packed(dataset, 64, tmp_path, EOS)
     rows = first.read(np.arange(first.num_rows))
     stamps = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
-    again = Packed(dataset, 64, tmp_path)
+    again = Packed(dataset, 64, tmp_path, EOS)
     assert np.array_equal(again.read(np.arange(again.num_rows)).input_NL, rows.input_NL)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == stamps
 
@@ -136,6 +139,7 @@ def test_an_order_is_a_permutation(size: int, seed: int) -> None:
     weights=st.lists(st.floats(0, 1), min_size=1, max_size=6).filter(lambda weights: sum(weights) > 0.01),
     seed=st.integers(0, 3),
 )
+@example(weights=[0.5, 0.125, 0.6640625, 0.01171875], seed=1)
 @settings(deadline=None, max_examples=100)
 def test_shares_hold_at_every_moment_of_a_run(weights: list[float], seed: int) -> None:
     names = [f"source-{i}" for i in range(len(weights))]
@@ -144,7 +148,7 @@ def test_shares_hold_at_every_moment_of_a_run(weights: list[float], seed: int) -
     source_N, _ = blend.lookup(np.arange(500))
     counts_NS = np.cumsum(np.eye(len(weights), dtype=np.int64)[source_N], axis=0)
     expected_NS = np.arange(1, 501)[:, None] * np.array(mixture.shares)
-    assert np.abs(counts_NS - expected_NS).max() < 2
+    assert np.abs(counts_NS - expected_NS).max() < max(1, len(weights) - 1)
     assert blend.rows_read() == dict(zip(names, counts_NS[-1].tolist(), strict=True))
 
 
@@ -177,7 +181,7 @@ def test_a_weight_for_a_source_without_rows_is_an_error() -> None:
 @pytest.fixture(scope="module")
 def batches(dataset: TokenDataset, tmp_path_factory: pytest.TempPathFactory) -> Batches:
     rows: dict[str, RowSource] = {
-        "packed": Packed(dataset, 24, tmp_path_factory.mktemp("plans")),
+        "packed": Packed(dataset, 24, tmp_path_factory.mktemp("plans"), EOS),
         "windows": Windows(dataset, 24),
     }
     sizes = {name: source.num_rows for name, source in rows.items()}
@@ -205,6 +209,24 @@ def test_a_step_is_the_same_on_any_number_of_ranks_and_however_the_batch_is_spli
 def test_a_run_goes_on_at_any_step_with_the_batches_that_would_have_come(batches: Batches) -> None:
     assert np.array_equal(global_batches(batches, 6, 2, first_step=7), global_batches(batches, 6, 2)[7:])
     assert np.array_equal(global_batches(batches, 6, 2, workers=2), global_batches(batches, 6, 2))
+
+
+@pytest.mark.skipif(not hasattr(signal, "sigwaitinfo"), reason="this system does not say who sent a signal")
+def test_workers_read_on_when_a_scheduler_tells_all_processes_to_stop_and_end_when_the_parent_does(
+    batches: Batches,
+) -> None:
+    iterator = iter(loader(batches, RankSampler(BatchShape(24, 24), 0, num_steps=10), 1, pinned=False))
+    next(iterator)
+    (worker,) = multiprocessing.active_children()
+    for name in ("TERM", "INT", "USR1"):
+        subprocess.run(["sh", "-c", f"kill -{name} {worker.pid}"], check=True)  # another process than the parent
+    assert sum(1 for _ in iterator) == 9
+    iterator = iter(loader(batches, RankSampler(BatchShape(24, 24), 0, num_steps=10), 1, pinned=False))
+    next(iterator)
+    (worker,) = multiprocessing.active_children()
+    worker.terminate()
+    worker.join(20)
+    assert worker.exitcode == 0
 
 
 def test_a_global_batch_that_cannot_be_split_is_an_error() -> None:

@@ -15,8 +15,7 @@ ROOT = Path(__file__).parents[2]
 STEPS, ROWS, LENGTH = 30, 8, 64
 
 
-@pytest.mark.slow
-@pytest.mark.skipif("REDONE_SLOW" not in os.environ, reason="takes a minute of two cores; REDONE_SLOW=1 runs it")
+@pytest.mark.on_demand
 def test_the_way_from_raw_text_to_a_model_and_what_it_gained_by_domain(recipe: SmallRecipe, tmp_path: Path) -> None:
     data, run = tmp_path / "data", tmp_path / "run"
     recipe.change(lambda values: values.update(output=str(data)))

@@ -14,8 +14,6 @@ from small_cpt import write_config
 from transformers import AutoModelForCausalLM, Gemma3TextConfig, LlamaConfig, PreTrainedConfig, Qwen2Config, Qwen3Config
 
 from redone_data.errors import RedoneError
-from redone_data.mixture import Mixture
-from redone_train.data.blend import Blend, Phase
 from redone_train.dry_run import dry_run_cpt, report
 from redone_train.train.config import BatchConfig, CptConfig, DataConfig, LoraConfig, ModelConfig, SourceConfig
 from redone_train.train.estimate import (
@@ -123,8 +121,7 @@ def test_offloading_moves_states_to_the_host_and_loses_none() -> None:
 
 
 def estimated(architecture: PreTrainedConfig, config: CptConfig, machine: Machine = H100) -> Estimate:
-    blend = Blend({"posts": 500}, [Phase(2000, Mixture.of({"posts": 1.0}))], seed=1)
-    return estimate(config, start_of(architecture), blend, num_steps=1000, machine=machine)
+    return estimate(config, start_of(architecture), {"posts": 4.0}, num_steps=1000, machine=machine)
 
 
 def qwen_7b() -> Qwen2Config:
@@ -163,7 +160,7 @@ def test_checkpointing_and_adapters_need_less_and_their_time_is_said_so() -> Non
 
 def test_a_dry_run_says_what_the_run_is_and_how_it_is_launched(capsys: pytest.CaptureFixture[str]) -> None:
     Console(width=80).print(
-        report(estimated(FAMILIES["llama"], config_of(deepspeed="zero2")), "cpt.yaml"), soft_wrap=True
+        report(estimated(FAMILIES["llama"], config_of(deepspeed="zero2")), "cpt cpt.yaml"), soft_wrap=True
     )
     text = capsys.readouterr().out
     assert "4.00 of posts" in text

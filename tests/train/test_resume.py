@@ -2,18 +2,15 @@
 
 import json
 import os
-import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 pytest.importorskip("deepspeed", reason="redone-train cpt needs the packages of redone[train]")
 
 import torch
+from launches import Launches
 from safetensors.torch import load_file, save_file
 from small_cpt import LENGTH, ROWS, write_config
 from tiny_model import write_model
@@ -26,45 +23,6 @@ from redone_train.train.stopping import STOPPED_EXIT_CODE
 STAGES = ("zero2", "zero3")  # zero1 is read and written by the code of zero2
 STEPS = 6
 LORA = ("--set", "model.lora={rank: 4, dropout: 0.2}")
-
-
-class Launches:
-    """What is to be launched in turn on two ranks, and what came of it."""
-
-    def __init__(self, folder: Path, config: Path) -> None:
-        self.folder, self.config = folder, config
-        self.listed: list[dict[str, Any]] = []
-
-    def add(self, name: str, output: str, *settings: str, ranks: int = 2, **more: Any) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        arguments = ["cpt", str(self.config), "--set", f"output={self.folder / output}", *settings]
-        self.listed.append({"name": name, "ranks": ranks, "port": port, "arguments": arguments, **more})
-
-    def run(self) -> None:
-        file = self.folder / "launches.json"
-        file.write_text(json.dumps(self.listed))
-        here = {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "MASTER_ADDR": "127.0.0.1"}
-        environment = {**os.environ, **here, "PYTHONPATH": os.pathsep.join(sys.path)}
-        command = [sys.executable, str(Path(__file__).with_name("resume_ranks.py")), str(file)]
-        ranks = [
-            subprocess.Popen(command, env={**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)})
-            for rank in range(2)
-        ]
-        assert [rank.wait(timeout=400) for rank in ranks] == [0, 0]
-
-    def codes(self, name: str) -> list[int]:
-        return [int(path.read_text()) for path in sorted(self.folder.glob(f"{name}.?.code"))]
-
-    def said(self, name: str) -> str:
-        return (self.folder / f"{name}.0.out").read_text()
-
-    def curve(self, output: str) -> dict[int, tuple[float, ...]]:
-        """Step -> all that is logged of it but its speed."""
-        lines = (self.folder / output / "log.jsonl").read_text(encoding="utf-8").splitlines()
-        values = [json.loads(line) for line in lines]
-        return {line["step"]: (line["loss"], line["grad_norm"], line["learning_rate"]) for line in values}
 
 
 @pytest.fixture(scope="session")

@@ -15,11 +15,14 @@ from tiny_model import write_model
 from token_data import write_tokens
 from tokenizers import Tokenizer
 from tokenizers.processors import TemplateProcessing
+from typer.testing import CliRunner
 
 from redone_data.errors import RedoneError
 from redone_data.manifest import file_digest, write_json
 from redone_data.tokens.dataset import TokenDataset
+from redone_train.cli import app
 from redone_train.train.config import LoraConfig, ModelConfig
+from redone_train.train.gguf import unpack
 from redone_train.train.start import NEW_SIZES, DataTokenizer, Start, find_start, load_model, precision
 
 VOCAB = 261  # of tiny_model.py
@@ -319,6 +322,20 @@ def test_a_gguf_file_is_unpacked_once_into_a_folder_of_plain_weights(tmp_path: P
     assert found(tmp_path, "tiny.gguf").folder == start.folder
     assert (start.folder / "model.safetensors").stat().st_mtime_ns == made
     assert [path.name for path in (tmp_path / "cache").iterdir()] == [start.folder.name]
+
+
+def test_export_writes_a_gguf_file_as_the_folder_that_a_start_point_is(tmp_path: Path) -> None:
+    pytest.importorskip("gguf")
+    write_gguf(tmp_path / "tiny.gguf")
+    exported = CliRunner().invoke(app, ["export", str(tmp_path / "tiny.gguf"), str(tmp_path / "tiny")])
+    assert exported.exit_code == 0, exported.output
+    start, folder = found(tmp_path, "tiny.gguf"), tmp_path / "tiny"
+    assert start.folder is not None
+    names = sorted(path.name for path in start.folder.iterdir())
+    assert sorted(path.name for path in folder.iterdir()) == names
+    assert all((folder / name).read_bytes() == (start.folder / name).read_bytes() for name in names)
+    with pytest.raises(RedoneError, match="is there already, and not empty"):
+        unpack(tmp_path / "tiny.gguf", folder)
 
 
 def test_a_file_that_is_no_gguf_is_the_users_to_mend(tmp_path: Path) -> None:

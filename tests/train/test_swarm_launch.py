@@ -101,7 +101,7 @@ def test_without_sbatch_it_says_what_is_needed(folder, monkeypatch: pytest.Monke
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="ray is tested on Linux")
-@pytest.mark.skipif("REDONE_SLOW" not in os.environ, reason="takes a minute of two cores; REDONE_SLOW=1 runs it")
+@pytest.mark.on_demand
 @pytest.mark.skipif(Path("/dev/nvidiactl").exists(), reason="with a GPU Ray gives one to each task")
 def test_ray_trains_a_group_a_task_to_the_bytes_of_training_here(folder, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
     """The machine has no GPU, so `--device auto`, which is what a recipe gives, goes on without."""

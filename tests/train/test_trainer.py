@@ -22,6 +22,8 @@ from torch.nn import functional
 
 from redone_data.errors import RedoneError
 from redone_train.cpt import open_run, resolved, run_cpt
+from redone_train.data import evaluation
+from redone_train.data.evaluation import read_history
 from redone_train.train.config import CptConfig, GuardConfig, ScheduleConfig, load_cpt
 from redone_train.train.guard import FEWEST_NORMS, SKIPPED, Guard, carried
 from redone_train.train.schedule import rate_factor
@@ -30,9 +32,12 @@ from redone_train.train.trainer import losses
 
 POISONED_STEP = 3  # counted from 1
 # Of the plain loop below on the poisoned run: what it gave when this was written.
-GOLDEN = {1: 4.14564, 2: 3.95617, 4: 3.80404, 5: 3.67033, 6: 3.64841}
+GOLDEN = {1: 4.15807, 2: 3.95964, 4: 3.75027, 5: 3.74980, 6: 3.66238}
+# Bits per byte of held-out posts before and after it, of one process.
+GOLDEN_BITS_PER_BYTE = {0: 1.99889, STEPS: 1.73351}
 # Steps of a run that sees spikes: what is usual is known after FEWEST_NORMS of them.
 SPIKY = {"guard.spike": 0.95, "guard.stop_after": 100, "tokens": (FEWEST_NORMS + 6) * ROWS * LENGTH}
+SPIKES = [11, 14, 16]  # the steps that it leaves out
 
 
 @pytest.fixture(autouse=True)
@@ -60,7 +65,9 @@ def poisoned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     documents = data.batches.documents(np.arange(first, first + ROWS))
     others = {name for step in range(STEPS) if step != POISONED_STEP - 1 for name in in_step(data, step)}
     document = next(name for name in documents if name not in others)
-    return write_config(folder / "run", {"model.start": model}, poisoned=[document]), document
+    held_out = {"pools": {"held": "../healthy/posts"}, "every": 0, "tokens": 1000}
+    values = {"model.start": model, "evaluation": held_out}
+    return write_config(folder / "run", values, poisoned=[document]), document
 
 
 def in_step(data: Any, step: int) -> list[str]:
@@ -159,6 +166,10 @@ def close(found: dict[int, float], expected: dict[int, float]) -> None:
     assert list(found.values()) == pytest.approx(list(expected.values()), abs=2e-5)
 
 
+def bits_per_byte(output: Path) -> dict[int, float]:
+    return {line["step"]: line["bits_per_byte"]["held"] for line in read_history(output / evaluation.FILE)}
+
+
 def test_the_plain_loop_still_gives_the_golden_losses(poisoned: tuple[Path, str]) -> None:
     close(plain_loop(poisoned[0], skips=not_finite), GOLDEN)
 
@@ -170,6 +181,7 @@ def test_two_ranks_train_as_the_plain_loop_and_leave_out_the_poisoned_batch(
     folder, results = two_ranks
     assert [code for code, _ in results[stage]] == [0, 0], results[stage]
     close(logged(folder / stage), GOLDEN)
+    close(bits_per_byte(folder / stage), GOLDEN_BITS_PER_BYTE)
     record = json.loads((folder / stage / SKIPPED).read_text())
     assert record["step"] == POISONED_STEP
     assert poisoned[1] in record["documents"]
@@ -193,7 +205,7 @@ def test_zero_3_starts_a_new_model_from_the_same_weights_and_leaves_spikes_out_a
     folder, results = two_ranks
     assert [code for code, _ in results["spikes"]] == [0, 0], results["spikes"]
     expected = plain_loop(folder / "spiky" / "cpt.yaml", skips=spiky)
-    assert expected.keys() == set(range(1, FEWEST_NORMS + 7)) - {11, 12, 15}
+    assert expected.keys() == set(range(1, FEWEST_NORMS + 7)) - set(SPIKES)
     close(logged(folder / "spikes"), expected)
 
 
@@ -231,6 +243,7 @@ def test_one_process_trains_as_the_plain_loop_however_its_batch_is_split(
     losses = {step: [GOLDEN[s] for s in (step - 1, step) if s in GOLDEN] for step in (2, 4, 6)}
     # A step that was left out is no part of the mean that is logged.
     close(logged(tmp_path), {step: sum(values) / len(values) for step, values in losses.items()})
+    close(bits_per_byte(tmp_path), GOLDEN_BITS_PER_BYTE)
 
 
 def test_z_loss_is_added_to_the_loss_and_logged_apart(tmp_path: Path) -> None:
@@ -318,7 +331,7 @@ def test_a_run_that_went_back_logs_each_step_once_and_knows_which_norms_are_usua
     for name in ("loss", "grad_norm", "learning_rate", "skipped"):
         assert [line.get(name) for line in after] == [line.get(name) for line in before]
     skipped = [json.loads(line)["step"] for line in (output / SKIPPED).read_text().splitlines()]
-    assert skipped == [11, 12, 15]  # the last one after it went back, by norms from before
+    assert skipped == SPIKES  # the last one after it went back, by norms from before
 
 
 @pytest.mark.parametrize(

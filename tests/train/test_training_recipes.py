@@ -7,18 +7,20 @@ import pytest
 from redone_train.data.batches import BatchShape
 from redone_train.train.config import load_cpt
 from redone_train.train.deepspeed import deepspeed_values
+from redone_train.train.post_config import load_dpo, load_sft
 
 RECIPES = Path(__file__).parents[2] / "recipes" / "train"
-RANKS = {"cpt_tiny": (1, 2), "cpt_gemma270m": (1, 8), "cpt_qwen2.5_7b": (8,), "cpt_qwen2.5_32b": (64,)}
+RANKS = {"tiny": (1, 2), "gemma270m": (1, 8), "qwen2.5_7b": (8,), "qwen2.5_32b": (64,)}
+VERBS = ("cpt", "sft", "dpo")
 
 
 def test_no_configuration_is_without_a_test() -> None:
-    assert {path.stem for path in RECIPES.glob("*.yaml")} == set(RANKS)
+    assert {path.stem for path in RECIPES.glob("*.yaml")} == {f"{verb}_{name}" for verb in VERBS for name in RANKS}
 
 
 @pytest.mark.parametrize("name", RANKS)
 def test_a_configuration_is_read_and_fits_the_ranks_that_it_is_for(name: str) -> None:
-    path = RECIPES / f"{name}.yaml"
+    path = RECIPES / f"cpt_{name}.yaml"
     config = load_cpt(path)
     for ranks in RANKS[name]:
         shape = BatchShape(config.batch.rows, config.batch.rows_per_device, ranks)
@@ -29,3 +31,20 @@ def test_a_configuration_is_read_and_fits_the_ranks_that_it_is_for(name: str) ->
     folders = [config.output, *config.evaluation.pools.values(), *(s.path for s in config.data.sources.values())]
     assert all(folder.startswith("../../runs/") for folder in folders)
     assert config.evaluation.pools
+
+
+@pytest.mark.parametrize("name", RANKS)
+def test_stages_follow_one_another_and_fit_the_ranks_that_they_are_for(name: str) -> None:
+    paths = {verb: RECIPES / f"{verb}_{name}.yaml" for verb in VERBS}
+    cpt, sft, dpo = load_cpt(paths["cpt"]), load_sft(paths["sft"]), load_dpo(paths["dpo"])
+    for ranks in RANKS[name]:
+        for verb, config in (("sft", sft), ("dpo", dpo)):
+            shape = BatchShape(config.batch.rows, config.batch.rows_per_device, ranks)
+            deepspeed_values(config, shape, paths[verb].parent, bf16=True)
+    assert sft.model.start == cpt.output
+    assert dpo.model.start == sft.output
+    assert len(sft.steps) == 2
+    files = [*(file for step in sft.steps for file in step.data), *sft.evaluation.data, *dpo.data.files]
+    assert all(file.startswith("../../runs/") for file in [*files, *dpo.evaluation.data, sft.output, dpo.output])
+    assert sft.evaluation.data
+    assert dpo.evaluation.data
