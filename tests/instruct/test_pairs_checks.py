@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pair_data import check_conserved, choices, conversation, make, write_jsonl
 
@@ -17,6 +17,7 @@ def sides(lengths):
     return array[:, 0], array[:, 1], stream(1, "draws").random(len(array))
 
 
+@settings(deadline=None)
 @given(LENGTHS, st.sampled_from([0.0, 0.02, 0.2]))
 def test_after_matching_length_tells_chosen_from_rejected_no_better_than_a_coin(lengths, max_bias):
     chosen, rejected, draws = sides(lengths)
@@ -44,6 +45,7 @@ def test_of_a_prompt_s_candidates_those_are_taken_that_cancel_the_debt_of_others
     assert choose(groups[:0], differences[:0], 2, LengthConfig()).tolist() == []
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(-500, 500), min_size=1, max_size=60), st.integers(1, 4))
 def test_no_prompt_gives_more_pairs_than_allowed_and_each_gives_all_it_may(differences, limit):
     groups = np.sort(np.arange(len(differences)) % 7).astype(np.int64)
