@@ -17,8 +17,9 @@ import torch
 from redone_train.data.batches import BatchShape
 from redone_train.data.conversations import Conversations, data_identity, prepare, read_all
 from redone_train.train.chat import ChatStart, absolute_path, ends_with, open_start
+from redone_train.train.config import load_run
 from redone_train.train.launch import connect, disconnect, main_first, rank, ranks, say
-from redone_train.train.post_config import SftConfig, load_sft
+from redone_train.train.post_config import SftConfig
 from redone_train.train.stages import finished, num_steps_of, result_of, write_result
 from redone_train.train.start import load_model, precision
 
@@ -30,7 +31,7 @@ def run_sft(path: Path, settings: tuple[str, ...] = ()) -> bool:
     """
     # DeepSpeed says aloud that it found no GPU, unless it is told.
     os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else "cpu")
-    config = resolved(load_sft(path, settings), path.parent)
+    config = resolved(load_run(SftConfig, path, settings), path.parent)
     device = connect(config)
     try:
         steps = step_configs(config)
