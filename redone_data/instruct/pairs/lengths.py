@@ -2,8 +2,8 @@
 
 Preference sets reward length (arXiv:2404.04475: a judge's win rates follow it), and DPO learns it (arXiv:2403.19159).
 Two things are done. Of a prompt's candidate pairs those are chosen whose differences cancel what was chosen before.
-Then pairs are matched in strata of their length ratio: in each, as many pairs with the longer answer chosen as with the
-shorter, so that in a stratum length tells nothing; a last trim takes the widest pairs of the heavier side until the
+Then pairs are matched in strata of task and length ratio: in each, as many pairs with the longer answer chosen as with
+the shorter, so that in a stratum length tells nothing; a last trim takes the widest pairs of the heavier side until the
 mean difference is within the bound. Lengths are characters. 1 s per 5 million candidates.
 """
 
@@ -106,14 +106,14 @@ def _choose(starts: Int64, differences: Float64, limit: int, spread_cost: float)
     return taken
 
 
-def match(chosen: Int64, rejected: Int64, draws: Float64, config: LengthConfig) -> Flags:
-    """Which pairs stay so that lengths do not tell chosen from rejected; `draws` decides among equals."""
+def match(chosen: Int64, rejected: Int64, tasks: Int64, draws: Float64, config: LengthConfig) -> Flags:
+    """Which pairs stay so that lengths do not tell chosen from rejected, in no task; `draws` decides among equals."""
     stays = np.ones(len(chosen), np.bool_)
     if config.control == "off" or not len(chosen):
         return stays
     difference = chosen - rejected
     ratio = np.abs(np.log(np.maximum(chosen, 1)) - np.log(np.maximum(rejected, 1)))
-    stratum = np.searchsorted(STRATA, ratio, side="right")
+    stratum = np.searchsorted(STRATA, ratio, side="right") + tasks * (len(STRATA) + 1)
     for number in np.unique(stratum):
         sides = [np.flatnonzero((stratum == number) & (np.sign(difference) == sign)) for sign in (1, -1)]
         fewer = min(map(len, sides))

@@ -65,6 +65,7 @@ def _select_split(frame: pl.DataFrame, config: SelectConfig) -> tuple[pl.DataFra
     """The reasons of one split, and which pairs a draw without control would have taken."""
     chosen, rejected = (frame[name].to_numpy() for name in ("chosen_chars", "rejected_chars"))
     of, draws = frame["of"].to_numpy(), frame["draw"].to_numpy()
+    tasks = frame["task"].rank("dense").cast(pl.Int64).to_numpy()
     reasons = np.array(frame["reason"].to_list(), dtype=object)
     sound = frame["reason"].is_null().to_numpy()
     drawn = np.zeros(len(frame), np.bool_)
@@ -80,7 +81,7 @@ def _select_split(frame: pl.DataFrame, config: SelectConfig) -> tuple[pl.DataFra
     rows = drop(rows, choose(of[rows], differences[rows], config.pairs_per_prompt, config.length), MANY)
     if config.balance_positions:
         rows = drop(rows, _balanced(frame[rows], draws[rows]), POSITION)
-    rows = drop(rows, match(chosen[rows], rejected[rows], draws[rows], config.length), LENGTH)
+    rows = drop(rows, match(chosen[rows], rejected[rows], tasks[rows], draws[rows], config.length), LENGTH)
     return frame.with_columns(pl.Series("reason", reasons.tolist(), dtype=pl.String)), drawn
 
 
