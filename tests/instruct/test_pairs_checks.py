@@ -48,16 +48,17 @@ def test_a_task_whose_right_answers_are_longer_is_not_made_good_by_one_whose_are
 def test_of_a_prompt_s_candidates_those_are_taken_that_cancel_the_debt_of_others():
     groups = np.array([0, 1, 1, 1, 2, 2], np.int64)
     differences = np.array([30, 40, -25, 400, -4, 300], np.int64)
-    assert choose(groups, differences, 1, LengthConfig()).tolist() == [True, False, True, False, True, False]
-    assert choose(groups, differences, 2, LengthConfig("off")).tolist() == [True, True, True, False, True, True]
-    assert choose(groups[:0], differences[:0], 2, LengthConfig()).tolist() == []
+    tasks = np.zeros(6, np.int64)
+    assert choose(groups, tasks, differences, 1, LengthConfig()).tolist() == [True, False, True, False, True, False]
+    assert choose(groups, tasks, differences, 2, LengthConfig("off")).tolist() == [True, True, True, False, True, True]
+    assert choose(groups[:0], tasks[:0], differences[:0], 2, LengthConfig()).tolist() == []
 
 
 @settings(deadline=None)
 @given(st.lists(st.integers(-500, 500), min_size=1, max_size=60), st.integers(1, 4))
 def test_no_prompt_gives_more_pairs_than_allowed_and_each_gives_all_it_may(differences, limit):
     groups = np.sort(np.arange(len(differences)) % 7).astype(np.int64)
-    taken = choose(groups, np.array(differences, np.int64), limit, LengthConfig())
+    taken = choose(groups, groups % 3, np.array(differences, np.int64), limit, LengthConfig())
     assert np.bincount(groups[taken]).tolist() == np.minimum(np.bincount(groups), limit).tolist()
 
 

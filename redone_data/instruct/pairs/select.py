@@ -70,7 +70,7 @@ def _select_split(frame: pl.DataFrame, config: SelectConfig) -> tuple[pl.DataFra
     sound = frame["reason"].is_null().to_numpy()
     drawn = np.zeros(len(frame), np.bool_)
     rows = np.flatnonzero(sound)
-    drawn[rows] = choose(of[rows], chosen[rows], config.pairs_per_prompt, LengthConfig("off"))
+    drawn[rows] = choose(of[rows], tasks[rows], chosen[rows], config.pairs_per_prompt, LengthConfig("off"))
 
     def drop(rows: npt.NDArray[np.int64], stays: Flags, reason: str) -> npt.NDArray[np.int64]:
         reasons[rows[~stays]] = reason
@@ -78,7 +78,7 @@ def _select_split(frame: pl.DataFrame, config: SelectConfig) -> tuple[pl.DataFra
 
     rows = drop(rows, within_ratio(chosen[rows], rejected[rows], config.length), RATIO)
     differences = chosen - rejected
-    rows = drop(rows, choose(of[rows], differences[rows], config.pairs_per_prompt, config.length), MANY)
+    rows = drop(rows, choose(of[rows], tasks[rows], differences[rows], config.pairs_per_prompt, config.length), MANY)
     if config.balance_positions:
         rows = drop(rows, _balanced(frame[rows], draws[rows]), POSITION)
     rows = drop(rows, match(chosen[rows], rejected[rows], tasks[rows], draws[rows], config.length), LENGTH)
