@@ -129,7 +129,7 @@ def _run(config: DpoConfig, directory: Path, device: torch.device) -> bool:
     # TRL adds the adapters: it takes the model without them as the reference, and would copy those that are there.
     whole = dataclasses.replace(config.model, lora=None)
     model = load_model(start.start, whole, attention=attention, weights=weights, seed=config.seed)
-    ends_with(model, found.end)
+    ends = ends_with(model, found.end, output)
     trainer = DpoTrainer(
         model,
         args=training,
@@ -143,6 +143,7 @@ def _run(config: DpoConfig, directory: Path, device: torch.device) -> bool:
         peft_config=None if config.model.lora is None else adapter_config(config.model.lora),
         identity={**identity, "steps": num_steps},
     )
+    trainer.beside = [ends]
     if not len(held_out):
         return train(trainer)
     evaluation = PairEvaluation(

@@ -158,7 +158,7 @@ def _run_step(config: SftConfig, directory: Path, device: torch.device) -> bool:
     has_master_weights = deepspeed is not None or config.model.lora is not None
     weights = precision(config.model, device) if has_master_weights else torch.float32
     model = load_model(start.start, config.model, attention=attention, weights=weights, seed=config.seed)
-    ends_with(model, found.end)
+    ends = ends_with(model, found.end, output)
     trainer = SftTrainer(
         model,
         args=training,
@@ -171,6 +171,7 @@ def _run_step(config: SftConfig, directory: Path, device: torch.device) -> bool:
         attention=attention,
         identity={**identity, "steps": num_steps},
     )
+    trainer.beside = [ends]
     held_out = sample_rows(found.held_out, config.evaluation.conversations, config.seed)
     if len(held_out):
         trainer.add_callback(

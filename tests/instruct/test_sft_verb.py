@@ -86,7 +86,9 @@ def test_a_held_out_text_that_stands_in_another_table_under_another_id_is_not_tr
     copied = "tables.copies={paths: [reviews.jsonl], id: {name: id, prefix: x-}, lang: {name: lang}, "
     copied += "columns: {text: body, label: {name: mood, values: {glad: glad, sorry: sorry}}}}"
     both = ("tasks={mood.yaml: {tables: [reviews, copies]}}", "duplicates.copies={by: [text]}")
-    make(recipe, tmp_path, copied, *both, "held_out.max_conversations=500")
+    manifest = make(recipe, tmp_path, copied, *both, "held_out.max_conversations=500", "tables.copies.where={lang: en}")
+    table = manifest["tables"]["copies"]  # type: ignore[index]
+    assert table["read"] == table["rows"] + sum(table["drops"].values()), "what `where` leaves out was not read"
     said = {row["id"].removeprefix("x-"): row["body"] for row in _reviews(recipe)}
     held = {
         said[row.documents[0].removeprefix("x-")] for row in rows(tmp_path / "held_out.jsonl") if row.task == "mood"
