@@ -27,7 +27,7 @@ from redone_data.instruct.masking import masked
 from redone_data.instruct.tables import DROPPED as ROW_DROPS
 from redone_data.instruct.tables import Table, TableConfig, read_table
 from redone_data.instruct.task import Task
-from redone_data.manifest import atomic, canonical
+from redone_data.manifest import atomic
 
 TABLE, SELECTED = "table.parquet", "selected.parquet"
 SLICE_ROWS = 20_000
@@ -212,8 +212,8 @@ def text_columns(frame: pl.DataFrame, names: Sequence[str]) -> list[pl.Expr]:
 
 
 def task_values(task: Task) -> str:
-    """A task as JSON."""
-    return canonical(plain(task))
+    """A task as JSON, its keys in their order: fields are written in it, and options where the task says so."""
+    return json.dumps(plain(task), ensure_ascii=False)
 
 
 @functools.lru_cache(maxsize=256)
