@@ -11,7 +11,7 @@ from pair_data import check_conserved, make, write_jsonl
 
 from redone_data.errors import RedoneError
 from redone_data.instruct.pairs.calibration import Verdicts, calibrate, rate
-from redone_data.instruct.pairs.judges import PairJudgeConfig
+from redone_data.instruct.pairs.judge_model import PairJudgeConfig
 from redone_data.rng import stream
 
 

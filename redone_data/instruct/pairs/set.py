@@ -23,21 +23,14 @@ from redone_data.engine import Engine, Output, Progress, Silent
 from redone_data.errors import RedoneError
 from redone_data.instruct.pairs.checks import LEDGER, SPLITS, CandidateSet, PairsStep
 from redone_data.instruct.pairs.conversations import ConversationsStep, conversation_rows
-from redone_data.instruct.pairs.engagement import EngagementStep
-from redone_data.instruct.pairs.judges import (
-    JudgesConfig,
-    JudgesStep,
-    UnjudgedStep,
-    VotesStep,
-    calibrated,
-    calibration_sample,
-    questions_about,
-    unjudged_pairs,
-)
+from redone_data.instruct.pairs.engagement_step import EngagementStep
+from redone_data.instruct.pairs.judge_model import calibrated, questions_about
+from redone_data.instruct.pairs.judges import JudgesConfig, JudgesStep, calibration_sample
 from redone_data.instruct.pairs.outputs import OutputsConfig, OutputsStep, prompts_of, questions_of
 from redone_data.instruct.pairs.recipe import LoadedPairsRecipe
 from redone_data.instruct.pairs.structure import StructureStep
 from redone_data.instruct.pairs.tables import Tables
+from redone_data.instruct.pairs.votes import UnjudgedStep, VotesStep, pairs_of
 from redone_data.instruct.tables import table_files
 from redone_data.manifest import ASIDES, MANIFEST, atomic, canonical, digest, link, read_json, write_json
 
@@ -195,7 +188,7 @@ class PairSet:
             if config.expand is not None:
                 unjudged = self.engine.run(UnjudgedStep(self._tables(config.expand.table), config.expand, votes, seed))
                 if calibrated(sample, about_people, config.judge).agreement_low > config.min_agreement:
-                    questions = questions_about(unjudged_pairs(unjudged), config.judge)
+                    questions = questions_about(pairs_of(unjudged), config.judge)
                     about_others = tuple(self._ask(name, questions, config.judge))
         share = self.recipe.held_out.share
         return self.engine.run(JudgesStep(config, votes, unjudged, about_people, about_others, seed, share))
