@@ -145,7 +145,7 @@ def main() -> None:
     found = {name: losses(run) for name, run in runs.items()}
     before = next(iter(found.values()))[0]
     capabilities = [task for task in before if "/" not in task]
-    print("\n| nats a token | before | " + " | ".join(runs) + " |\n|---" * 1 + "|---" * (len(runs) + 1) + "|")
+    print("\n| nats a token | before | " + " | ".join(runs) + " |\n" + "|---" * (len(runs) + 2) + "|")
     for task in capabilities:
         after = " | ".join(f"{found[name][1][task]:.3f}" for name in runs)
         print(f"| {task} | {before[task]:.3f} | {after} |")
