@@ -21,7 +21,8 @@ def pairs(
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", metavar="N", help="Override the recipe's seed.")] = None,
     prompts: Annotated[
-        bool, typer.Option("--prompts", help="Only write the prompts of sets under outputs, for redone-train generate.")
+        bool,
+        typer.Option("--prompts", help="Only write the prompts of structure and outputs, for redone-train generate."),
     ] = False,
     yes: Annotated[
         bool, typer.Option("--yes", help="Ask the endpoints; else the cost is shown and nothing sent.")

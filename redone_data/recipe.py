@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from redone_data.config import load_yaml, plain, read_config, set_key
+from redone_data.config import plain
 from redone_data.corpus import check_domain_name
 from redone_data.curate.contamination import ContaminationConfig
 from redone_data.curate.datatrove_blocks import KEPT, FilterConfig
@@ -30,6 +30,7 @@ from redone_data.curate.templates import TemplatesConfig
 from redone_data.engine import ExecutorConfig
 from redone_data.errors import RedoneError, did_you_mean
 from redone_data.mix.config import MixConfig
+from redone_data.recipe_file import RecipeFile, load
 from redone_data.tokens.config import TokensConfig
 
 
@@ -170,36 +171,8 @@ class Recipe:
         return values
 
 
-@dataclass(frozen=True)
-class LoadedRecipe:
-    """A recipe with the folder that its paths are relative to."""
-
-    recipe: Recipe
-    path: Path
-
-    @property
-    def base(self) -> Path:
-        return self.path.parent
-
-    def output(self, given: Path | None) -> Path:
-        """The run's folder: the command line's, or the recipe's."""
-        if given is not None:
-            return given
-        if self.recipe.output is None:
-            raise RedoneError(f"{self.path}: output is not set; set it, or give --out DIR")
-        return self.base / self.recipe.output
+LoadedRecipe = RecipeFile[Recipe]
 
 
 def load_recipe(path: Path, assignments: Sequence[str] = (), seed: int | None = None) -> LoadedRecipe:
-    """Read a recipe file, with ``--set`` assignments and ``--seed`` over it.
-
-    Raises RedoneError naming the file, the path of the key and what is allowed.
-    """
-    if not path.is_file():
-        raise RedoneError(f"{path}: there is no such recipe; write one to start from with: redone-data init {path}")
-    values = load_yaml(path)
-    for assignment in assignments:
-        set_key(values, assignment)
-    if seed is not None:
-        values["seed"] = seed
-    return LoadedRecipe(read_config(Recipe, values, where=str(path)), path)
+    return load(Recipe, path, assignments, seed, example=f"write one to start from with: redone-data init {path}")

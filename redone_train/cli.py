@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -115,20 +116,32 @@ def generate(
     typer.echo(f"{done.prompts} prompts, {done.asked} of them asked now{too_long}: {out}", err=True)
 
 
-@app.command()
-def cpt(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="What to train on what; docs/training.md.")],
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Over the file's, for example batch.rows=256; repeatable."),
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what the run would be and need, and how to launch it; train nothing.")
-    ] = False,
-    gpus: Annotated[
-        int | None, typer.Option("--gpus", min=1, help="With --dry-run: as if on so many GPUs.", show_default="as here")
-    ] = None,
+Config = Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="What to train on what; docs/training.md.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Over the file's, for example batch.rows=256; repeatable."),
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Say what the run would be and need, and how to launch it; train nothing.")
+]
+Gpus = Annotated[
+    int | None, typer.Option("--gpus", min=1, help="With --dry-run: as if on so many GPUs.", show_default="as here")
+]
+
+
+def _train(
+    run: Callable[[Path, tuple[str, ...]], bool], config: Path, settings: list[str] | None, gpus: int | None
 ) -> None:
+    from redone_train.train.stopping import STOPPED_EXIT_CODE
+
+    if gpus is not None:
+        raise RedoneError("--gpus belongs to --dry-run; a launcher says how many take part in a run")
+    if not run(config, tuple(settings or ())):
+        raise typer.Exit(STOPPED_EXIT_CODE)
+
+
+@app.command()
+def cpt(config: Config, settings: Settings = None, dry_run: DryRun = False, gpus: Gpus = None) -> None:
     """Continue the pre-training of a model, or start that of a new one, on token datasets.
 
     One process as it stands; as many as there are GPUs through a launcher, with the same configuration:
@@ -147,29 +160,13 @@ def cpt(
 
         dry_run_cpt(config, tuple(settings or ()), gpus)
         return
-    if gpus is not None:
-        raise RedoneError("--gpus belongs to --dry-run; a launcher says how many take part in a run")
     from redone_train.cpt import run_cpt
-    from redone_train.train.stopping import STOPPED_EXIT_CODE
 
-    if not run_cpt(config, tuple(settings or ())):
-        raise typer.Exit(STOPPED_EXIT_CODE)
+    _train(run_cpt, config, settings, gpus)
 
 
 @app.command()
-def sft(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="What to train on what; docs/training.md.")],
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Over the file's, for example data.length=8192; repeatable."),
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what the run would be and need, and how to launch it; train nothing.")
-    ] = False,
-    gpus: Annotated[
-        int | None, typer.Option("--gpus", min=1, help="With --dry-run: as if on so many GPUs.", show_default="as here")
-    ] = None,
-) -> None:
+def sft(config: Config, settings: Settings = None, dry_run: DryRun = False, gpus: Gpus = None) -> None:
     """Tune a model on conversations, in one step or several, each from the weights of the one before.
 
     Launched, stopped and gone on with as `redone-train cpt`; a step that is finished is not run again.
@@ -179,29 +176,13 @@ def sft(
 
         dry_run_sft(config, tuple(settings or ()), gpus)
         return
-    if gpus is not None:
-        raise RedoneError("--gpus belongs to --dry-run; a launcher says how many take part in a run")
     from redone_train.sft import run_sft
-    from redone_train.train.stopping import STOPPED_EXIT_CODE
 
-    if not run_sft(config, tuple(settings or ())):
-        raise typer.Exit(STOPPED_EXIT_CODE)
+    _train(run_sft, config, settings, gpus)
 
 
 @app.command()
-def dpo(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="What to train on what; docs/training.md.")],
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Over the file's, for example loss.beta=0.2; repeatable."),
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what the run would be and need, and how to launch it; train nothing.")
-    ] = False,
-    gpus: Annotated[
-        int | None, typer.Option("--gpus", min=1, help="With --dry-run: as if on so many GPUs.", show_default="as here")
-    ] = None,
-) -> None:
+def dpo(config: Config, settings: Settings = None, dry_run: DryRun = False, gpus: Gpus = None) -> None:
     """Teach a model which of two answers to prefer (DPO, IPO, RPO).
 
     Launched, stopped and gone on with as `redone-train cpt`; stops early where the held-out accuracy falls.
@@ -211,13 +192,9 @@ def dpo(
 
         dry_run_dpo(config, tuple(settings or ()), gpus)
         return
-    if gpus is not None:
-        raise RedoneError("--gpus belongs to --dry-run; a launcher says how many take part in a run")
     from redone_train.dpo import run_dpo
-    from redone_train.train.stopping import STOPPED_EXIT_CODE
 
-    if not run_dpo(config, tuple(settings or ())):
-        raise typer.Exit(STOPPED_EXIT_CODE)
+    _train(run_dpo, config, settings, gpus)
 
 
 @app.command(name="eval")

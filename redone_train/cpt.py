@@ -19,7 +19,7 @@ from redone_train.data.held_out import HeldOut, open_pools
 from redone_train.data.packing import Packed
 from redone_train.data.rows import NO_BOS, RowSource
 from redone_train.data.windows import Windows
-from redone_train.train.config import CptConfig, DataConfig, load_cpt
+from redone_train.train.config import CptConfig, DataConfig, load_run
 from redone_train.train.deepspeed import deepspeed_values
 from redone_train.train.launch import connect, main_first, rank, ranks
 from redone_train.train.masks import attention_for
@@ -51,7 +51,7 @@ def run_cpt(path: Path, settings: tuple[str, ...] = ()) -> bool:
     from redone_train.train.trainer import CptTrainer, training_arguments
 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    config = resolved(load_cpt(path, settings), path.parent)
+    config = resolved(load_run(CptConfig, path, settings), path.parent)
     device = connect(config)
     dtype = precision(config.model, device)
     bf16 = dtype == torch.bfloat16

@@ -19,8 +19,9 @@ from redone_train.data.batches import BatchShape
 from redone_train.data.conversations import data_identity
 from redone_train.data.pairs import Pairs, prepare_pairs, read_all_pairs
 from redone_train.train.chat import ChatStart, absolute_path, ends_with, open_start
+from redone_train.train.config import load_run
 from redone_train.train.launch import connect, disconnect, main_first, ranks, say
-from redone_train.train.post_config import DpoConfig, load_dpo
+from redone_train.train.post_config import DpoConfig
 from redone_train.train.stages import finished, num_steps_of
 from redone_train.train.start import adapter_config, load_model, precision
 
@@ -33,7 +34,7 @@ def run_dpo(path: Path, settings: tuple[str, ...] = ()) -> bool:
     # DeepSpeed says aloud that it found no GPU, unless it is told.
     os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else "cpu")
     os.environ.setdefault("TQDM_DISABLE", "" if sys.stderr.isatty() else "1")  # of TRL's pass over the reference
-    config = resolved(load_dpo(path, settings), path.parent)
+    config = resolved(load_run(DpoConfig, path, settings), path.parent)
     device = connect(config)
     try:
         return _run(config, path.parent, device)
@@ -129,7 +130,7 @@ def _run(config: DpoConfig, directory: Path, device: torch.device) -> bool:
     # TRL adds the adapters: it takes the model without them as the reference, and would copy those that are there.
     whole = dataclasses.replace(config.model, lora=None)
     model = load_model(start.start, whole, attention=attention, weights=weights, seed=config.seed)
-    ends_with(model, found.end)
+    ends = ends_with(model, found.end, output)
     trainer = DpoTrainer(
         model,
         args=training,
@@ -143,6 +144,7 @@ def _run(config: DpoConfig, directory: Path, device: torch.device) -> bool:
         peft_config=None if config.model.lora is None else adapter_config(config.model.lora),
         identity={**identity, "steps": num_steps},
     )
+    trainer.beside = [ends]
     if not len(held_out):
         return train(trainer)
     evaluation = PairEvaluation(

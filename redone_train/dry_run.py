@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from redone_train.cpt import open_run, resolved
-from redone_train.train.config import load_cpt
+from redone_train.train.config import CptConfig, load_run
 from redone_train.train.deepspeed import deepspeed_values
 from redone_train.train.estimate import FILLED, Estimate, Machine, estimate
 from redone_train.train.launch import rank, ranks
@@ -27,7 +27,7 @@ def dry_run_cpt(path: Path, settings: tuple[str, ...] = (), gpus: int | None = N
     """Print the report on a configuration, for so many GPUs or for what is here."""
     if rank():
         return
-    config = resolved(load_cpt(path, settings), path.parent)
+    config = resolved(load_run(CptConfig, path, settings), path.parent)
     machine = Machine.of(gpus, ranks())
     start, data, _ = open_run(config, path.parent, machine.devices)
     blend = data.batches.blend

@@ -8,10 +8,11 @@ import torch
 from redone_train import dpo, sft
 from redone_train.data.batches import BatchShape
 from redone_train.dry_run import print_report
+from redone_train.train.config import load_run
 from redone_train.train.deepspeed import deepspeed_values
 from redone_train.train.estimate import Machine, RowsConfig, estimate
 from redone_train.train.launch import rank, ranks
-from redone_train.train.post_config import load_dpo, load_sft
+from redone_train.train.post_config import DpoConfig, SftConfig
 from redone_train.train.stages import num_steps_of
 from redone_train.train.start import Start
 
@@ -20,7 +21,7 @@ def dry_run_sft(path: Path, settings: tuple[str, ...] = (), gpus: int | None = N
     """Print the report on a configuration, for so many GPUs or for what is here."""
     if rank():
         return
-    config = sft.resolved(load_sft(path, settings), path.parent)
+    config = sft.resolved(load_run(SftConfig, path, settings), path.parent)
     total = 0
     for step in sft.step_configs(config):
         # The weights that a later step starts from are not there yet; those of the first are as large.
@@ -39,7 +40,7 @@ def dry_run_dpo(path: Path, settings: tuple[str, ...] = (), gpus: int | None = N
     """Print the report on a configuration, for so many GPUs or for what is here."""
     if rank():
         return
-    config = dpo.resolved(load_dpo(path, settings), path.parent)
+    config = dpo.resolved(load_run(DpoConfig, path, settings), path.parent)
     start, identity = dpo.open_pairs(config, path.parent)
     found = dpo.read_run(config, start, identity)
     steps = num_steps_of(found.lengths.rows, config.epochs, config.batch.rows)

@@ -17,8 +17,9 @@ import torch
 from redone_train.data.batches import BatchShape
 from redone_train.data.conversations import Conversations, data_identity, prepare, read_all
 from redone_train.train.chat import ChatStart, absolute_path, ends_with, open_start
+from redone_train.train.config import load_run
 from redone_train.train.launch import connect, disconnect, main_first, rank, ranks, say
-from redone_train.train.post_config import SftConfig, load_sft
+from redone_train.train.post_config import SftConfig
 from redone_train.train.stages import finished, num_steps_of, result_of, write_result
 from redone_train.train.start import load_model, precision
 
@@ -30,7 +31,7 @@ def run_sft(path: Path, settings: tuple[str, ...] = ()) -> bool:
     """
     # DeepSpeed says aloud that it found no GPU, unless it is told.
     os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else "cpu")
-    config = resolved(load_sft(path, settings), path.parent)
+    config = resolved(load_run(SftConfig, path, settings), path.parent)
     device = connect(config)
     try:
         steps = step_configs(config)
@@ -158,7 +159,7 @@ def _run_step(config: SftConfig, directory: Path, device: torch.device) -> bool:
     has_master_weights = deepspeed is not None or config.model.lora is not None
     weights = precision(config.model, device) if has_master_weights else torch.float32
     model = load_model(start.start, config.model, attention=attention, weights=weights, seed=config.seed)
-    ends_with(model, found.end)
+    ends = ends_with(model, found.end, output)
     trainer = SftTrainer(
         model,
         args=training,
@@ -171,6 +172,7 @@ def _run_step(config: SftConfig, directory: Path, device: torch.device) -> bool:
         attention=attention,
         identity={**identity, "steps": num_steps},
     )
+    trainer.beside = [ends]
     held_out = sample_rows(found.held_out, config.evaluation.conversations, config.seed)
     if len(held_out):
         trainer.add_callback(

@@ -63,6 +63,7 @@ ROW_SCHEMA = pl.Schema(
     [
         *((name, pl.String()) for name in ("id", "capability", "task", "lang", "template", "split")),
         ("documents", pl.List(pl.String())),
+        ("prompt", pl.UInt64()),  # its hash
         ("tokens", pl.Int64()),
         ("rule", pl.String()),
         ("value", pl.Float64()),
@@ -177,16 +178,18 @@ class CleanStep(Step):
         )
         answer = texts["answer"]
         verdict = _Verdict(frame.height)
-        verdict.drop("repeated_conversation", _times_before(texts["everything"], seen) > 0)
+        prompts = _hashes(texts["prompt"])
+        verdict.drop("repeated_conversation", _times_before(_hashes(texts["everything"]), seen) > 0)
         allowed = np.where(texts["free"].to_numpy(), self.clean.max_answers, 1)
-        verdict.drop("repeated_prompt", _times_before(texts["prompt"], seen, verdict.stays) >= allowed)
+        verdict.drop("repeated_prompt", _times_before(prompts, seen, verdict.stays) >= allowed)
         verdict.drop("empty_answer", ~answer.str.contains(VISIBLE).to_numpy())
         tokens = self.lengths.tokens(frame["messages"])
         verdict.above("too_long", tokens.to_numpy(), self.max_tokens)
         self._judge_free(verdict, texts)
         self._judge_contamination(verdict, texts["everything"])
         names = [name for name in ROW_SCHEMA if name in frame.columns]
-        return frame.select(names).with_columns(tokens.alias("tokens"), *verdict.columns()).select(list(ROW_SCHEMA))
+        found = [tokens.alias("tokens"), pl.Series("prompt", prompts), *verdict.columns()]
+        return frame.select(names).with_columns(found).select(list(ROW_SCHEMA))
 
     def _judge_free(self, verdict: "_Verdict", texts: pl.DataFrame) -> None:
         """The rules on wording."""
@@ -292,15 +295,20 @@ def conversations_of(source: Output) -> Iterator[pl.DataFrame]:
                 yield frame
 
 
+def _hashes(text: pl.Series) -> "np.ndarray[Any, np.dtype[np.uint64]]":
+    """64 bits a text: one chance in a million that two of five million share them."""
+    return hash128(text.to_arrow().cast(pa.large_string()))[1]
+
+
 def _times_before(
-    text: pl.Series, seen: dict[int, int], counted: "np.ndarray[Any, np.dtype[np.bool_]] | None" = None
+    hashes: "np.ndarray[Any, np.dtype[np.uint64]]",
+    seen: dict[int, int],
+    counted: "np.ndarray[Any, np.dtype[np.bool_]] | None" = None,
 ) -> "np.ndarray[Any, np.dtype[np.int64]]":
     """How often each text came before; only those `counted` join what was seen."""
-    # 64 bits: one chance in a million that two of five million texts share them.
-    keys = hash128(text.to_arrow().cast(pa.large_string()))[1].tolist()
-    joins = [True] * len(keys) if counted is None else counted.tolist()
-    times = np.zeros(len(keys), np.int64)
-    for row, (key, joined) in enumerate(zip(keys, joins, strict=True)):
+    joins = [True] * len(hashes) if counted is None else counted.tolist()
+    times = np.zeros(len(hashes), np.int64)
+    for row, (key, joined) in enumerate(zip(hashes.tolist(), joins, strict=True)):
         times[row] = seen.get(key, 0)
         if joined:
             seen[key] = seen.get(key, 0) + 1

@@ -116,8 +116,8 @@ class DistillStep(Step):
         for file, table in ((CONVERSATIONS, kept), (DROPPED, lines)):
             with atomic(folder / file) as aside:
                 table.write_parquet(aside, row_group_size=20_000)
-        read = self.source.statistics["read"]
-        return {"read": read, "conversations": kept.height, "dropped": lines.height, "distilled": own}
+        counts = {"conversations": kept.height, "dropped": lines.height, "distilled": own}
+        return {**self.source.statistics, **counts}
 
     def finish(self, folder: Path, results: list[dict[str, Any]]) -> dict[str, Any]:
         return results[0]

@@ -75,7 +75,7 @@ class DrawStep(Step):
         return [None]
 
     def run(self, task: None, index: int, folder: Path) -> dict[str, Any]:
-        rows = self._rows()
+        rows = _without_repeats(self._rows())
         held = chosen_held_out(rows, self.held_out.max_conversations, self.seed)
         surplus = pl.col("rule").is_null() & (pl.col("split") == "held_out") & ~pl.col("id").is_in(held["id"].implode())
         rows = rows.with_columns(
@@ -165,6 +165,7 @@ class DrawStep(Step):
                 name: {
                     "read": output.statistics["read"],
                     "rows": output.statistics["rows"],
+                    "masked": output.statistics["masked"],
                     "drops": _drops(lines.filter(pl.col("table") == name, pl.col("task").is_null())),
                 }
                 for name, output in sorted(self.tables.items())
@@ -212,7 +213,30 @@ class DrawStep(Step):
             "templates": _counts(kept["template"]),
             "drops": _drops(gone),
             "tokens": lengths_of(kept["tokens"]),
+            # Of general data only: what was masked, and how many answers are the model's own.
+            **{key: source.made.statistics[key] for key in ("masked", "distilled") if key in source.made.statistics},
         }
+
+
+def _without_repeats(rows: pl.DataFrame) -> pl.DataFrame:
+    """The same, training rows marked whose prompt is held out or stands in an earlier source, however short it is."""
+    kept = rows.filter(pl.col("rule").is_null())
+    held = kept.filter(pl.col("split") == "held_out").unique("prompt", keep="first", maintain_order=True)
+    first = kept.filter(pl.col("split") == "train").group_by("prompt").agg(pl.col("source").min().alias("first"))
+    rows = rows.join(held.select("prompt", held="id"), on="prompt", how="left", maintain_order="left")
+    rows = rows.join(first, on="prompt", how="left", maintain_order="left")
+    trains = pl.col("rule").is_null() & (pl.col("split") == "train")
+    leaks, repeats = trains & pl.col("held").is_not_null(), trains & (pl.col("source") > pl.col("first"))
+    return rows.with_columns(
+        rule=pl.when(leaks)
+        .then(pl.lit("holds_held_out"))
+        .when(repeats)
+        .then(pl.lit("repeated_prompt"))
+        .otherwise("rule"),
+        stage=pl.when(leaks).then(pl.lit("held_out")).otherwise("stage"),
+        value=pl.when(leaks).then(1.0).otherwise("value"),
+        detail=pl.when(leaks).then(pl.concat_str("task", pl.lit("#"), "held")).otherwise("detail"),
+    ).drop("held", "first")
 
 
 def lengths_of(tokens: pl.Series) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from redone_data.instruct.columns import ABSENT, lookup
 from redone_data.instruct.conversation import FRAME, GENERAL
 from redone_data.instruct.distill import DistilledConfig
 from redone_data.instruct.ledger import CONVERSATIONS, DROPPED, LEDGER_SCHEMA, ledger_frame
+from redone_data.instruct.masking import masked
 from redone_data.instruct.table_files import records
 from redone_data.instruct.tables import split_of
 from redone_data.manifest import atomic, canonical, digest
@@ -108,11 +109,13 @@ class GeneralStep(Step):
     files: tuple[InputFile, ...]
     seed: int
     held_out_share: float
+    redact: tuple[str, ...]
 
     def config(self) -> Any:
         settings = plain(self.general)
         del settings["paths"], settings["distilled"]
-        return {"source": self.source, "general": settings, "seed": self.seed, "held_out": self.held_out_share}
+        given = {"seed": self.seed, "held_out": self.held_out_share, "redact": sorted(self.redact)}
+        return {"source": self.source, "general": settings, **given}
 
     def inputs(self) -> dict[str, str]:
         return {f"{i:06d}.{file.format}": file.sha256 for i, file in enumerate(self.files)}
@@ -145,6 +148,7 @@ class GeneralStep(Step):
         frame = pl.DataFrame(rows, schema={name: kind for name, kind in FRAME.items() if name != "split"}).sort("id")
         documents = frame["documents"].list.first()
         frame = frame.with_columns(split=split_of(documents, self.seed, self.held_out_share)).match_to_schema(FRAME)
+        frame, counts = masked(frame, ["messages"], self.redact)
         bad = pl.DataFrame(dropped, schema={name: LEDGER_SCHEMA[name] for name in ("id", "documents", "rule")})
         kept, repeats = distinct_rows(frame, [_prompts(frame)], self.general.duplicates)
         lines = [bad, repeats]
@@ -156,7 +160,7 @@ class GeneralStep(Step):
         for name, table in ((CONVERSATIONS, kept), (DROPPED, ledger)):
             with atomic(folder / name) as aside:
                 table.write_parquet(aside, row_group_size=20_000)
-        return {"read": read, "conversations": kept.height, "dropped": ledger.height}
+        return {"read": read, "conversations": kept.height, "dropped": ledger.height, "masked": counts}
 
     def finish(self, folder: Path, results: list[dict[str, Any]]) -> dict[str, Any]:
         return results[0]

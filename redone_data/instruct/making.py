@@ -23,14 +23,18 @@ from redone_data.instruct.alike import DuplicateRowsConfig, distinct_rows
 from redone_data.instruct.build import Built, check_readable, render, select
 from redone_data.instruct.conversation import MESSAGES
 from redone_data.instruct.ledger import CONVERSATIONS, DROPPED, ledger_frame
+from redone_data.instruct.masking import masked
 from redone_data.instruct.tables import DROPPED as ROW_DROPS
 from redone_data.instruct.tables import Table, TableConfig, read_table
 from redone_data.instruct.task import Task
-from redone_data.manifest import atomic, canonical
+from redone_data.manifest import atomic
 
 TABLE, SELECTED = "table.parquet", "selected.parquet"
 SLICE_ROWS = 20_000
 NAMED = ("text", "csv")  # formats of which the file's name decides something
+
+
+TEXT_KINDS = ("text", "list", "messages")  # of a task's columns; labels and numbers are no text
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,10 @@ class TaskEntry:
 
 @dataclass(frozen=True)
 class TableStep(Step):
-    """The distinct rows of one table. `tables`: itself and those that it joins; `files`: of each of them."""
+    """The distinct rows of one table, personal data masked.
+
+    tables: itself and those that it joins; files: of each of them. texts: columns that tasks read as text.
+    """
 
     name = "sft-table"
     VERSION = 1
@@ -59,6 +66,8 @@ class TableStep(Step):
     files: Mapping[str, Sequence[InputFile]]
     base: Path
     duplicates: DuplicateRowsConfig
+    texts: tuple[str, ...]
+    redact: tuple[str, ...]
 
     def config(self) -> Any:
         settings = {name: plain(config) for name, config in sorted(self.tables.items())}
@@ -66,8 +75,9 @@ class TableStep(Step):
             del values["paths"]
         # A column may be the file's name (table_files.py), and the separator of a CSV file goes by its suffix.
         names = {name: [Path(f.path).name for f in files if f.format in NAMED] for name, files in self.files.items()}
+        masking = {"texts": sorted(self.texts), "redact": sorted(self.redact)}
         duplicates = plain(self.duplicates)
-        return {"table": self.table, "tables": settings, "duplicates": duplicates, "names": names}
+        return {"table": self.table, "tables": settings, "duplicates": duplicates, "names": names, **masking}
 
     def inputs(self) -> dict[str, str]:
         return {
@@ -81,25 +91,26 @@ class TableStep(Step):
 
     def run(self, task: None, index: int, folder: Path) -> dict[str, Any]:
         table = read_table(self.table, self.tables, self.base)
-        frame = table.frame.with_columns(pl.col("row").alias("id"))
-        kept, repeats = distinct_rows(frame, self._texts(table), self.duplicates)
+        here = [name for name in self.texts if name in table.frame.columns]
+        frame, counts = masked(table.frame, here, self.redact)
+        kept, repeats = distinct_rows(frame.with_columns(id="row"), self._texts(frame), self.duplicates)
         lines = pl.concat([_ledger(table.dropped, "table"), ledger_frame(repeats, stage="table")])
         _write(folder / TABLE, kept.drop("id"))
         _write(folder / DROPPED, lines)
-        return {"read": table.rows_read, "rows": kept.height, "dropped": lines.height}
+        return {"read": table.rows_read, "rows": kept.height, "dropped": lines.height, "masked": counts}
 
     def finish(self, folder: Path, results: list[dict[str, Any]]) -> dict[str, Any]:
         return results[0]
 
-    def _texts(self, table: Table) -> list[pa.Array]:
+    def _texts(self, frame: pl.DataFrame) -> list[pa.Array]:
         """What each row says: the columns that are compared."""
-        schema = table.frame.schema
+        schema = frame.schema
         for name in self.duplicates.by:
             if name not in schema:
                 raise RedoneError(f"duplicates.{self.table}.by: the table has no column '{name}'")
         own = [name for name in (*self.tables[self.table].columns, "history") if name in schema]
         names = self.duplicates.by or own
-        said = table.frame.select(text_columns(table.frame, names))
+        said = frame.select(text_columns(frame, names))
         return [column.to_arrow().cast(pa.large_string()) for column in said.iter_columns()]
 
 
@@ -201,8 +212,8 @@ def text_columns(frame: pl.DataFrame, names: Sequence[str]) -> list[pl.Expr]:
 
 
 def task_values(task: Task) -> str:
-    """A task as JSON."""
-    return canonical(plain(task))
+    """A task as JSON, its keys in their order: fields are written in it, and options where the task says so."""
+    return json.dumps(plain(task), ensure_ascii=False)
 
 
 @functools.lru_cache(maxsize=256)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from redone_data.config import load_yaml, plain, read_config, set_key
+from redone_data.config import plain
 from redone_data.curate.contamination import ContaminationConfig
 from redone_data.engine import ExecutorConfig
 from redone_data.errors import RedoneError, did_you_mean
@@ -21,6 +21,8 @@ from redone_data.instruct.held_out import HeldOutConfig
 from redone_data.instruct.lengths import LengthConfig
 from redone_data.instruct.making import TaskEntry
 from redone_data.instruct.tables import TableConfig
+from redone_data.recipe_file import RecipeFile, load
+from redone_data.text.personal_data import ALL
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class SftRecipe:
     )
     output: str | None = field(default=None, metadata={"help": "the set's folder; --out overrides it"})
     seed: int = field(default=1, metadata={"help": "of every random choice"})
+    redact: tuple[str, ...] = field(default=tuple(ALL), metadata={"help": f"personal data to mask: {', '.join(ALL)}"})
     held_out: HeldOutConfig = field(default_factory=HeldOutConfig)
     lengths: LengthConfig = field(default_factory=LengthConfig)
     clean: CleanConfig = field(default_factory=CleanConfig)
@@ -57,6 +60,9 @@ class SftRecipe:
     def __post_init__(self) -> None:
         if not self.tasks and not self.general:
             raise RedoneError("tasks and general: there is nothing to make; name a task, or general data")
+        for kind in self.redact:
+            if kind not in ALL:
+                raise RedoneError(f"redact: {kind!r}: {did_you_mean(kind, ALL)}")
         for name, entry in self.tasks.items():
             for table in entry.tables:
                 if table not in self.tables:
@@ -73,33 +79,8 @@ class SftRecipe:
         return values
 
 
-@dataclass(frozen=True)
-class LoadedSftRecipe:
-    """A recipe with the file that its paths are relative to."""
-
-    recipe: SftRecipe
-    path: Path
-
-    @property
-    def base(self) -> Path:
-        return self.path.parent
-
-    def output(self, given: Path | None) -> Path:
-        """The set's folder: the command line's, or the recipe's."""
-        if given is not None:
-            return given
-        if self.recipe.output is None:
-            raise RedoneError(f"{self.path}: output is not set; set it, or give --out DIR")
-        return self.base / self.recipe.output
+LoadedSftRecipe = RecipeFile[SftRecipe]
 
 
 def load_sft_recipe(path: Path, assignments: Sequence[str] = (), seed: int | None = None) -> LoadedSftRecipe:
-    """Read a recipe file, with ``--set`` assignments and ``--seed`` over it; errors name file, key and remedy."""
-    if not path.is_file():
-        raise RedoneError(f"{path}: there is no such recipe; recipes/instruct/tiny.yaml is one to start from")
-    values = load_yaml(path)
-    for assignment in assignments:
-        set_key(values, assignment)
-    if seed is not None:
-        values["seed"] = seed
-    return LoadedSftRecipe(read_config(SftRecipe, values, where=str(path)), path)
+    return load(SftRecipe, path, assignments, seed, example="recipes/instruct/tiny.yaml is one to start from")

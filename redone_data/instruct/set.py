@@ -27,7 +27,7 @@ from redone_data.instruct.drawing import HELD_OUT, LEDGER, LINEAGE, PAPER, DrawS
 from redone_data.instruct.general import GeneralStep, check_columns
 from redone_data.instruct.held_out import HeldOutIndexStep, LeaksStep
 from redone_data.instruct.lengths import Lengths, located_files
-from redone_data.instruct.making import RenderStep, SelectStep, TableStep, task_values
+from redone_data.instruct.making import TEXT_KINDS, RenderStep, SelectStep, TableStep, task_values
 from redone_data.instruct.recipe import LoadedSftRecipe
 from redone_data.instruct.tables import table_files
 from redone_data.instruct.task import find_task
@@ -89,7 +89,12 @@ class InstructionSet:
         if len({task.name for task in tasks.values()}) < len(tasks):
             raise RedoneError(f"{self.loaded.path}: tasks: two have the same name; give your own another")
         names = sorted({table for entry in recipe.tasks.values() for table in entry.tables})
-        steps = [self._table_step(name) for name in names]
+        texts: dict[str, set[str]] = {name: set() for name in names}
+        for name, entry in recipe.tasks.items():
+            read = {column for column, need in tasks[name].columns.items() if need.kind in TEXT_KINDS}
+            for table in entry.tables:
+                texts[table] |= read
+        steps = [self._table_step(name, tuple(sorted(texts[name]))) for name in names]
         tables = dict(zip(names, self.engine.run_all(steps), strict=True))
         pairs = [
             (tasks[name], table)
@@ -106,15 +111,16 @@ class InstructionSet:
         self.tables = tables
         return [(task.name, table, output) for (task, table), output in zip(pairs, rendered, strict=True)]
 
-    def _table_step(self, name: str) -> TableStep:
-        tables = self.recipe.tables
+    def _table_step(self, name: str, texts: tuple[str, ...]) -> TableStep:
+        tables, base = self.recipe.tables, self.loaded.base
         wanted = {name, *(join.table for join in tables[name].join)}
         for other in wanted - set(tables):
             raise RedoneError(f"{self.loaded.path}: tables.{name}.join: '{other}': {did_you_mean(other, tables)}")
-        files = {other: table_files(other, tables[other], self.loaded.base, self.cache) for other in sorted(wanted)}
+        files = {other: table_files(other, tables[other], base, self.cache) for other in sorted(wanted)}
         self.inputs[f"tables.{name}"] = files[name]
         duplicates = self.recipe.duplicates.get(name, DuplicateRowsConfig())
-        return TableStep(name, {other: tables[other] for other in sorted(wanted)}, files, self.loaded.base, duplicates)
+        mine = {other: tables[other] for other in sorted(wanted)}
+        return TableStep(name, mine, files, base, duplicates, texts, self.recipe.redact)
 
     def _of_general(self) -> list[Made]:
         """The conversations of general data."""
@@ -126,7 +132,7 @@ class InstructionSet:
             for file in files:
                 check_columns(general, file, where)
             self.inputs[f"general.{name}"] = files
-            steps.append(GeneralStep(name, general, tuple(files), recipe.seed, recipe.held_out.share))
+            steps.append(GeneralStep(name, general, tuple(files), recipe.seed, recipe.held_out.share, recipe.redact))
         outputs = [self._distilled(step, made) for step, made in zip(steps, self.engine.run_all(steps), strict=True)]
         return [(step.source, step.source, output) for step, output in zip(steps, outputs, strict=True)]
 
@@ -197,7 +203,8 @@ class InstructionSet:
             **drawn.statistics,
         }
         path = self.root / MANIFEST
-        if path.is_file() and read_json(path) == manifest:
+        there = all((self.root / name).is_file() for name in (*shown, MANIFEST))
+        if there and read_json(path) == manifest:
             return manifest
         path.unlink(missing_ok=True)
         for name, source in shown.items():

@@ -110,7 +110,10 @@ class TableConfig:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows: `row` (id), `document`, `documents` (all it came from), `lang`, the named columns. And what was dropped."""
+    """Rows: `row` (id), `document`, `documents` (all it came from), `lang`, the named columns. And what was dropped.
+
+    rows_read: those that `where` takes.
+    """
 
     name: str
     frame: pl.DataFrame
@@ -178,9 +181,9 @@ def _own_rows(name: str, config: TableConfig, base: Path) -> tuple[pl.DataFrame,
     rows_read = 0
     for file in table_files(name, config, base):
         for place, record in records(file, config.explode):
-            rows_read += 1
             if allowed and any(as_label(lookup(record, path)) not in wanted for path, wanted in allowed.items()):
                 continue
+            rows_read += 1
             try:
                 row = {column: read(record) for column, read in columns.items()}
                 values.add(row)

@@ -44,12 +44,15 @@ def open_start(model: ModelConfig, directory: Path, output: str, template: str |
     return ChatStart(start, tokenizer, found)
 
 
-def ends_with(model: Any, end: int) -> None:
-    """Have a model's own configuration say that this token ends its answers."""
+def ends_with(model: Any, end: int, output: Path) -> Path:
+    """Have a model's own configuration say that this token ends its answers; a file that goes with its checkpoints."""
     model.config.get_text_config().eos_token_id = end
     ends = model.generation_config.eos_token_id
     others = [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
     model.generation_config.eos_token_id = [end, *(other for other in others if other != end)]
+    if rank() == 0:
+        model.generation_config.save_pretrained(output / "data")
+    return output / "data" / "generation_config.json"
 
 
 def absolute_path(directory: Path, name: str) -> str:

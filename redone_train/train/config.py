@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, TypeVar
 
 from redone_data.config import load_yaml, read_config, set_key
 from redone_data.errors import RedoneError
@@ -182,14 +182,12 @@ class LoggingConfig:
     wandb: str | None = field(default=None, metadata={"help": "project to log to, where wandb is installed"})
 
 
-@dataclass(frozen=True)
-class CptConfig:
-    """Continued pre-training."""
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """What the runs of cpt, sft and dpo have alike."""
 
     output: str = field(metadata={"help": "the run's folder"})
     model: ModelConfig
-    data: DataConfig
-    tokens: int | None = field(default=None, metadata={"help": "of the whole run; null: one pass over the data"})
     batch: BatchConfig = field(default_factory=BatchConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
@@ -198,40 +196,26 @@ class CptConfig:
         metadata={"help": "a preset of recipes/deepspeed (zero0 ... zero3_offload) or a JSON file; null: none"},
     )
     checkpoints: CheckpointConfig = field(default_factory=CheckpointConfig)
-    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     guard: GuardConfig = field(default_factory=GuardConfig)
     logging: LoggingConfig = field(default_factory=LoggingConfig)
     seed: int = field(default=1, metadata={"help": "of everything that is drawn"})
 
 
-class RunConfig(Protocol):
-    """What the parts that all trainers share ask of a configuration: that of cpt, of a step of sft, of dpo."""
+@dataclass(frozen=True, kw_only=True)
+class CptConfig(RunConfig):
+    """Continued pre-training."""
 
-    @property
-    def output(self) -> str: ...
-    @property
-    def model(self) -> ModelConfig: ...
-    @property
-    def batch(self) -> BatchConfig: ...
-    @property
-    def optimizer(self) -> OptimizerConfig: ...
-    @property
-    def schedule(self) -> ScheduleConfig: ...
-    @property
-    def deepspeed(self) -> str | None: ...
-    @property
-    def checkpoints(self) -> CheckpointConfig: ...
-    @property
-    def guard(self) -> GuardConfig: ...
-    @property
-    def logging(self) -> LoggingConfig: ...
-    @property
-    def seed(self) -> int: ...
+    data: DataConfig
+    tokens: int | None = field(default=None, metadata={"help": "of the whole run; null: one pass over the data"})
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
 
 
-def load_cpt(path: Path, settings: tuple[str, ...] = ()) -> CptConfig:
-    """Read a file; settings: `key.path=value` each, laid over it."""
+Run = TypeVar("Run", bound=RunConfig)
+
+
+def load_run(kind: type[Run], path: Path, settings: tuple[str, ...] = ()) -> Run:
+    """Read the file of a kind of run; settings: `key.path=value` each, laid over it."""
     values = load_yaml(path)
     for setting in settings:
         set_key(values, setting)
-    return read_config(CptConfig, values, where=str(path))
+    return read_config(kind, values, where=str(path))

@@ -13,13 +13,14 @@ import contextlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from redone_train.data.batches import BatchShape
-from redone_train.train.config import RunConfig
+from redone_train.train.config import CptConfig
+from redone_train.train.post_config import DpoConfig, SftConfig
 from redone_train.train.progress import flops_per_token, peak_flops
 from redone_train.train.start import Start, with_adapters
 
@@ -111,16 +112,7 @@ class Estimate:
         return None if available is None else self.memory[preset].total <= FILLED * available
 
 
-class _Length(Protocol):
-    @property
-    def length(self) -> int: ...
-
-
-class RowsConfig(RunConfig, Protocol):
-    """A run whose rows have a length."""
-
-    @property
-    def data(self) -> _Length: ...
+RowsConfig = CptConfig | SftConfig | DpoConfig
 
 
 def estimate(

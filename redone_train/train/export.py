@@ -26,6 +26,7 @@ from redone_train.train.stages import result_of
 
 DTYPES: Mapping[str, torch.dtype] = {"bf16": torch.bfloat16, "fp32": torch.float32}
 ADAPTER, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
+GENERATION_CONFIG = "generation_config.json"
 # What goes with a model so that it reads and writes text; a checkpoint keeps what its start point had.
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -94,10 +95,16 @@ def _write_model(checkpoint: Checkpoint, out: Path, dtype: torch.dtype) -> int:
         model = _assembled(checkpoint, dtype)
     else:
         model = load_folder(checkpoint.folder, key="export", dtype=dtype)
-    return _save(model, out)
+    return _save(model, out, checkpoint)
 
 
-def _save(model: Any, out: Path) -> int:
+def _save(model: Any, out: Path, checkpoint: Checkpoint) -> int:
+    if (checkpoint.folder / GENERATION_CONFIG).is_file():  # which token ends an answer: adapters have no place for it
+        from transformers import GenerationConfig
+
+        model.generation_config = GenerationConfig.from_pretrained(checkpoint.folder)
+        if (ends := model.generation_config.eos_token_id) is not None:
+            model.config.get_text_config().eos_token_id = ends if isinstance(ends, int) else ends[0]
     with quiet():
         model.save_pretrained(out)
     return sum(parameter.numel() for parameter in model.parameters())
@@ -187,7 +194,7 @@ def _write_merged(checkpoint: Checkpoint, out: Path, dtype: torch.dtype, base: P
     absent = [name for name in loaded.missing_keys if "lora_" in name]
     if absent or loaded.unexpected_keys:
         raise RedoneError(f"{folder}: not the model of these adapters: {[*absent, *loaded.unexpected_keys][0]} differs")
-    return _save(adapted.merge_and_unload().to(dtype), out)
+    return _save(adapted.merge_and_unload().to(dtype), out, checkpoint)
 
 
 def _write_tokenizer(checkpoint: Checkpoint, out: Path) -> None:

@@ -3,20 +3,10 @@
 import re
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
-from redone_data.config import load_yaml, read_config, set_key
 from redone_data.errors import RedoneError
-from redone_train.train.config import (
-    BatchConfig,
-    CheckpointConfig,
-    GuardConfig,
-    LoggingConfig,
-    ModelConfig,
-    OptimizerConfig,
-    ScheduleConfig,
-)
+from redone_train.train.config import OptimizerConfig, RunConfig
 
 STEP_NAME = re.compile(r"[\w-][\w.-]*")
 
@@ -68,26 +58,13 @@ class SftEvaluationConfig:
     conversations: int = field(default=200, metadata={"help": "of each task, at most"})
 
 
-@dataclass(frozen=True)
-class SftConfig:
+@dataclass(frozen=True, kw_only=True)
+class SftConfig(RunConfig):
     """Instruction tuning, in one step or several."""
 
-    output: str = field(metadata={"help": "the run's folder"})
-    model: ModelConfig
     steps: tuple[SftStepConfig, ...] = field(metadata={"help": "in order; each starts from the weights of the last"})
     data: ConversationConfig = field(default_factory=ConversationConfig)
-    batch: BatchConfig = field(default_factory=BatchConfig)
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
-    deepspeed: str | None = field(
-        default=None,
-        metadata={"help": "a preset of recipes/deepspeed (zero0 ... zero3_offload) or a JSON file; null: none"},
-    )
-    checkpoints: CheckpointConfig = field(default_factory=CheckpointConfig)
     evaluation: SftEvaluationConfig = field(default_factory=SftEvaluationConfig)
-    guard: GuardConfig = field(default_factory=GuardConfig)
-    logging: LoggingConfig = field(default_factory=LoggingConfig)
-    seed: int = field(default=1, metadata={"help": "of everything that is drawn"})
 
     def __post_init__(self) -> None:
         if not self.steps:
@@ -156,49 +133,20 @@ class DpoOptimizerConfig(OptimizerConfig):
     learning_rate: float = field(default=1e-6, metadata={"help": "peak"})
 
 
-@dataclass(frozen=True)
-class DpoConfig:
+@dataclass(frozen=True, kw_only=True)
+class DpoConfig(RunConfig):
     """Preference optimization."""
 
-    output: str = field(metadata={"help": "the run's folder"})
-    model: ModelConfig
     data: PairConfig
     epochs: float = field(default=1.0, metadata={"help": "passes over the pairs"})
     loss: PreferenceLossConfig = field(default_factory=PreferenceLossConfig)
-    batch: BatchConfig = field(default_factory=BatchConfig)
     optimizer: DpoOptimizerConfig = field(default_factory=DpoOptimizerConfig)
-    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
-    deepspeed: str | None = field(
-        default=None,
-        metadata={"help": "a preset of recipes/deepspeed (zero0 ... zero3_offload) or a JSON file; null: none"},
-    )
-    checkpoints: CheckpointConfig = field(default_factory=CheckpointConfig)
     evaluation: DpoEvaluationConfig = field(default_factory=DpoEvaluationConfig)
-    guard: GuardConfig = field(default_factory=GuardConfig)
-    logging: LoggingConfig = field(default_factory=LoggingConfig)
-    seed: int = field(default=1, metadata={"help": "of everything that is drawn"})
 
     def __post_init__(self) -> None:
         if not self.epochs > 0:
             raise RedoneError(f"epochs is {self.epochs:g}; more than 0")
         _check_optimizer(self.optimizer)
-
-
-def load_sft(path: Path, settings: tuple[str, ...] = ()) -> SftConfig:
-    """Read a file; settings: `key.path=value` each, laid over it."""
-    return read_config(SftConfig, _values(path, settings), where=str(path))
-
-
-def load_dpo(path: Path, settings: tuple[str, ...] = ()) -> DpoConfig:
-    """Read a file; settings: `key.path=value` each, laid over it."""
-    return read_config(DpoConfig, _values(path, settings), where=str(path))
-
-
-def _values(path: Path, settings: tuple[str, ...]) -> dict[str, object]:
-    values = load_yaml(path)
-    for setting in settings:
-        set_key(values, setting)
-    return values
 
 
 def _check_data(length: int, most_dropped: float) -> None:

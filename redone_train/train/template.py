@@ -21,8 +21,7 @@ from redone_train.train.start import Start
 Messages = list[dict[str, str]]
 
 CHECKED = 64
-# How a turn begins and ends, by the tokens that a tokenizer knows; else as ChatML, with its own end token.
-TURNS = (("<|im_start|>", "<|im_end|>"), ("<start_of_turn>", "<end_of_turn>"))
+BEGIN, END = "<|im_start|>", "<|im_end|>"
 CHATML = (
     "{% for message in messages %}{{ '@BEGIN' + message['role'] + '\n' }}"
     "{% if message['role'] == 'assistant' %}"
@@ -110,9 +109,11 @@ def find_template(tokenizer: Any, file: Path | None, model: str) -> Template:
 
 
 def chatml(tokenizer: Any, model: str) -> Template:
-    """For a base model without a template: turns between the tokens that it knows for them, if any."""
-    known = tokenizer.get_vocab()
-    begin, end = next((turn for turn in TURNS if set(turn) <= known.keys()), (TURNS[0][0], tokenizer.eos_token))
+    """For a base model without a template: ChatML, with the model's own end token where it has not ChatML's.
+
+    Tokens that a base model has, but never saw (Gemma's <end_of_turn>), would be dear to learn.
+    """
+    end = END if {BEGIN, END} <= tokenizer.get_vocab().keys() else tokenizer.eos_token
     if end is None:
         raise RedoneError(
             f"data.template: {model} has neither a chat template nor an end token; give its tokenizer an eos_token, or "
@@ -121,7 +122,7 @@ def chatml(tokenizer: Any, model: str) -> Template:
     # What the tokenizer itself would put before every text: rendered conversations are tokenized without.
     first = tokenizer("a").input_ids[:1]
     opening = tokenizer.decode(first) if first != tokenizer("a", add_special_tokens=False).input_ids[:1] else ""
-    text = CHATML.replace("@BEGIN", begin).replace("@END", end)
+    text = CHATML.replace("@BEGIN", BEGIN).replace("@END", end)
     return Template(f"{{{{ '{opening}' }}}}{text}" if opening else text, "ChatML (the model has no template)", own=True)
 
 

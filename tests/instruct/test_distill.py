@@ -86,6 +86,7 @@ def test_by_a_reward_what_is_not_good_enough_is_dropped_and_counted(tmp_path: Pa
     assert sorted(found) == list(range(9))
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_bytes())
     assert manifest["drops"] == {"build/no_good_sample": 3}
+    assert manifest["sources"][0]["distilled"] == 9
 
 
 def test_scores_that_do_not_match_the_samples_are_an_error(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pair_data import check_conserved, choices, conversation, make, write_jsonl
 
@@ -17,10 +17,11 @@ def sides(lengths):
     return array[:, 0], array[:, 1], stream(1, "draws").random(len(array))
 
 
+@settings(deadline=None)
 @given(LENGTHS, st.sampled_from([0.0, 0.02, 0.2]))
 def test_after_matching_length_tells_chosen_from_rejected_no_better_than_a_coin(lengths, max_bias):
     chosen, rejected, draws = sides(lengths)
-    stays = match(chosen, rejected, draws, LengthConfig(max_bias=max_bias))
+    stays = match(chosen, rejected, np.zeros(len(chosen), np.int64), draws, LengthConfig(max_bias=max_bias))
     found = length_statistics(chosen[stays], rejected[stays])
     if stays.any():
         # One pair is the smallest step that can be taken.
@@ -30,24 +31,34 @@ def test_after_matching_length_tells_chosen_from_rejected_no_better_than_a_coin(
 
 
 def test_pairs_of_which_the_longer_is_always_chosen_leave_nothing_to_learn_from():
-    chosen = np.arange(100, 200, dtype=np.int64)
-    assert not match(chosen, chosen - 50, np.zeros(100), LengthConfig()).any()
-    assert match(chosen, chosen, np.zeros(100), LengthConfig()).all()
-    assert match(chosen, chosen - 50, np.zeros(100), LengthConfig("off")).all()
+    chosen, tasks = np.arange(100, 200, dtype=np.int64), np.zeros(100, np.int64)
+    assert not match(chosen, chosen - 50, tasks, np.zeros(100), LengthConfig()).any()
+    assert match(chosen, chosen, tasks, np.zeros(100), LengthConfig()).all()
+    assert match(chosen, chosen - 50, tasks, np.zeros(100), LengthConfig("off")).all()
+
+
+def test_a_task_whose_right_answers_are_longer_is_not_made_good_by_one_whose_are_shorter():
+    long, short = np.full(100, 60, np.int64), np.full(100, 40, np.int64)
+    tasks = np.repeat(np.array([0, 1], np.int64), 50)
+    chosen, rejected = np.where(tasks == 0, long, short), np.where(tasks == 0, short, long)
+    assert match(chosen, rejected, tasks * 0, np.zeros(100), LengthConfig()).all()
+    assert not match(chosen, rejected, tasks, np.zeros(100), LengthConfig()).any()
 
 
 def test_of_a_prompt_s_candidates_those_are_taken_that_cancel_the_debt_of_others():
     groups = np.array([0, 1, 1, 1, 2, 2], np.int64)
     differences = np.array([30, 40, -25, 400, -4, 300], np.int64)
-    assert choose(groups, differences, 1, LengthConfig()).tolist() == [True, False, True, False, True, False]
-    assert choose(groups, differences, 2, LengthConfig("off")).tolist() == [True, True, True, False, True, True]
-    assert choose(groups[:0], differences[:0], 2, LengthConfig()).tolist() == []
+    tasks = np.zeros(6, np.int64)
+    assert choose(groups, tasks, differences, 1, LengthConfig()).tolist() == [True, False, True, False, True, False]
+    assert choose(groups, tasks, differences, 2, LengthConfig("off")).tolist() == [True, True, True, False, True, True]
+    assert choose(groups[:0], tasks[:0], differences[:0], 2, LengthConfig()).tolist() == []
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(-500, 500), min_size=1, max_size=60), st.integers(1, 4))
 def test_no_prompt_gives_more_pairs_than_allowed_and_each_gives_all_it_may(differences, limit):
     groups = np.sort(np.arange(len(differences)) % 7).astype(np.int64)
-    taken = choose(groups, np.array(differences, np.int64), limit, LengthConfig())
+    taken = choose(groups, groups % 3, np.array(differences, np.int64), limit, LengthConfig())
     assert np.bincount(groups[taken]).tolist() == np.minimum(np.bincount(groups), limit).tolist()
 
 

@@ -11,7 +11,7 @@ from pair_data import check_conserved, make, write_jsonl
 
 from redone_data.errors import RedoneError
 from redone_data.instruct.pairs.calibration import Verdicts, calibrate, rate
-from redone_data.instruct.pairs.judges import PairJudgeConfig
+from redone_data.instruct.pairs.judge_model import PairJudgeConfig
 from redone_data.rng import stream
 
 
@@ -139,6 +139,7 @@ def test_a_judge_that_agrees_with_people_is_used_and_both_orders_must_agree(tmp_
     assert judge["unreadable"] == 0
     assert judge["log_loss_left_out"] < 0.3  # of a coin .693
     assert source["judge_pairs"] == 30
+    assert source["verdicts"] == {"used": 30}
     assert len(server.seen) == 2 * 40 + 2 * 30
     added = [pair for pair in made.pairs if pair.prompt[0].content.startswith("Open")]
     assert added
@@ -263,6 +264,43 @@ def test_pairs_that_people_judged_are_not_asked_again(tmp_path, server):
     check_conserved(made)
     dropped = made.manifest["sets"]["liked"]["source"]["rows_dropped"]
     assert dropped == {"judged_by_people": 1, "missing_value": 1, "single_answer": 1}
+
+
+def test_what_a_judge_cannot_decide_is_counted_by_what_it_said(tmp_path, server):
+    write_tables(tmp_path, others=12)
+
+    def moody(prompt, first, second):
+        number = int(re.search(r"\d+", prompt)[0])
+        if prompt.startswith("Open") and number < 3:
+            return "A"  # whatever it is
+        if prompt.startswith("Open") and number < 5:
+            return "Neither."
+        return by_quality(prompt, first, second)
+
+    server.rule = "moody"
+    RULES["moody"] = moody
+    made = make(tmp_path, recipe(server), "--yes")
+    assert made.code == 0, made.said
+    check_conserved(made)
+    source = made.manifest["sets"]["liked"]["source"]
+    assert source["verdicts"] == {"orders_disagree": 3, "unreadable_verdict": 2, "used": 7}
+    assert source["rows_dropped"] == {"orders_disagree": 3, "unreadable_verdict": 2}
+    assert "orders_disagree" in (made.folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_prompt_with_a_hundred_answers_is_no_ten_thousand_questions(tmp_path, server):
+    write_tables(tmp_path, others=1)
+    answers = [answer(number, number % 7) for number in range(100)]
+    write_jsonl(
+        tmp_path / "open.jsonl", [{"id": f"x{n}", "prompt": "One?", "text": text} for n, text in enumerate(answers)]
+    )
+    asked = recipe(server, expand={"table": "open", "answer": "text", "pairs_asked": 3})
+    asked["tables"]["open"]["columns"] = {"prompt": "prompt", "text": "text"}
+    made = make(tmp_path, asked, "--yes")
+    assert made.code == 0, made.said
+    check_conserved(made)
+    assert len(server.seen) == 80 + 2 * 3
+    assert set(made.manifest["sets"]["liked"]["source"]["rows_dropped"]) == {"beyond_pairs_asked"}
 
 
 def test_braces_in_an_answer_are_not_filled_in():

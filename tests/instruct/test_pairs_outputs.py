@@ -67,6 +67,17 @@ def test_what_its_parser_cannot_read_is_wrong_or_left_out(tmp_path):
     assert "all_right 1" in sampled(tmp_path, rows, answers, unreadable="leave_out").said
 
 
+def test_an_answer_that_is_right_by_accident_is_neither_chosen_nor_rejected(tmp_path):
+    form = {"kind": "yes_no", "yes": "是", "no": "否"}
+    rows = [conversation(n, f"这条评论{n}冒犯了他人吗？", form, True, "是", lang="zh") for n in (1, 2)]
+    answers = [["我这次来是为了一件事", "否"], ["想了很久。答案：是。", "我这次来是为了一件事", "否。"]]
+    made = sampled(tmp_path, rows, answers)
+    assert [(p.chosen[0].content, p.rejected[0].content) for p in made.pairs] == [("想了很久。答案：是。", "否。")]
+    source = made.manifest["sets"]["mine"]["source"]
+    assert (source["answers_right"], source["answers_vague"]) == (3, 2)
+    assert len(sampled(tmp_path, rows, answers, chosen="readable").pairs) == 3
+
+
 def test_free_text_is_scored_where_its_task_or_the_recipe_says_how(tmp_path):
     texts = {"translation": "The tea is good today", "my_task": "Rain again tomorrow"}
     rows = [
@@ -87,7 +98,7 @@ def test_lengths_are_chosen_so_that_they_tell_nothing_although_right_answers_are
         wrong = "ABCD".replace(gold, "")
 
         def put(letter, mean):
-            return f"The answer is: {letter}." + " Really" * max(0, int(draws.normal(mean, 4)))
+            return "Really " * max(0, int(draws.normal(mean, 4))) + f"The answer is: {letter}."
 
         answers.append([*(put(gold, 11) for _ in range(4)), *(put(letter, 8) for letter in wrong)])
     made = sampled(tmp_path, rows, answers, select={"pairs_per_prompt": 1})
@@ -111,6 +122,10 @@ def test_prompts_are_written_for_redone_train_generate_and_no_more_than_asked_fo
     assert len(lines) == 10
     by_id = {row["id"]: row for row in rows}
     assert all(line["prompt"] == by_id[line["id"]]["messages"][:-1] for line in lines)
+    sets = {**recipe, "structure": {"hard": {"conversations": ["set.jsonl"], "answers": ["not there yet.jsonl"]}}}
+    both = make(tmp_path, sets, "--prompts", out="both")
+    assert both.code == 0, both.said
+    assert len((both.folder / "prompts" / "hard.jsonl").read_text().splitlines()) == len(rows)
     answers = [{"id": line["id"], "answers": list("ABCD")} for line in lines]
     write_jsonl(tmp_path / "answers.jsonl", answers)
     recipe["outputs"]["mine"]["answers"] = ["answers.jsonl"]

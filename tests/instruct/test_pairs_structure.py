@@ -4,7 +4,7 @@ import json
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pair_data import CITIES, LETTERS, check_conserved, choices, conversation, make, write_jsonl
 
@@ -28,6 +28,7 @@ POOL = ("Food | Cake", "Food | Tea", "Sport | Run", "rice", "tea", "cake")
 
 
 @pytest.mark.parametrize(("form", "gold"), FORMS)
+@settings(deadline=None)
 @given(draws=st.lists(st.floats(0, 0.999999), min_size=1, max_size=4))
 def test_a_wrong_answer_is_never_the_right_one_and_its_own_parser_reads_it(form, gold, draws):
     reads = read_format(form)

@@ -22,6 +22,7 @@ from redone_data.instruct.pairs import (
     select,
     structure,
     survey,
+    votes,
 )
 from redone_data.instruct.pairs.recipe import PairsRecipe, load_pairs_recipe
 
@@ -56,7 +57,7 @@ def test_the_page_lists_every_key_of_a_recipe_as_it_is():
 
 
 def test_the_page_explains_every_reason_for_a_drop():
-    modules = (candidates, checks, engagement, judges, outputs, rankings, select, structure, survey)
+    modules = (candidates, checks, engagement, judges, outputs, rankings, select, structure, survey, votes)
     names = {
         value
         for module in modules

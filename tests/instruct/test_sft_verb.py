@@ -86,7 +86,9 @@ def test_a_held_out_text_that_stands_in_another_table_under_another_id_is_not_tr
     copied = "tables.copies={paths: [reviews.jsonl], id: {name: id, prefix: x-}, lang: {name: lang}, "
     copied += "columns: {text: body, label: {name: mood, values: {glad: glad, sorry: sorry}}}}"
     both = ("tasks={mood.yaml: {tables: [reviews, copies]}}", "duplicates.copies={by: [text]}")
-    make(recipe, tmp_path, copied, *both, "held_out.max_conversations=500")
+    manifest = make(recipe, tmp_path, copied, *both, "held_out.max_conversations=500", "tables.copies.where={lang: en}")
+    table = manifest["tables"]["copies"]  # type: ignore[index]
+    assert table["read"] == table["rows"] + sum(table["drops"].values()), "what `where` leaves out was not read"
     said = {row["id"].removeprefix("x-"): row["body"] for row in _reviews(recipe)}
     held = {
         said[row.documents[0].removeprefix("x-")] for row in rows(tmp_path / "held_out.jsonl") if row.task == "mood"
@@ -99,6 +101,24 @@ def test_a_held_out_text_that_stands_in_another_table_under_another_id_is_not_tr
     ledger = pl.read_parquet(tmp_path / "ledger.parquet").filter(pl.col("rule") == "holds_held_out")
     assert len(ledger) > len(held) / 2
     assert ledger["value"].min() > 0.5  # type: ignore[operator]
+
+
+def test_a_prompt_that_stands_in_two_sources_is_trained_on_once_and_not_at_all_if_it_is_held_out(
+    tmp_path: Path,
+) -> None:
+    rows_ = [{"id": str(n), "instruction": f"Say {n}", "output": f"{n}!"} for n in range(80)]  # too short for n-grams
+    for name, chosen in (("a", rows_[:60]), ("b", [{**row, "id": f"b{row['id']}"} for row in rows_])):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in chosen), encoding="utf-8")
+    general = "{paths: [%s.jsonl], form: instruction, id: id, duplicates: {near: false}}"
+    text = f"general: {{a: {general % 'a'}, b: {general % 'b'}}}\nheld_out: {{share: 0.2}}\n"
+    (tmp_path / "recipe.yaml").write_text(text, encoding="utf-8")
+    make(tmp_path / "recipe.yaml", tmp_path / "out")
+    trained = [row.messages[0].content for row in rows(tmp_path / "out" / "step1.jsonl")]
+    held = {row.messages[0].content for row in rows(tmp_path / "out" / "held_out.jsonl")}
+    assert len(trained) == len(set(trained))
+    assert held
+    assert not held & set(trained)
+    assert len(set(trained) | held) == 80
 
 
 def _reviews(recipe: Path) -> list[dict[str, str]]:
@@ -143,8 +163,10 @@ def test_a_second_run_does_nothing_and_rows_in_other_files_and_orders_give_the_s
     recipe: Path, made: Path, tmp_path: Path
 ) -> None:
     again = InstructionSet(load_sft_recipe(recipe), made)
+    (made / "step2.jsonl").unlink()
     again.run()
     assert again.engine.ran == []
+    assert (made / "step2.jsonl").exists(), "a file that was taken away comes back"
     lines = (recipe.parent / "reviews.jsonl").read_text(encoding="utf-8").splitlines()
     moved = write_small_set(tmp_path / "in")
     (moved.parent / "reviews.jsonl").unlink()
@@ -154,6 +176,16 @@ def test_a_second_run_does_nothing_and_rows_in_other_files_and_orders_give_the_s
     one, other = digests(made), digests(tmp_path / "out")
     # The manifest names files, and the ledger calls a row without a label by its place.
     assert all(one[name] == other[name] for name in ("step1.jsonl", "step2.jsonl", "held_out.jsonl", "lineage.parquet"))
+
+
+def test_in_how_many_pieces_a_set_is_made_changes_no_byte(
+    recipe: Path, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("redone_data.instruct.written.BUCKET_ROWS", 70)
+    monkeypatch.setattr("redone_data.instruct.making.SLICE_ROWS", 30)
+    monkeypatch.setattr("redone_data.instruct.clean.BATCH_ROWS", 11)
+    make(recipe, tmp_path)
+    assert digests(tmp_path) == digests(made)
 
 
 class _Stop(Progress):

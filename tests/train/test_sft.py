@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from redone_data.errors import RedoneError
 from redone_train.sft import run_sft
+from redone_train.train.export import export
 from redone_train.train.masks import check_masks
 from redone_train.train.post_trainer import next_log_probs
 
@@ -128,6 +129,25 @@ def test_adapters_are_merged_for_the_next_step(tmp_path: Path) -> None:
     assert not next((tmp_path / "sft" / "more" / "start").iterdir()).joinpath("adapter_config.json").exists()
     # General conversations are those of held.jsonl and of the step's own file: of the last, both steps have others.
     assert second[0]["nats_per_token"]["all"] < first[0]["nats_per_token"]["all"] - 0.1
+
+
+@pytest.mark.parametrize("lora", ["null", "{rank: 2}"])
+def test_an_exported_model_stops_at_the_token_that_ended_the_answers(lora: str, tmp_path: Path) -> None:
+    path = write_sft(tmp_path, {"steps": [{"name": "all", "data": ["all.jsonl"], "epochs": 0.2}]})
+    file = tmp_path / "chat.jinja"
+    body = "{% generation %}{{ message.content + '<user>' }}{% endgeneration %}"
+    file.write_text(
+        "{% for message in messages %}{% if message.role == 'assistant' %}" + body + "{% else %}{{ message.content }}"
+        "{% endif %}{% endfor %}"
+    )
+    assert run_sft(path, ("data.template=chat.jinja", f"model.lora={lora}"))
+    export(tmp_path / "sft", tmp_path / "exported", merge=lora != "null")
+    config, generation = (
+        json.loads((tmp_path / "exported" / name).read_text()) for name in ("config.json", "generation_config.json")
+    )
+    assert config["eos_token_id"] == 1, "<user>, and not <end>, which is 0"
+    assert generation["eos_token_id"] == [1, 0]
+    assert (tmp_path / "exported" / "chat_template.jinja").read_text() == file.read_text()
 
 
 BAD_ROWS: dict[str, tuple[str, str]] = {

@@ -64,20 +64,14 @@ def loop(body: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("special", "begin", "end"),
-    [
-        ((), "<|im_start|>", "<end>"),
-        (("<|im_start|>", "<|im_end|>"), "<|im_start|>", "<|im_end|>"),
-        (("<start_of_turn>", "<end_of_turn>"), "<start_of_turn>", "<end_of_turn>"),
-    ],
+    ("special", "end"), [((), "<end>"), (("<|im_start|>",), "<end>"), (("<|im_start|>", "<|im_end|>"), "<|im_end|>")]
 )
-def test_a_base_model_learns_chatml_with_the_turn_tokens_that_it_knows(
-    special: tuple[str, ...], begin: str, end: str
-) -> None:
+def test_a_base_model_learns_chatml_with_the_end_token_that_it_knows(special: tuple[str, ...], end: str) -> None:
     tokenizer = tokenizer_of(*special)
     template = find_template(tokenizer, None, "base")
     text, runs = learnt(tokenizer, template)
     assert runs == [f"A cat \u732b.{end}", f"Yes \U0001f389{end}"]
+    begin = "<|im_start|>"
     assert text.startswith(f"{begin}system\nBe brief.{end}\n{begin}user\nWhat is it?{end}\n{begin}assistant\nA cat")
     (one,) = render(tokenizer, template, [TALK], [""])
     assert tokenizer.decode([check_template(tokenizer, template, [TALK], [one])]) == end

@@ -24,7 +24,7 @@ from redone_data.errors import RedoneError
 from redone_train.cpt import open_run, resolved, run_cpt
 from redone_train.data import evaluation
 from redone_train.data.evaluation import read_history
-from redone_train.train.config import CptConfig, GuardConfig, ScheduleConfig, load_cpt
+from redone_train.train.config import CptConfig, GuardConfig, ScheduleConfig, load_run
 from redone_train.train.guard import FEWEST_NORMS, SKIPPED, Guard, carried
 from redone_train.train.schedule import rate_factor
 from redone_train.train.start import load_model
@@ -50,7 +50,7 @@ def _environment() -> Iterator[None]:
 
 
 def opened(path: Path) -> tuple[CptConfig, Any]:
-    config = resolved(load_cpt(path), path.parent)
+    config = resolved(load_run(CptConfig, path), path.parent)
     _, data, _ = open_run(config, path.parent)
     return config, data
 

@@ -6,9 +6,9 @@ import pytest
 
 from redone_train.data.batches import BatchShape
 from redone_train.evaluate.config import load_evaluation
-from redone_train.train.config import load_cpt
+from redone_train.train.config import CptConfig, load_run
 from redone_train.train.deepspeed import deepspeed_values
-from redone_train.train.post_config import load_dpo, load_sft
+from redone_train.train.post_config import DpoConfig, SftConfig
 
 RECIPES = Path(__file__).parents[2] / "recipes" / "train"
 RANKS = {"tiny": (1, 2), "gemma270m": (1, 8), "qwen2.5_7b": (8,), "qwen2.5_32b": (64,)}
@@ -25,7 +25,7 @@ def test_no_configuration_is_without_a_test() -> None:
 @pytest.mark.parametrize("name", RANKS)
 def test_a_configuration_is_read_and_fits_the_ranks_that_it_is_for(name: str) -> None:
     path = RECIPES / f"cpt_{name}.yaml"
-    config = load_cpt(path)
+    config = load_run(CptConfig, path)
     for ranks in RANKS[name]:
         shape = BatchShape(config.batch.rows, config.batch.rows_per_device, ranks)
         deepspeed_values(config, shape, path.parent, bf16=True)
@@ -40,7 +40,11 @@ def test_a_configuration_is_read_and_fits_the_ranks_that_it_is_for(name: str) ->
 @pytest.mark.parametrize("name", RANKS)
 def test_stages_follow_one_another_and_fit_the_ranks_that_they_are_for(name: str) -> None:
     paths = {verb: RECIPES / f"{verb}_{name}.yaml" for verb in VERBS}
-    cpt, sft, dpo = load_cpt(paths["cpt"]), load_sft(paths["sft"]), load_dpo(paths["dpo"])
+    cpt, sft, dpo = (
+        load_run(CptConfig, paths["cpt"]),
+        load_run(SftConfig, paths["sft"]),
+        load_run(DpoConfig, paths["dpo"]),
+    )
     for ranks in RANKS[name]:
         for verb, config in (("sft", sft), ("dpo", dpo)):
             shape = BatchShape(config.batch.rows, config.batch.rows_per_device, ranks)

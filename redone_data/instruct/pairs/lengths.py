@@ -2,8 +2,8 @@
 
 Preference sets reward length (arXiv:2404.04475: a judge's win rates follow it), and DPO learns it (arXiv:2403.19159).
 Two things are done. Of a prompt's candidate pairs those are chosen whose differences cancel what was chosen before.
-Then pairs are matched in strata of their length ratio: in each, as many pairs with the longer answer chosen as with the
-shorter, so that in a stratum length tells nothing; a last trim takes the widest pairs of the heavier side until the
+Then pairs are matched in strata of task and length ratio: in each, as many pairs with the longer answer chosen as with
+the shorter, so that in a stratum length tells nothing; a last trim takes the widest pairs of the heavier side until the
 mean difference is within the bound. Lengths are characters. 1 s per 5 million candidates.
 """
 
@@ -77,43 +77,43 @@ def within_ratio(chosen: Int64, rejected: Int64, config: LengthConfig) -> Flags:
     return within
 
 
-def choose(groups: Int64, differences: Int64, limit: int, config: LengthConfig) -> Flags:
+def choose(groups: Int64, tasks: Int64, differences: Int64, limit: int, config: LengthConfig) -> Flags:
     """At most `limit` pairs of each group (rows sorted by group, in each by a random draw).
 
-    Those that bring the running sum of differences towards zero, wide ones last; the first drawn without control.
+    Those that bring their task's sum of differences towards zero, wide ones last; the first drawn without control.
     """
     starts = np.append(np.flatnonzero(np.append(True, groups[1:] != groups[:-1])[: len(groups)]), len(groups))
     if config.control == "off":
         rank = np.arange(len(groups)) - np.repeat(starts[:-1], np.diff(starts))
         first: Flags = rank < limit
         return first
-    return _choose(starts.astype(np.int64), differences.astype(np.float64), limit, _SPREAD_COST)
+    return _choose(starts.astype(np.int64), tasks, differences.astype(np.float64), limit, _SPREAD_COST)
 
 
 @kernel
-def _choose(starts: Int64, differences: Float64, limit: int, spread_cost: float) -> Flags:
+def _choose(starts: Int64, tasks: Int64, differences: Float64, limit: int, spread_cost: float) -> Flags:
     taken = np.zeros(len(differences), np.bool_)
-    debt = 0.0
+    debts = np.zeros(np.max(tasks) + 1 if len(tasks) else 1)
     for group in range(len(starts) - 1):
         for _ in range(min(limit, starts[group + 1] - starts[group])):
             best, best_cost = -1, np.inf
             for row in range(starts[group], starts[group + 1]):
-                cost = abs(debt + differences[row]) + spread_cost * abs(differences[row])
+                cost = abs(debts[tasks[row]] + differences[row]) + spread_cost * abs(differences[row])
                 if not taken[row] and cost < best_cost:
                     best, best_cost = row, cost
             taken[best] = True
-            debt += differences[best]
+            debts[tasks[best]] += differences[best]
     return taken
 
 
-def match(chosen: Int64, rejected: Int64, draws: Float64, config: LengthConfig) -> Flags:
-    """Which pairs stay so that lengths do not tell chosen from rejected; `draws` decides among equals."""
+def match(chosen: Int64, rejected: Int64, tasks: Int64, draws: Float64, config: LengthConfig) -> Flags:
+    """Which pairs stay so that lengths do not tell chosen from rejected, in no task; `draws` decides among equals."""
     stays = np.ones(len(chosen), np.bool_)
     if config.control == "off" or not len(chosen):
         return stays
     difference = chosen - rejected
     ratio = np.abs(np.log(np.maximum(chosen, 1)) - np.log(np.maximum(rejected, 1)))
-    stratum = np.searchsorted(STRATA, ratio, side="right")
+    stratum = np.searchsorted(STRATA, ratio, side="right") + tasks * (len(STRATA) + 1)
     for number in np.unique(stratum):
         sides = [np.flatnonzero((stratum == number) & (np.sign(difference) == sign)) for sign in (1, -1)]
         fewer = min(map(len, sides))

@@ -25,7 +25,7 @@ from redone_data.instruct.metrics import check_metric, score
 from redone_data.instruct.pairs.candidates import PairSource, Rows
 from redone_data.instruct.pairs.confusion import read_answers
 from redone_data.instruct.pairs.conversations import conversation_rows
-from redone_data.instruct.pairs.scoring import metric_of
+from redone_data.instruct.pairs.scoring import is_plain, metric_of
 from redone_data.instruct.pairs.select import SelectConfig
 from redone_data.instruct.pairs.structure import read_form, shared_of
 from redone_data.rng import keyed_uniform
@@ -76,6 +76,10 @@ class OutputsConfig:
     unreadable: Literal["wrong", "leave_out"] = field(
         default="wrong", metadata={"help": "what an answer is that its parser cannot read"}
     )
+    chosen: Literal["plain", "readable"] = field(
+        default="plain",
+        metadata={"help": "plain: the answer alone, after 'Answer:' or as the last line; or any readable"},
+    )
     select: SelectConfig = field(default_factory=SelectConfig)
 
     def __post_init__(self) -> None:
@@ -106,7 +110,7 @@ class OutputsStep(PairSource):
     digest: str  # of them
 
     def config(self) -> Any:
-        names = ("max_prompts", "metrics", "min_right", "margin", "unreadable")
+        names = ("max_prompts", "metrics", "min_right", "margin", "unreadable", "chosen")
         return {**{name: getattr(self.outputs, name) for name in names}, "seed": self.seed}
 
     def inputs(self) -> dict[str, str]:
@@ -172,8 +176,10 @@ class OutputsStep(PairSource):
         for text in answers:
             read = reads.parse(text)
             value = score(metric, read, gold)
-            judged.count(read is not None, value >= self.outputs.min_right)
-            if read is not None or self.outputs.unreadable == "wrong":
+            right = value >= self.outputs.min_right
+            vague = right and form is not None and self.outputs.chosen == "plain" and not is_plain(form, text, read)
+            judged.count(readable=read is not None, right=right, vague=vague)
+            if not vague and (read is not None or self.outputs.unreadable == "wrong"):
                 scored.append((text, value))
         return scored
 
@@ -185,14 +191,16 @@ class _Judged:
     answers: int = 0
     readable: int = 0
     right: int = 0
+    vague: int = 0  # right, but not said plainly
 
-    def count(self, readable: bool, right: bool) -> None:
+    def count(self, *, readable: bool, right: bool, vague: bool) -> None:
         self.answers += 1
         self.readable += readable
         self.right += right
+        self.vague += vague
 
-    def statistics(self) -> dict[str, Any]:
-        return {"answers": self.answers, "answers_readable": self.readable, "answers_right": self.right}
+    def statistics(self) -> dict[str, int]:
+        return {f"answers{'' if name == 'answers' else f'_{name}'}": number for name, number in vars(self).items()}
 
 
 def prompts_of(conversations: Output, config: OutputsConfig, seed: int) -> Iterator[tuple[dict[str, Any], bool]]:

@@ -174,8 +174,9 @@ def _judgements(
 
 
 def _ordered(answers: list[tuple[str, float]]) -> Iterator[tuple[str, str]]:
-    """(better, worse) of different answers with different places; of long lists the best against the others."""
-    for (a, at), (b, bt) in itertools.combinations(answers[:MAX_RANKED], 2):
+    """(better, worse) of different answers with different places; of long rankings the best alone."""
+    best = sorted(answers, key=lambda answer: answer[1])[:MAX_RANKED]
+    for (a, at), (b, bt) in itertools.combinations(best, 2):
         if a != b and at != bt:
             yield (a, b) if at < bt else (b, a)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from redone_data.config import load_yaml, plain, read_config, set_key
+from redone_data.config import plain
 from redone_data.curate.contamination import ContaminationConfig
 from redone_data.engine import ExecutorConfig
 from redone_data.errors import RedoneError, did_you_mean
@@ -15,6 +15,7 @@ from redone_data.instruct.pairs.outputs import OutputsConfig
 from redone_data.instruct.pairs.select import SelectConfig
 from redone_data.instruct.pairs.structure import StructureConfig
 from redone_data.instruct.tables import TableConfig
+from redone_data.recipe_file import RecipeFile, load
 
 
 @dataclass(frozen=True)
@@ -81,33 +82,8 @@ class PairsRecipe:
         return dict(sorted((name, (kind, one.select)) for kind, sets in kinds.items() for name, one in sets.items()))
 
 
-@dataclass(frozen=True)
-class LoadedPairsRecipe:
-    """A recipe with the file that its paths are relative to."""
-
-    recipe: PairsRecipe
-    path: Path
-
-    @property
-    def base(self) -> Path:
-        return self.path.parent
-
-    def output(self, given: Path | None) -> Path:
-        """The set's folder: the command line's, or the recipe's."""
-        if given is not None:
-            return given
-        if self.recipe.output is None:
-            raise RedoneError(f"{self.path}: output is not set; set it, or give --out DIR")
-        return self.base / self.recipe.output
+LoadedPairsRecipe = RecipeFile[PairsRecipe]
 
 
 def load_pairs_recipe(path: Path, assignments: Sequence[str] = (), seed: int | None = None) -> LoadedPairsRecipe:
-    """Read a recipe file, with ``--set`` assignments and ``--seed`` over it; errors name file, key and remedy."""
-    if not path.is_file():
-        raise RedoneError(f"{path}: there is no such recipe; recipes/instruct/pairs_tiny.yaml is one to start from")
-    values = load_yaml(path)
-    for assignment in assignments:
-        set_key(values, assignment)
-    if seed is not None:
-        values["seed"] = seed
-    return LoadedPairsRecipe(read_config(PairsRecipe, values, where=str(path)), path)
+    return load(PairsRecipe, path, assignments, seed, example="recipes/instruct/pairs_tiny.yaml is one to start from")

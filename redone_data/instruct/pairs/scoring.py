@@ -1,9 +1,12 @@
 """Which metric an answer is scored by: the recipe's, that of the shipped task, or what its format asks for."""
 
 from collections.abc import Mapping
+from typing import Any
 
+from redone_data.errors import RedoneError
 from redone_data.instruct.answers import AnswerFormat
 from redone_data.instruct.task import shipped_tasks
+from redone_data.instruct.wording import fold, pieces
 
 METRIC_OF_FORMAT = {
     "choice": "accuracy",
@@ -28,3 +31,20 @@ def metric_of(task: str, form: AnswerFormat | None, given: Mapping[str, str] = N
     if task in shipped_tasks():
         return shipped_tasks()[task].metric
     return None if form is None else METRIC_OF_FORMAT.get(form.kind)
+
+
+def is_plain(form: AnswerFormat, text: str, read: Any) -> bool:
+    """Whether a text says what its parser reads in it as it was asked to: alone, after "Answer:", or on its last line.
+
+    A parser is kind: it finds an option that a text merely mentions. Such a text scores, but is nothing to learn from.
+
+    >>> from redone_data.instruct.answers import YesNoFormat
+    >>> form = YesNoFormat("是", "否")
+    >>> [is_plain(form, text, True) for text in ("是。", "想了想。答案：是", "我这次来是为了一件事")]
+    [True, True, False]
+    """
+    try:
+        asked_for = fold(form.render(read))
+    except RedoneError:  # right enough to score, but with a label that the format does not have
+        return False
+    return any(fold(piece) == asked_for for piece in pieces(text))

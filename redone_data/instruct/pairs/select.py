@@ -65,11 +65,12 @@ def _select_split(frame: pl.DataFrame, config: SelectConfig) -> tuple[pl.DataFra
     """The reasons of one split, and which pairs a draw without control would have taken."""
     chosen, rejected = (frame[name].to_numpy() for name in ("chosen_chars", "rejected_chars"))
     of, draws = frame["of"].to_numpy(), frame["draw"].to_numpy()
+    tasks = frame["task"].rank("dense").cast(pl.Int64).to_numpy()
     reasons = np.array(frame["reason"].to_list(), dtype=object)
     sound = frame["reason"].is_null().to_numpy()
     drawn = np.zeros(len(frame), np.bool_)
     rows = np.flatnonzero(sound)
-    drawn[rows] = choose(of[rows], chosen[rows], config.pairs_per_prompt, LengthConfig("off"))
+    drawn[rows] = choose(of[rows], tasks[rows], chosen[rows], config.pairs_per_prompt, LengthConfig("off"))
 
     def drop(rows: npt.NDArray[np.int64], stays: Flags, reason: str) -> npt.NDArray[np.int64]:
         reasons[rows[~stays]] = reason
@@ -77,10 +78,10 @@ def _select_split(frame: pl.DataFrame, config: SelectConfig) -> tuple[pl.DataFra
 
     rows = drop(rows, within_ratio(chosen[rows], rejected[rows], config.length), RATIO)
     differences = chosen - rejected
-    rows = drop(rows, choose(of[rows], differences[rows], config.pairs_per_prompt, config.length), MANY)
+    rows = drop(rows, choose(of[rows], tasks[rows], differences[rows], config.pairs_per_prompt, config.length), MANY)
     if config.balance_positions:
         rows = drop(rows, _balanced(frame[rows], draws[rows]), POSITION)
-    rows = drop(rows, match(chosen[rows], rejected[rows], draws[rows], config.length), LENGTH)
+    rows = drop(rows, match(chosen[rows], rejected[rows], tasks[rows], draws[rows], config.length), LENGTH)
     return frame.with_columns(pl.Series("reason", reasons.tolist(), dtype=pl.String)), drawn
 
 

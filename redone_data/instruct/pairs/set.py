@@ -11,10 +11,10 @@ are kept in DIR/asked, outside the steps: what was paid for is there whatever th
 last.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from redone_data.curate.asking import AskConfig, Cost, Question, ask, cost_of_asking
 from redone_data.curate.contamination import ContaminationIndexStep, evaluation_files
@@ -22,22 +22,15 @@ from redone_data.curate.sources import DigestCache, InputFile, SourceConfig, res
 from redone_data.engine import Engine, Output, Progress, Silent
 from redone_data.errors import RedoneError
 from redone_data.instruct.pairs.checks import LEDGER, SPLITS, CandidateSet, PairsStep
-from redone_data.instruct.pairs.conversations import ConversationsStep
-from redone_data.instruct.pairs.engagement import EngagementStep
-from redone_data.instruct.pairs.judges import (
-    JudgesConfig,
-    JudgesStep,
-    UnjudgedStep,
-    VotesStep,
-    calibrated,
-    calibration_sample,
-    questions_about,
-    unjudged_pairs,
-)
+from redone_data.instruct.pairs.conversations import ConversationsStep, conversation_rows
+from redone_data.instruct.pairs.engagement_step import EngagementStep
+from redone_data.instruct.pairs.judge_model import calibrated, questions_about
+from redone_data.instruct.pairs.judges import JudgesConfig, JudgesStep, calibration_sample
 from redone_data.instruct.pairs.outputs import OutputsConfig, OutputsStep, prompts_of, questions_of
 from redone_data.instruct.pairs.recipe import LoadedPairsRecipe
 from redone_data.instruct.pairs.structure import StructureStep
 from redone_data.instruct.pairs.tables import Tables
+from redone_data.instruct.pairs.votes import UnjudgedStep, VotesStep, pairs_of
 from redone_data.instruct.tables import table_files
 from redone_data.manifest import ASIDES, MANIFEST, atomic, canonical, digest, link, read_json, write_json
 
@@ -45,6 +38,7 @@ SCHEMA = "redone preference pairs"
 VERSION = 1
 TIMINGS = "timings.json"
 ASKED, PROMPTS = "asked", "prompts"
+AnyAsked = TypeVar("AnyAsked", bound=AskConfig)
 
 
 @dataclass
@@ -82,20 +76,29 @@ class PairSet:
             write_json(self.root / TIMINGS, {"steps": self.engine.timings, "input_files": self.cache.known})
 
     def write_prompts(self) -> list[Path]:
-        """Write the prompts of every set that is made from model answers, for ``redone-train generate``."""
-        written = []
-        for name, config in sorted(self.recipe.outputs.items()):
+        """Write the prompts of every set that model answers can go into, for ``redone-train generate``.
+
+        Of sets under outputs those that are asked; of sets under structure all that have a format, to find what the
+        model confuses.
+        """
+        recipe, rows = self.recipe, {}
+        for name, config in recipe.outputs.items():
             conversations = self._conversations(f"outputs.{name}", config.conversations, config.tasks)
-            path = self.root / PROMPTS / f"{name}.jsonl"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with atomic(path) as aside, aside.open("w", encoding="utf-8") as file:
-                for row, asked in prompts_of(conversations, config, self.recipe.seed):
-                    if asked:
-                        file.write(canonical({"id": row["id"], "prompt": row["messages"][:-1]}) + "\n")
-            written.append(path)
-        if not written:
-            raise RedoneError(f"{self.loaded.path}: no set under outputs; there are no prompts to write")
-        return written
+            rows[name] = (row for row, asked in prompts_of(conversations, config, recipe.seed) if asked)
+        for name, of_options in recipe.structure.items():
+            conversations = self._conversations(f"structure.{name}", of_options.conversations, of_options.tasks)
+            rows[name] = (row for row in conversation_rows(conversations) if row["format"] is not None)
+        if not rows:
+            raise RedoneError(f"{self.loaded.path}: no set under structure or outputs; there are no prompts to write")
+        return [self._write_prompts(name, rows[name]) for name in sorted(rows)]
+
+    def _write_prompts(self, name: str, rows: Iterator[dict[str, Any]]) -> Path:
+        path = self.root / PROMPTS / f"{name}.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic(path) as aside, aside.open("w", encoding="utf-8") as file:
+            for row in rows:
+                file.write(canonical({"id": row["id"], "prompt": row["messages"][:-1]}) + "\n")
+        return path
 
     def _files(self, where: str, paths: Sequence[str]) -> tuple[InputFile, ...]:
         if not paths:
@@ -127,6 +130,8 @@ class PairSet:
     def _outputs(self) -> dict[str, Output]:
         made = {}
         for name, config in sorted(self.recipe.outputs.items()):
+            if config.sample is not None:
+                config = replace(config, sample=self._located(config.sample))
             conversations = self._conversations(f"outputs.{name}", config.conversations, config.tasks)
             files = self._files(f"outputs.{name}.answers", config.answers)
             cache, answers = self._sampled(name, config, conversations)
@@ -150,6 +155,10 @@ class PairSet:
         ]
         return self._cache(name), self._ask(name, questions, config.sample)
 
+    def _located(self, config: AnyAsked) -> AnyAsked:
+        """With a local model's folder as it is seen from here: the recipe names it from where it lies itself."""
+        return config if config.generate is None else replace(config, generate=str(self.loaded.base / config.generate))
+
     def _cache(self, name: str) -> Path:
         return self.root / ASKED / f"{name}.jsonl"
 
@@ -167,6 +176,8 @@ class PairSet:
 
     def _judged(self, name: str, config: JudgesConfig) -> Output:
         seed = self.recipe.seed
+        if config.judge is not None:
+            config = replace(config, judge=self._located(config.judge))
         votes = self.engine.run(VotesStep(self._tables(config.rankings.table), config.rankings))
         unjudged: Output | None = None
         about_people: tuple[str, ...] = ()
@@ -177,7 +188,7 @@ class PairSet:
             if config.expand is not None:
                 unjudged = self.engine.run(UnjudgedStep(self._tables(config.expand.table), config.expand, votes, seed))
                 if calibrated(sample, about_people, config.judge).agreement_low > config.min_agreement:
-                    questions = questions_about(unjudged_pairs(unjudged), config.judge)
+                    questions = questions_about(pairs_of(unjudged), config.judge)
                     about_others = tuple(self._ask(name, questions, config.judge))
         share = self.recipe.held_out.share
         return self.engine.run(JudgesStep(config, votes, unjudged, about_people, about_others, seed, share))

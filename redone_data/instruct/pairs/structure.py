@@ -18,7 +18,7 @@ import pyarrow as pa
 from redone_data.curate.sources import InputFile
 from redone_data.engine import Output
 from redone_data.errors import RedoneError
-from redone_data.instruct.answers import AnswerFormat, ChoiceFormat, LabelsFormat, PathFormat, read_format
+from redone_data.instruct.answers import AnswerFormat, ChoiceFormat, read_format
 from redone_data.instruct.metrics import score
 from redone_data.instruct.pairs.candidates import PairSource, Rows
 from redone_data.instruct.pairs.confusion import (
@@ -152,16 +152,15 @@ class StructureStep(PairSource):
     def _survey(self) -> tuple[dict[str, set[str]], set[str]]:
         """The golds of each task that are other rows' wrong answers, and tasks whose options change their places."""
         golds: dict[str, set[str]] = {}
-        orders: dict[str, tuple[str, ...]] = {}
+        orders: dict[str, list[str]] = {}
         moving = set()
         for row in conversation_rows(self.conversations):
             of_task = golds.setdefault(row["task"], set())
             if row["format"] is None:
                 continue
-            form = read_form(row["format"])
-            if isinstance(form, PathFormat | LabelsFormat):
-                of_task.update(labels_of(form, json.loads(row["answer"])))
-            if isinstance(form, ChoiceFormat) and orders.setdefault(row["task"], form.options) != form.options:
+            form = json.loads(row["format"])
+            of_task.update(labels_of(form["kind"], json.loads(row["answer"])))
+            if form["kind"] == ChoiceFormat.kind and orders.setdefault(row["task"], form["options"]) != form["options"]:
                 moving.add(row["task"])
         return golds, moving
 

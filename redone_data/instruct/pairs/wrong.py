@@ -7,7 +7,6 @@ is seen.
 """
 
 import functools
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -82,11 +81,11 @@ def key_of(answer: Any) -> str:
     return SEPARATOR.join(map(str, answer)) if isinstance(answer, list | tuple) else str(answer)
 
 
-def labels_of(form: AnswerFormat, gold: Any) -> list[str]:
-    """The labels of a gold answer whose like are wrong answers elsewhere."""
-    if isinstance(form, LabelsFormat):
+def labels_of(kind: str, gold: Any) -> list[str]:
+    """The labels of a gold answer that are wrong answers elsewhere."""
+    if kind == LabelsFormat.kind:
         return [str(label) for label in gold]
-    return [key_of(gold)] if isinstance(form, PathFormat) else []
+    return [key_of(gold)] if kind == PathFormat.kind else []
 
 
 def wrong_answers(form: AnswerFormat, gold: Any, known: Known, draws: Sequence[float]) -> list[Wrong]:
@@ -178,13 +177,13 @@ def _shared_levels(path: str, gold: Sequence[str]) -> int:
     return next((i for i, (a, b) in enumerate(zip(levels, gold, strict=False)) if a != b), -1)
 
 
-@functools.lru_cache(maxsize=1 << 14)
-def _spelling(gold: str, others: tuple[str, ...]) -> list[float]:
+def _spelling(gold: str, others: Sequence[str]) -> list[float]:
     """How alike labels are in spelling: Dice's coefficient of their character pairs."""
     mine = _pairs(gold)
-    return [2 * (mine & _pairs(other)).total() / max((mine + _pairs(other)).total(), 1) for other in others]
+    return [2 * len(mine & _pairs(other)) / (len(mine) + len(_pairs(other))) for other in others]
 
 
-def _pairs(text: str) -> Counter[str]:
+@functools.lru_cache(maxsize=1 << 16)
+def _pairs(text: str) -> frozenset[str]:
     padded = f" {text.lower()} "
-    return Counter(padded[i : i + 2] for i in range(len(padded) - 1))
+    return frozenset(padded[i : i + 2] for i in range(len(padded) - 1))
