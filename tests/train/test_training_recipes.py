@@ -13,7 +13,7 @@ from redone_train.train.post_config import DpoConfig, SftConfig
 RECIPES = Path(__file__).parents[2] / "recipes" / "train"
 RANKS = {"tiny": (1, 2), "gemma270m": (1, 8), "qwen2.5_7b": (8,), "qwen2.5_32b": (64,)}
 VERBS = ("cpt", "sft", "dpo")
-LOADERS = {"cpt": load_cpt, "sft": load_sft, "dpo": load_dpo}
+CONFIGS = {"cpt": CptConfig, "sft": SftConfig, "dpo": DpoConfig}
 EVALUATIONS = {"eval_tiny": "tiny", "eval_sns": "gemma270m"}
 
 
@@ -61,6 +61,6 @@ def test_stages_follow_one_another_and_fit_the_ranks_that_they_are_for(name: str
 @pytest.mark.parametrize("name", EVALUATIONS)
 def test_an_evaluation_measures_each_stage_of_its_ladder(name: str) -> None:
     config, size = load_evaluation(RECIPES / f"{name}.yaml"), EVALUATIONS[name]
-    cpt, sft, dpo = (load(RECIPES / f"{verb}_{size}.yaml") for verb, load in LOADERS.items())
+    cpt, sft, dpo = (load_run(kind, RECIPES / f"{verb}_{size}.yaml") for verb, kind in CONFIGS.items())
     assert [config.models[stage] for stage in VERBS] == [cpt.output, sft.output, dpo.output]
     assert config.bits.pools  # or retention is not measured
