@@ -195,5 +195,6 @@ def _similarities(offsets: Int64, data: Bytes, left: Int64, right: Int64, least:
                 shared = 0  # cannot reach it any more
                 break
         if num_own + num_rest > 0:
-            out[pair] = shared / (num_own + num_rest)
+            value = shared / (num_own + num_rest)
+            out[pair] = value if value >= least else 0.0
     return out

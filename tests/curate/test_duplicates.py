@@ -276,6 +276,12 @@ def test_similarity_is_that_of_python_sets_wherever_the_letters_were_moved(texts
     assert found.tolist() == [value if value >= least else 0 for value in expected]
 
 
+def test_texts_less_alike_than_asked_are_not_alike_at_all():
+    texts = packed(["aaaaa", "aaaaabaa"])
+    assert similarities(texts, np.array([0]), np.array([1])).tolist() == [0.25]
+    assert similarities(texts, np.array([0]), np.array([1]), 0.3).tolist() == [0]
+
+
 def test_no_letters_are_like_nothing():
     assert similarities(packed(["", "", "a"]), np.array([0, 0]), np.array([1, 2])).tolist() == [0, 0]
     assert len(column_letters(letters_column(packed(["a"]))[1:]).data) == 0
