@@ -164,11 +164,10 @@ def averages_of(benchmark: Benchmark, results: Results) -> list[Average]:
         return [Average(f"{benchmark.name} average", alone)] if len(alone) > 1 else []
     files = {task: tuple(f"{benchmark.name}/{file}" for file in files) for task, files in TASKS.items()}
     groups = {task: ours for task, ours in files.items() if set(ours) <= set(scored)}
-    name = f"{benchmark.name} average" + (f" of {len(groups)} tasks" if len(groups) < len(files) else "")
-    found = [Average(name, groups)]
+    found = [Average("SNS average" + (f" of {len(groups)}" if len(groups) < len(files) else ""), groups)]
     if UNBALANCED in groups:
         rest = {task: files for task, files in groups.items() if task != UNBALANCED}
-        found.append(Average(f"{name}, no {UNBALANCED}", rest))
+        found.append(Average(f"SNS average of {len(rest)}, no {UNBALANCED}", rest))
     return [average for average in found if average.groups]
 
 

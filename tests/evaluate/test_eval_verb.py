@@ -95,7 +95,7 @@ def test_the_average_of_sns_bench_is_the_papers_and_is_given_without_the_task_th
     scores = {file: results.score("model", f"sns_bench/{file}").value for file in FILES}
     expected = averages(scores)
     found = {one.name: results.average("model", one) for one in averages_of(benchmark, results)}
-    assert list(found) == ["sns_bench average of 7 tasks", "sns_bench average of 7 tasks, no CHLW"]  # no embeddings
+    assert list(found) == ["SNS average of 7", "SNS average of 6, no CHLW"]  # no embeddings
     whole, without = found.values()
     assert whole.value == pytest.approx(expected["without_querygen"])
     assert without.value == pytest.approx(expected["without_both"])
