@@ -71,6 +71,7 @@ def test_a_rule_that_drops_junk_is_seen_to_help_where_the_junk_was(recipe: Loade
     )
 
 
+@pytest.mark.on_demand
 def test_the_verb_writes_a_page_and_says_what_it_did_not_train(recipe: LoadedRecipe, tmp_path: Path) -> None:
     arguments = ("--out", tmp_path / "run", "--only", "without emoji_fraction", "--only", "without near_duplicates")
     done = redone("ablate", recipe.path, *arguments, "--seeds", 2)

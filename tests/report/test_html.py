@@ -64,7 +64,7 @@ def rendered(name: str) -> str:
     return render(ALL[name]())
 
 
-@pytest.fixture(params=["realistic", "hostile", "empty", pytest.param("large", marks=pytest.mark.slow)])
+@pytest.fixture(params=["realistic", "hostile", "empty", pytest.param("large", marks=pytest.mark.on_demand)])
 def page(request: pytest.FixtureRequest) -> tuple[str, str]:
     return request.param, rendered(request.param)
 

@@ -72,6 +72,7 @@ def test_a_diverged_run_is_named_and_leaves_its_neighbours_as_they_were(  # type
     assert (poisoned["r0"], poisoned["r2"]) == (clean["r0"], clean["r2"])
 
 
+@pytest.mark.on_demand
 def test_a_group_that_was_killed_and_stopped_gives_the_bytes_of_an_uninterrupted_one(folder, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     folder.config["proxy"]["tokens"] = 32_768
     add_runs(folder)

@@ -67,6 +67,7 @@ def test_slurm_trains_a_group_a_task_and_only_what_is_left(folder, slurm: Path) 
     assert "--gpus" not in asked[0]
 
 
+@pytest.mark.on_demand
 def test_a_slurm_task_that_fails_shows_its_reason(folder, slurm: Path) -> None:  # type: ignore[no-untyped-def]
     directory = small(folder)
     (directory / "timings" / "r2.json").mkdir(parents=True)
