@@ -1,5 +1,6 @@
 """Answer formats: what is rendered is read back, and what models write does no harm."""
 
+import json
 from typing import Any
 
 import pytest
@@ -105,8 +106,9 @@ def test_several_fields_are_read_back(verdict: bool, spans: list[str], why: str,
 
 @settings(max_examples=200, deadline=None)
 @given(st.sampled_from(ONE_OF_EACH), st.one_of(st.text(max_size=80), st.text("[]{}()<>'\"\\,|ABjoyans:-0129 \n")))
-def test_nothing_that_a_model_writes_raises(answer: Any, text: str) -> None:
-    answer.parse(text)
+def test_nothing_that_a_model_writes_raises_and_what_is_read_can_be_stored(answer: Any, text: str) -> None:
+    found = answer.parse(text)
+    assert json.loads(json.dumps(found)) == found
 
 
 @pytest.mark.parametrize("answer", ONE_OF_EACH, ids=lambda answer: answer.kind)
@@ -118,7 +120,8 @@ def test_a_format_in_a_file_is_the_format_that_was_written(answer: Any) -> None:
 @pytest.mark.parametrize("text", ["[" * 50_000, "[" + "'a'," * 25_000, '{"a":' * 10_000, "\\" * 50_000, "- " * 50_000])
 @pytest.mark.parametrize("answer", ONE_OF_EACH, ids=lambda answer: answer.kind)
 def test_long_hostile_text_ends_in_an_answer_or_none(answer: Any, text: str) -> None:
-    answer.parse(text)
+    found = answer.parse(text)
+    assert json.loads(json.dumps(found)) == found
 
 
 @pytest.mark.parametrize(
