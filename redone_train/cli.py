@@ -296,6 +296,27 @@ def score(
     typer.echo(json.dumps(score_file(task, answers, scorer, name=name, embedding=embedding, seed=seed), indent=1))
 
 
+@app.command()
+def split(
+    benchmark: Annotated[
+        Path, typer.Argument(metavar="BENCHMARK", help="A folder with SNS-Bench's files or RedTrans-Bench.json.")
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="A new folder.")],
+    test: Annotated[int, typer.Option("--test", min=1, help="Items of each file to measure on, at least.")] = 32,
+    seed: Annotated[int, typer.Option("--seed", help="Of the draw.")] = 1,
+) -> None:
+    """Cut a benchmark in two that share no post: a part to train on, a part to measure on.
+
+    OUT/test has the benchmark's files, for `eval`; OUT/train.jsonl the rest as conversations, for `sft`. Scores on a
+    part are not the published benchmark's.
+    """
+    from redone_train.evaluate.split import split as cut
+
+    found = cut(benchmark, out, num_test=test, seed=seed)
+    for name, counts in vars(found).items():
+        typer.echo(f"{name}: {sum(counts.values()):,}: " + ", ".join(f"{task} {n}" for task, n in counts.items()))
+
+
 def main() -> None:
     try:
         app()
