@@ -2,8 +2,8 @@
 
 SNS-Bench and RedTrans-Bench have no training part. Here posts go to the test part by a hash until every file has enough
 items there; the rest becomes conversations with the benchmark's own prompts and gold answers. Rows to train on that
-share a run of 40 letters with a test item (a post in two files, an edited copy) are left out and counted; what stands in
-many items is the files' own wording and does not count. Figures on a part are no published figures: say so.
+share a run of 40 letters with a test item (a post in two files, an edited copy) are left out and counted; what stands
+in many items is the files' own wording and does not count. Figures on a part are no published figures: say so.
 """
 
 import json
