@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -63,3 +64,16 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
     finished = write_recipe(folder / "in").mix(folder / "out")
     assert finished.code == 0, finished.err
     return folder / "out"
+
+
+@pytest.fixture
+def one_core() -> Iterator[None]:
+    """A swarm starts a process a core, each of which imports torch; for proxies of a second one is enough."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    cores = sorted(os.sched_getaffinity(0))
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    os.sched_setaffinity(0, {cores[worker % len(cores)]})
+    yield
+    os.sched_setaffinity(0, cores)

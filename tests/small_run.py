@@ -113,7 +113,7 @@ def redone(*arguments: object, timeout: float = 180, **environment: str) -> Fini
 
 
 def redone_here(*arguments: object) -> Finished:
-    """Run `redone-data ...` in this process: a process of its own first imports for two seconds."""
+    """Run `redone-data ...` in this process, which has imported everything already."""
     out, err = io.StringIO(), io.StringIO()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         patch.setenv("COLUMNS", ENVIRONMENT["COLUMNS"])
@@ -147,10 +147,14 @@ class SmallRecipe:
     def mix(self, out: Path, *options: object, **environment: str) -> Finished:
         return redone("mix", self.path, "--out", out, *options, **environment)
 
+    def mix_here(self, out: Path, *options: object) -> Finished:
+        """In this process: two seconds of imports less."""
+        return redone_here("mix", self.path, "--out", out, *options)
+
     def mixed(
         self, out: Path, *assignments: str, seed: int | None = None, emit: Emit = "tokens", until: Stage = "sample"
     ) -> Path:
-        """The same in this process, without the report: three times as fast."""
+        """The same in this process, without a command line and the report."""
         Run(load_recipe(self.path, assignments, seed), out, emit).execute(until)
         return out
 

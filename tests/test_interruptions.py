@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from small_run import ENVIRONMENT, SmallRecipe, redone, start, tree
+from small_run import ENVIRONMENT, SmallRecipe, start, tree
 
 from redone_data.pipeline import locked
 from redone_data.processes import is_alive
@@ -73,7 +73,7 @@ def test_an_interrupted_run_says_so_in_a_line_and_goes_on(
 def test_two_runs_in_one_folder_do_not_meet(recipe: SmallRecipe, tmp_path: Path) -> None:
     out = tmp_path / "out"
     with locked(out):
-        second = redone("mix", recipe.path, "--out", out)
+        second = recipe.mix_here(out)
     assert second.code == 2
     assert second.error == (
         f"redone-data: {out}: another run is at work in this folder; wait for it, or choose another --out"

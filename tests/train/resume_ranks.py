@@ -26,7 +26,7 @@ from redone_train.data.packing import packed
 from redone_train.train import checkpoints
 from redone_train.train.stopping import Stopping
 
-SECONDS = 60
+SECONDS = 180  # of a launch, those included in which this rank has no part
 # What a launch imports at one time or another, once for all of them.
 WARM = (
     "deepspeed",
