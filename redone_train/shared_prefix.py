@@ -24,7 +24,7 @@ class SharedPrefix:
         self.model, self.tokens = model, tokens
 
     @classmethod
-    def of(cls, model: Any, rows: Sequence[Sequence[int]]) -> "SharedPrefix | None":
+    def of(cls, model: Any, rows: Sequence[list[int]]) -> "SharedPrefix | None":
         """None where too little is shared, or where the model keeps more than keys and values."""
         size = shared_length(rows)
         return cls(model, rows[0][:size]) if len(rows) > 1 and size >= FEWEST and _keeps_keys_alone(model) else None
@@ -52,7 +52,7 @@ class SharedPrefix:
         return cache
 
 
-def shared_length(rows: Sequence[Sequence[int]]) -> int:
+def shared_length(rows: Sequence[list[int]]) -> int:
     """How many first tokens all rows have in common; the last of the shortest is left to be read.
 
     >>> shared_length([[1, 2, 3], [1, 2, 4, 5]]), shared_length([[1, 2], [1, 2]]), shared_length([])

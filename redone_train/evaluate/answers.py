@@ -112,7 +112,7 @@ class LocalAnswers(Answerer):
 
     def _chosen(self, numbered: Sequence[tuple[int, Item]], asking: Asking, file: Path) -> dict[int, Answered]:
         """The likeliest option of each."""
-        asked: list[tuple[int, Item, Sequence[str], Sequence[str], str]] = []
+        asked: list[tuple[int, Item, list[str], tuple[str, ...], str]] = []
         path = file.with_suffix(".likelihood.jsonl")
         known = read_answers(path)
         stamp = self.model.asked_of(Sampling())
