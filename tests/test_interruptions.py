@@ -24,7 +24,7 @@ def test_kills_at_random_moments_leave_no_process_and_the_same_bytes(
 ) -> None:
     command = [sys.executable, str(ROOT / "benchmarks" / "kill_resume.py"), str(recipe.path)]
     command += ["--kills", str(kills), "--out", str(tmp_path / "out"), "--seed", "1"]
-    finished = subprocess.run(command, capture_output=True, text=True, check=False, env=ENVIRONMENT, timeout=300)
+    finished = subprocess.run(command, capture_output=True, text=True, check=False, env=ENVIRONMENT, timeout=600)
     assert finished.returncode == 0, finished.stdout + finished.stderr
     assert f"{kills} kills in" in finished.stdout
     assert "0 files differ" in finished.stdout
