@@ -49,6 +49,7 @@ def recipe(tmp_path: Path) -> LoadedRecipe:
     return load_recipe(path)
 
 
+@pytest.mark.usefixtures("one_core")
 def test_a_rule_that_drops_junk_is_seen_to_help_where_the_junk_was(recipe: LoadedRecipe, tmp_path: Path) -> None:
     wanted = chosen(variants(recipe.recipe), ["without alpha_fraction", "without deduplication"])
     ablator = Ablator(recipe, tmp_path / "run", Silent(), seeds=2, min_share=0.002)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 from rich.console import Console
-from small_run import SmallRecipe, redone, tree
+from small_run import SmallRecipe, redone, redone_here, tree
 
 from redone_data.inspection import show
 from redone_data.pipeline import STAGES, Stage
@@ -43,17 +43,18 @@ def test_verbs_run_one_after_another_and_inspect_shows_what_they_wrote(recipe: S
     out = tmp_path / "out"
     for verb in ("curate", "validate", "sample", "report"):
         assert not (out / "manifest.json").exists() or verb == "report"
-        finished = redone(verb, recipe.path, "--out", out)
+        run = redone if verb == "curate" else redone_here
+        finished = run(verb, recipe.path, "--out", out)
         assert finished.code == 0, finished.err
     assert (out / "report.html").is_file()
     for what in (out / "tokens", out / "corpus", out / "ledger", out / "proposal.json"):
         console = Console(file=io.StringIO(), width=120)
         show(what, console, examples=2, dropped=None, document=None)
         assert len(console.file.getvalue()) > 50
-    shown = redone("inspect", out, "--dropped", "exact_duplicate", "-n", 2).out
+    shown = redone_here("inspect", out, "--dropped", "exact_duplicate", "-n", 2).out
     assert "documents were dropped by exact_duplicate" in shown
     kept = re.findall(r"\b[0-9a-f]{32}\b", shown)[-1]
-    assert kept in redone("inspect", out, "--id", kept).out
+    assert kept in redone_here("inspect", out, "--id", kept).out
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -69,7 +70,7 @@ def test_the_recipe_that_init_writes_is_a_start(tmp_path: Path) -> None:
     assert "exists; give another name, or --force" in redone("init", path).error
     assert path.read_bytes() == before
     assert redone("init", path, "--force").code == 0
-    refused = redone("mix", path, "--dry-run")
+    refused = redone_here("mix", path, "--dry-run")
     assert refused.code == 2
     assert "domains.notes.sources[0].paths: no files matched 'data/notes-*.jsonl.zst'" in refused.error
 
@@ -123,7 +124,7 @@ def test_a_mistake_in_a_recipe_is_one_line_and_mending_it_goes_on(
     edit, message = BROKEN[name]
     whole = yaml.safe_load(recipe.path.read_text(encoding="utf-8"))
     out = tmp_path / "out"
-    finished = recipe.change(edit).mix(out)
+    finished = recipe.change(edit).mix_here(out)
     assert finished.code == 2, finished.err
     assert re.search(message, finished.error), finished.error
     recipe.values = whole
@@ -143,7 +144,7 @@ def test_a_truncated_file_is_named_and_a_whole_one_goes_on(
     whole = packed.read_bytes()
     packed.write_bytes(whole[: len(whole) // 2])
     recipe.change(set_source(paths=["data/notes.jsonl.zst"]))
-    finished = recipe.mix(out)
+    finished = recipe.mix_here(out)
     assert finished.code == 2, finished.err
     assert "notes.jsonl.zst" in finished.error
     finished_steps = set(out.glob("steps/read-*/tasks/*.json")) | set(out.glob("steps/read-*/part-*"))
@@ -179,19 +180,19 @@ def test_a_truncated_file_is_named_and_a_whole_one_goes_on(
     ],
 )
 def test_a_wrong_command_is_one_line(arguments: list[str], message: str) -> None:
-    finished = redone(*arguments)
+    finished = redone_here(*arguments)
     assert finished.code == 2
     assert message in finished.error
 
 
 def test_a_wrong_set_is_one_line(recipe: SmallRecipe, tmp_path: Path) -> None:
-    finished = recipe.mix(tmp_path / "out", "--set", "mix.swarm.run=3")
+    finished = recipe.mix_here(tmp_path / "out", "--set", "mix.swarm.run=3")
     assert finished.code == 2
     assert "mix.swarm.run: unknown key" in finished.error
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(recipe: SmallRecipe, tmp_path: Path) -> None:
-    finished = recipe.mix(recipe.path / "out")
+    finished = recipe.mix_here(recipe.path / "out")
     assert finished.code == 2
     assert "cannot be written: Not a directory; choose another --out" in finished.error
 
@@ -230,6 +231,6 @@ def test_a_full_disk_is_one_line_and_more_room_goes_on(
 
 def test_a_read_only_disk_is_one_line(recipe: SmallRecipe, small_disk: Path) -> None:
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
-    finished = recipe.mix(small_disk / "out")
+    finished = recipe.mix_here(small_disk / "out")
     assert finished.code == 2
     assert "Read-only file system; choose another --out" in finished.error

@@ -85,7 +85,7 @@ def test_a_second_run_does_nothing_and_says_so(recipe: SmallRecipe, tmp_path: Pa
     out = tmp_path / "out"
     recipe.mix(out)
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.name != "timings.json" and path != out}
-    finished = recipe.mix(out)
+    finished = recipe.mix_here(out)
     assert "Nothing to do: everything was already done." in finished.out
     after = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.name != "timings.json" and path != out}
     assert before == after
@@ -113,7 +113,8 @@ def test_changing_one_thing_runs_what_follows_from_it_and_no_more(
 def test_the_report_is_that_of_the_run_that_the_folder_shows(recipe: SmallRecipe, tmp_path: Path) -> None:
     out, other = tmp_path / "out", ("--set", "mix.weights={posts: 7, notes: 2, wiki: 1}")
     for options, shown in (((), False), (other, True), ((), False)):
-        finished = recipe.mix(out, *options)
+        finished = recipe.mix_here(out, *options)
+        assert finished.code == 0, finished.err
         assert "Nothing to do" not in finished.out
         assert ("70.0" in (out / "report.html").read_text(encoding="utf-8")) == shown
 
@@ -140,11 +141,11 @@ def test_another_seed_gives_another_order_and_is_recorded(recipe: SmallRecipe, r
 
 def test_a_dry_run_writes_nothing_and_says_what_is_to_do(recipe: SmallRecipe, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    finished = recipe.mix(out, "--dry-run")
+    finished = recipe.mix_here(out, "--dry-run")
     assert finished.code == 0, finished.err
     assert "to do" in finished.out
     assert not out.exists()
-    planned = json.loads(recipe.mix(out, "--dry-run", "--json").out)
+    planned = json.loads(recipe.mix_here(out, "--dry-run", "--json").out)
     assert {step["done"] for step in planned["steps"]} == {False}
     assert sorted(Path(file["path"]).name for file in planned["inputs"]) == [
         "notes.jsonl",
@@ -154,7 +155,7 @@ def test_a_dry_run_writes_nothing_and_says_what_is_to_do(recipe: SmallRecipe, tm
     ]
     recipe.mixed(out, until="curate")
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
-    planned = json.loads(recipe.mix(out, "--dry-run", "--json").out)
+    planned = json.loads(recipe.mix_here(out, "--dry-run", "--json").out)
     assert before == {path: path.stat().st_mtime_ns for path in out.rglob("*")}
     assert {step["stage"] for step in planned["steps"] if step["done"]} == {"read", "judge", "curate"}
 

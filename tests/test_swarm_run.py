@@ -43,6 +43,7 @@ def trainer(tmp_path: Path, text: str) -> str:
     return f"{shlex.quote(sys.executable)} {shlex.quote(str(path))} {{dir}}"
 
 
+@pytest.mark.usefixtures("one_core")
 def test_a_real_swarm_gives_a_measured_or_an_honest_proposal(recipe: SmallRecipe, tmp_path: Path) -> None:
     pytest.importorskip("torch")
     swarm_recipe(recipe)
@@ -144,17 +145,17 @@ for row in rows[1:]:
 def test_a_command_that_is_not_there_or_without_a_folder_is_the_users_to_mend(
     recipe: SmallRecipe, tmp_path: Path
 ) -> None:
-    finished = swarm_recipe(recipe, "no-such-trainer {dir}").mix(tmp_path / "out")
+    finished = swarm_recipe(recipe, "no-such-trainer {dir}").mix_here(tmp_path / "out")
     assert finished.code == 2, finished.err
     assert "mix.swarm.command: no-such-trainer: No such file or directory" in finished.error
-    finished = swarm_recipe(recipe, "trainer").mix(tmp_path / "out")
+    finished = swarm_recipe(recipe, "trainer").mix_here(tmp_path / "out")
     assert "mix.swarm: command: 'trainer' does not say where the swarm's folder goes; put {dir} in it" in finished.error
 
 
 def test_a_proxy_size_that_is_not_known_is_the_users_to_mend(recipe: SmallRecipe, tmp_path: Path) -> None:
     pytest.importorskip("torch")
     swarm_recipe(recipe)
-    finished = recipe.mix(tmp_path / "out", "--set", "mix.swarm.proxy.size=0.2m")
+    finished = recipe.mix_here(tmp_path / "out", "--set", "mix.swarm.proxy.size=0.2m")
     assert finished.code == 2, finished.err
     assert "mix.swarm: proxy.size: unknown size '0.2m'" in finished.error
     assert not (tmp_path / "out").exists(), "read and tokenized before it was said"

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from curation import batches, inputs, read, run_recipe, sentence
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from redone_data.curate.column_formats import MAX_PIECES_OF_ROW_GROUP, _row_numbers
@@ -391,6 +391,7 @@ def test_a_file_of_lines_is_read_the_same_whole_and_in_pieces_wherever_they_are_
     assert num_pieces == max(1, -(-path.stat().st_size // piece_bytes))
 
 
+@settings(max_examples=30)  # a tenth of a second each
 @given(st.integers(0, 300), st.integers(1, 100), st.integers(1, 20_000), st.integers(1, 400))
 def test_parquet_is_read_the_same_whole_and_in_pieces_of_row_groups_or_of_their_rows(
     tmp_path_factory, num_rows, group_rows, piece_bytes, max_record_bytes

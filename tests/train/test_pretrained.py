@@ -228,6 +228,7 @@ def cpt_recipe(recipe: SmallRecipe, **swarm: Any) -> SmallRecipe:
     return recipe.change(lambda values: values.update(mix=mix))
 
 
+@pytest.mark.usefixtures("one_core")
 def test_a_recipe_with_a_checkpoint_trains_on_its_tokens_and_gives_weights_in_those_of_the_target(
     recipe: SmallRecipe, tmp_path: Path
 ) -> None:
