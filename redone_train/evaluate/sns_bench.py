@@ -51,9 +51,9 @@ _FIELDS: dict[str, tuple[str, ...]] = {
     "Note-CHLW": ("content",),
     "Note-QueryGen": ("content",),
 }
-# The post of an item, and files whose answers are texts; other answers are labels, or words of the post.
+# The post of an item, and files whose answers are texts; other answers are labels, words of the post, or mostly markup.
 _POSTS = ("content", "sentence2")
-_WRITTEN = ("Note-MRC-simple", "Note-MRC-complex", "Note-QueryGen")
+_WRITTEN = ("Note-MRC-simple", "Note-QueryGen")
 
 
 class SnsBench(Benchmark):

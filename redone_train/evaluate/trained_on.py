@@ -2,8 +2,8 @@
 
 Of an item only its own texts are looked for (the post, the reference answer), never what a prompt adds: system text,
 shots, options. A task is indexed whole, so that wording in many of its items is known as such where few are asked.
-Training text streams through the index of the items once, at some 100 MB/s a core (redone_data/curate/leaks.py, the
-n-grams of `redone-data decontaminate`).
+Training text streams through the index of the items once (redone_data/curate/leaks.py, the n-grams of `redone-data
+decontaminate`): JSON lines at 60 MB/s a core, memory does not grow with them.
 """
 
 import glob
@@ -20,9 +20,11 @@ from redone_data.errors import RedoneError
 from redone_data.manifest import digest, read_json, write_json
 from redone_train.data.conversations import json_lines
 
+VERSION = 1  # of what is kept: raised when it would be another
 HELD_OUT = ("held_out", "validation")  # values of `split` that are not trained on
 SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet")
-BATCH_CHARACTERS, BATCH_ROWS = 4_000_000, 1_000
+BATCH_CHARACTERS, BATCH_ROWS = 4_000_000, 10_000
+READ_ROWS = 500  # of a Parquet file at a time: documents may be books
 NAMED = 4  # files that a sentence names
 NOT_CHECKED = "Not checked: no trained_on given, so nothing says which items the models were trained on."
 TEXTS = ("messages", "prompt", "chosen", "rejected", "text")
@@ -42,7 +44,7 @@ def find_trained_on(
     files = {model: training_files(paths, base, f"trained_on.{model}") for model, paths in trained_on.items()}
     every = sorted({file for paths in files.values() for file in paths})
     stamps = [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in every]
-    kept = cache / f"{digest([stamps, texts])[:32]}.json"
+    kept = cache / f"{digest([VERSION, stamps, texts])[:32]}.json"
     if not kept.is_file():
         cache.mkdir(parents=True, exist_ok=True)
         write_json(kept, _looked_through(texts, every))
@@ -168,7 +170,7 @@ def _parquet_texts(file: Path) -> Iterator[tuple[str, str]]:
                 raise RedoneError(f"{file}: no column 'text'; give a corpus, RUN/corpus of `redone-data mix`")
             columns = [name for name in ("id", "text", "split") if name in names]
             row = 0
-            for batch in part.iter_batches(batch_size=BATCH_ROWS, columns=columns):
+            for batch in part.iter_batches(batch_size=READ_ROWS, columns=columns):
                 for values in batch.to_pylist():
                     row += 1
                     if values.get("split") not in HELD_OUT and values["text"]:

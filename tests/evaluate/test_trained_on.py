@@ -153,9 +153,9 @@ def test_when_all_was_trained_on_there_is_no_clean_score() -> None:
 
 def test_training_text_passes_by_in_batches_whatever_the_file_holds(tmp_path: Path) -> None:
     path = write_lines(tmp_path / "big.jsonl", [{"text": "x" * 1_500_000} for _ in range(8)])
-    write_lines(tmp_path / "many.jsonl", [{"text": "x"} for _ in range(2_500)])
+    write_lines(tmp_path / "many.jsonl", [{"text": "x"} for _ in range(25_000)])
     assert [len(ids) for ids, _ in read_documents(path)] == [3, 3, 2]
-    assert [len(ids) for ids, _ in read_documents(tmp_path / "many.jsonl")] == [1000, 1000, 500]
+    assert [len(ids) for ids, _ in read_documents(tmp_path / "many.jsonl")] == [10_000, 10_000, 5_000]
 
 
 def test_many_copies_of_an_item_are_counted_and_a_few_of_them_kept(tmp_path: Path) -> None:
