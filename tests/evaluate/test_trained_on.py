@@ -13,11 +13,14 @@ from sns_rows import write_bench
 from tiny_model import write_model
 
 from redone_data.errors import RedoneError
+from redone_train.evaluate.config import load_evaluation
 from redone_train.evaluate.items import Item
 from redone_train.evaluate.results import Answered, Results
 from redone_train.evaluate.sns_bench import SnsBench
+from redone_train.evaluate.sns_sets import SnsSets
 from redone_train.evaluate.terminal import WITHOUT
 from redone_train.evaluate.trained_on import NOT_CHECKED, find_trained_on, read_documents, statement, training_files
+from redone_train.evaluate.trans_bench import TransBench
 from redone_train.evaluation import run_evaluation
 
 WORDS = ["lantern", "pebble", "harbour", "violin", "teapot", "meadow", "cinder", "walnut", "ribbon", "saddle"]
@@ -115,6 +118,35 @@ def test_the_fixed_wording_of_prompts_and_the_options_are_no_overlap(tmp_path: P
     asked = {task: list(items)[:8] for task, items in texts.items()}
     result = found(texts, {"m": ["train.jsonl"]}, tmp_path, **asked)
     assert [list(one["found"]) for one in result["tasks"].values()] == [[bench.items("Note-Hashtag-single")[7].id], []]
+
+
+def test_of_a_set_the_post_is_looked_for_and_not_the_template_around_it(tmp_path: Path) -> None:
+    """Of a short post in a template most words are the template's, and all that were tuned on the task have seen it."""
+    path = write_config(tmp_path, {"base": "model"})
+    rows = [{"id": f"p{n}", "text": note(n), "offensive": ("no", "yes")[n % 2]} for n in range(4)]
+    write_lines(tmp_path / "posts.jsonl", rows)
+    sets = SnsSets(load_evaluation(path).sets, tmp_path)
+    items = sets.items("rude")
+    texts = {"sets/rude": {one.id: sets.texts(one) for one in items}}
+    assert {text for one in texts["sets/rude"].values() for text in one.values()} == {row["text"] for row in rows}
+    prompts = [one.messages[-1]["content"] for one in items]
+    strange = [
+        chat(prompt.replace(note(n), note(800 + n))) for prompt in prompts for n in range(4) if note(n) in prompt
+    ]
+    write_lines(tmp_path / "train.jsonl", [*strange, chat(prompts[2])])
+    assert list(found(texts, {"m": ["train.jsonl"]}, tmp_path)["tasks"]["sets/rude"]["found"]) == [items[2].id]
+
+
+def test_of_a_translation_both_sides_are_looked_for(tmp_path: Path) -> None:
+    zh = ["今天天气很好我们一起去海边看日出吧", "这家店的咖啡真的太好喝了推荐给大家"]
+    pairs = [{"zh": zh[n], "en": note(n), "src_lang": "zh", "dst_lang": "en"} for n in range(2)]
+    (tmp_path / "RedTrans-Bench.json").write_text(json.dumps(pairs), encoding="utf-8")
+    bench = TransBench(tmp_path)
+    items = bench.items("zh-en")
+    texts = {"t": {one.id: bench.texts(one) for one in items}}
+    write_lines(tmp_path / "a.jsonl", [chat(zh[0], "another translation"), chat("x", note(1))])
+    leaks = found(texts, {"m": ["a.jsonl"]}, tmp_path)["tasks"]["t"]["found"]
+    assert [leaks[one.id]["documents"][0]["field"] for one in items] == ["zh", "en"]
 
 
 def item(number: int) -> Item:
