@@ -7,6 +7,7 @@ decontaminate`): JSON lines at 60 MB/s a core, memory does not grow with them.
 """
 
 import glob
+import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -41,31 +42,32 @@ def find_trained_on(
     asked: task -> the items of `texts` that are measured; the others show what is wording. trained_on: model -> files,
     globs or folders. RedoneError: a path is absent, or a file holds no training text.
     """
-    files = {model: training_files(paths, base, f"trained_on.{model}") for model, paths in trained_on.items()}
-    every = sorted({file for paths in files.values() for file in paths})
-    stamps = [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in every]
+    named = {model: training_files(paths, base, f"trained_on.{model}") for model, paths in trained_on.items()}
+    every = {path: label for labels in named.values() for path, label in sorted(labels.items())}
+    files = {model: [every[path] for path in labels] for model, labels in named.items()}
+    stamps = [[label, path.stat().st_size, path.stat().st_mtime_ns] for path, label in every.items()]
     kept = cache / f"{digest([VERSION, stamps, texts])[:32]}.json"
     if not kept.is_file():
         cache.mkdir(parents=True, exist_ok=True)
         write_json(kept, _looked_through(texts, every))
     found = read_json(kept)
     models = {
-        model: {"files": [{"file": str(file), "documents": found["documents"][str(file)]} for file in paths]}
-        for model, paths in files.items()
+        model: {"files": [{"file": label, "documents": found["documents"][label]} for label in labels]}
+        for model, labels in files.items()
     }
     tasks = {task: _measured(found["tasks"][task], items, files) for task, items in asked.items()}
     return {"rule": found["rule"], "models": models, "tasks": tasks}
 
 
-def _looked_through(texts: Texts, files: Sequence[Path]) -> dict[str, Any]:
+def _looked_through(texts: Texts, files: Mapping[Path, str]) -> dict[str, Any]:
     names = {f"{task}\0{item}": (task, item) for task, items in texts.items() for item in items}
     search = LeakSearch({name: texts[task][item] for name, (task, item) in names.items()})
     documents: dict[str, int] = {}
-    for file in files:
-        documents[str(file)] = 0
-        for ids, said in read_documents(file):
-            documents[str(file)] += len(ids)
-            search.look(str(file), ids, said)
+    for path, label in files.items():
+        documents[label] = 0
+        for ids, said in read_documents(path):
+            documents[label] += len(ids)
+            search.look(label, ids, said)
     tasks: dict[str, Any] = {task: {"short": [], "found": {}} for task in texts}
     for name, (task, item) in names.items():
         if name not in search.looked_for:
@@ -76,10 +78,10 @@ def _looked_through(texts: Texts, files: Sequence[Path]) -> dict[str, Any]:
     return {"rule": search.rule, "documents": documents, "tasks": tasks}
 
 
-def _measured(task: Mapping[str, Any], asked: Collection[str], files: Mapping[str, Sequence[Path]]) -> dict[str, Any]:
+def _measured(task: Mapping[str, Any], asked: Collection[str], files: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     """Of the items that are measured: those too short to be looked for, and which models were trained on others."""
     found = {
-        item: {"models": [model for model, paths in files.items() if {*map(str, paths)} & {*one["files"]}], **one}
+        item: {"models": [model for model, labels in files.items() if {*labels} & {*one["files"]}], **one}
         for item, one in task["found"].items()
         if item in asked
     }
@@ -109,23 +111,24 @@ def statement(trained_on: Mapping[str, Any] | None, models: Sequence[str]) -> li
     return [*said, *([f"{short:,} items are too short to be looked for."] if short else []), rule]
 
 
-def training_files(paths: Sequence[str], base: Path, where: str) -> list[Path]:
-    """The files that paths name: a file, a glob, or a folder (of a run of `redone-data mix`, its corpus)."""
-    found: list[Path] = []
+def training_files(paths: Sequence[str], base: Path, where: str) -> dict[Path, str]:
+    """The files that paths name, each as a person would: a file, a glob, or a folder (of a `mix` run, its corpus)."""
+    found: dict[Path, str] = {}
     for given in paths:
         path = (base / Path(given).expanduser()).resolve()
         if path.is_dir():
             folder = path / "corpus" if (path / "corpus").is_dir() else path
             matches = [one for one in sorted(folder.rglob("*")) if one.name.endswith(SUFFIXES)]
         else:
-            matches = [Path(one) for one in sorted(glob.glob(str(path), recursive=True))]
+            names = sorted(glob.glob(str(Path(given).expanduser()), root_dir=base, recursive=True))
+            matches = [(base / name).resolve() for name in names]
         if not matches:
             raise RedoneError(f"{where}: {given}: no such file, and no folder with {', '.join(SUFFIXES)}")
         for file in matches:
             if not file.name.endswith(SUFFIXES):
                 raise RedoneError(f"{where}: {file}: conversations, pairs or documents as {', '.join(SUFFIXES)} needed")
-        found += matches
-    return list(dict.fromkeys(found))
+            found[file] = str(file) if Path(given).expanduser().is_absolute() else os.path.relpath(file, base)
+    return found
 
 
 def read_documents(file: Path) -> Iterator[Batch]:

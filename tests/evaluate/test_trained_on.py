@@ -81,7 +81,7 @@ def test_each_model_has_its_own_training_and_only_measured_items_are_reported(tm
     write_lines(tmp_path / "first.jsonl", [chat(note(1)), chat(note(3))])
     write_lines(tmp_path / "second.jsonl", [chat(note(2))])
     texts = {"t": {str(n): {"content": note(n)} for n in range(4)} | {"short": {"content": "two words"}}}
-    trained_on = {"sft": ["first.jsonl"], "dpo": ["first.jsonl", "second.jsonl"]}
+    trained_on = {"sft": ["first.jsonl"], "dpo": [str(tmp_path / "first.jsonl"), "second.jsonl"]}
     result = found(texts, trained_on, tmp_path, t=["0", "1", "2", "short"])
     task = result["tasks"]["t"]
     assert {item: one["models"] for item, one in task["found"].items()} == {"1": ["sft", "dpo"], "2": ["dpo"]}
