@@ -7,8 +7,8 @@ that did not, with intervals, and what `trained_on` of `redone-train eval` repor
 
     python benchmarks/contamination.py ../shared/data/sns_bench models/gemma-3-270m OUT --files Note-NER
 
-Of Gemma 3 270M with adapters in bf16: 3.4 core-minutes with --test 24 --leaked 12 --train 24 --characters 150 --length 384
-(leaked items +61 points, the others +5 within the noise; recall and precision 1). Goes on where it was.
+Of Gemma 3 270M with adapters in bf16, --test 24 --leaked 12 --train 24 --characters 150 --length 384: 3.4 core-minutes,
+leaked items +61 points, the others +5 and within the noise, recall and precision 1. Goes on where it was.
 """
 
 import argparse
