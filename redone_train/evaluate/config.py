@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from redone_data.config import load_yaml, read_config, set_key
 from redone_data.curate.asking import AskConfig, Question
-from redone_data.errors import RedoneError
+from redone_data.errors import RedoneError, did_you_mean
 from redone_data.instruct.tables import TableConfig
 
 AnswersBy = Literal["generate", "likelihood"]
@@ -125,6 +125,13 @@ class EvaluationConfig:
     sets: dict[str, SetConfig] = field(default_factory=dict, metadata={"help": "name -> a labelled set as a task"})
     bits: BitsConfig = field(default_factory=BitsConfig)
     general: GeneralConfig | None = field(default=None, metadata={"help": "general ability by lm-evaluation-harness"})
+    trained_on: dict[str, tuple[str, ...]] = field(
+        default_factory=dict,
+        metadata={
+            "help": "model -> all that it was trained on (files, globs, folders of conversations, pairs, documents): "
+            "items that stand in it are counted, and scores given without them"
+        },
+    )
     answers: AnswersBy = field(
         default="generate",
         metadata={"help": "likelihood: of items with options, the one that the model finds likeliest"},
@@ -149,6 +156,9 @@ class EvaluationConfig:
         for name, least in (("max_new_tokens", 1), ("batch_size", 1), ("resamples", 2)):
             if getattr(self, name) < least:
                 raise RedoneError(f"{name}: {getattr(self, name)}; at least {least}")
+        for name in self.trained_on:
+            if name not in self.models:
+                raise RedoneError(f"trained_on.{name}: no such model; {did_you_mean(name, self.models)}")
         if self.shots is not None and self.shots < 0:
             raise RedoneError(f"shots: {self.shots}; at least 0, or null")
         if self.max_items is not None and self.max_items < 1:

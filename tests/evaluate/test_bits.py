@@ -1,6 +1,7 @@
 """Bits per byte by document: what each costs alone, an interval over documents, and no pool of another tokenizer."""
 
 import dataclasses
+import json
 import math
 from pathlib import Path
 
@@ -10,12 +11,13 @@ import torch
 import yaml
 from tiny_model import write_model
 from token_data import write_tokens
+from tokenizers import Tokenizer
 from torch.nn import functional as F  # noqa: N812
 
 from redone_data.errors import RedoneError
 from redone_data.manifest import file_digest, read_json, write_json
 from redone_train.evaluate import bits
-from redone_train.evaluate.bits import bits_per_byte, general_domains
+from redone_train.evaluate.bits import bits_per_byte, general_domains, pool_texts
 from redone_train.evaluate.config import BitsConfig
 from redone_train.evaluate.results import Results
 from redone_train.evaluation import run_evaluation
@@ -83,6 +85,37 @@ def test_an_evaluation_of_text_alone_has_the_retention_of_each_model_against_the
     first, now = (results.domain_bits(model, "held/wiki").value for model in ("base", "other"))
     assert changed.value == pytest.approx(100 * ((now or 0) / (first or 1) - 1))
     assert "retention: general bits per byte" in (tmp_path / "out" / "page.html").read_text(encoding="utf-8")
+
+
+def test_documents_that_were_trained_on_are_found_in_a_pool_and_left_out_of_its_clean_bits(tmp_path: Path) -> None:
+    """A pool of real text: one of its documents stands in the training file, in capitals."""
+    model = write_model(tmp_path / "model", chat=False)
+    encode = Tokenizer.from_file(str(model / "tokenizer.json")).encode
+    texts = [
+        " ".join(f"{word}{n}" for word in ("sun", "tea", "cat", "red", "ink", "owl", "jam", "sky")) for n in range(6)
+    ]
+    data = write_tokens(tmp_path / "run" / "tokens", [[encode(text).ids for text in texts]], VOCAB)
+    write_tokens(tmp_path / "run" / "validation" / "wiki", [[encode(text).ids for text in texts]], VOCAB)
+    (tmp_path / "run" / "validation" / "wiki" / "manifest.json").unlink()
+    (data.folder / "tokenizer.json").write_bytes((model / "tokenizer.json").read_bytes())
+    tokenizer = {**data.manifest["tokenizer"], "sha256": file_digest(data.folder / "tokenizer.json")}
+    write_json(data.folder / "manifest.json", {**data.manifest, "tokenizer": tokenizer})
+    (tmp_path / "corpus.jsonl").write_text(
+        json.dumps({"id": "d", "text": f"So: {texts[4].upper()}."}), encoding="utf-8"
+    )
+    values = {"output": "out", "models": {"m": "model"}, "bits": {"pools": {"held": "run/validation"}}, "resamples": 20}
+    (tmp_path / "eval.yaml").write_text(yaml.safe_dump({**values, "trained_on": {"m": ["corpus.jsonl"]}}), "utf-8")
+    results = run_evaluation(tmp_path / "eval.yaml")
+    (place,) = results.removed("bits/held/wiki")
+    kept = next((tmp_path / "out" / "bits").glob("*.json"))
+    nats, told = np.array(read_json(kept)), pool_texts(BitsConfig(pools={"held": "run/validation"}), tmp_path)
+    assert told["bits/held/wiki"][place]["text"] == texts[4]
+    num_bytes = 3 * np.array([len(encode(one["text"]).ids) + 1 for one in told["bits/held/wiki"].values()])
+    rest = [n for n in range(6) if n != int(place)]
+    clean = results.clean_bits("m", "held/wiki")
+    assert clean.value == pytest.approx(nats[rest].sum() / num_bytes[rest].sum() / math.log(2))
+    assert clean.value != results.domain_bits("m", "held/wiki").value
+    assert results.bits["m"]["held/wiki"]["clean"]["n"] == 5
 
 
 def test_what_was_measured_is_not_measured_again(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,3 +64,11 @@ def test_an_evaluation_measures_each_stage_of_its_ladder(name: str) -> None:
     cpt, sft, dpo = (load_run(kind, RECIPES / f"{verb}_{size}.yaml") for verb, kind in CONFIGS.items())
     assert [config.models[stage] for stage in VERBS] == [cpt.output, sft.output, dpo.output]
     assert config.bits.pools  # or retention is not measured
+    # All that a stage and those before it learnt from is looked through for what is measured.
+    learnt = [
+        {source.path.removesuffix("tokens") + "corpus" for source in cpt.data.sources.values()},
+        {file for step in sft.steps for file in step.data},
+        set(dpo.data.files),
+    ]
+    for number, stage in enumerate(VERBS, 1):
+        assert set(config.trained_on[stage]) == set().union(*learnt[:number])
