@@ -123,7 +123,25 @@ def evaluation_settings(config: LadderConfig, stages: Sequence[Stage], output: P
         if name in trained and given.evaluate:
             shots = {} if given.shots is None else {"shots": given.shots}
             models[name] = {"path": str(trained[name].folder), **shots}
-    return _settings({**dict(flat(config.settings.eval)), "output": str(output), "models": models})
+    read = {f"trained_on.{name}": files for name, files in trained_on(stages).items() if name in models}
+    return _settings({**read, **dict(flat(config.settings.eval)), "output": str(output), "models": models})
+
+
+def trained_on(stages: Sequence[Stage]) -> dict[str, list[str]]:
+    """Stage -> what it and those before it were trained on; not of one whose text is not to be found.
+
+    Of a token dataset, RUN/tokens, the text is RUN/corpus.
+    """
+    found: dict[str, list[str]] = {}
+    for stage in stages:
+        if stage.config is None:
+            found[stage.name] = []
+            continue
+        texts = [one.parent.with_name("corpus") if stage.verb == "cpt" else one for one in stage.data]
+        if all(text.exists() for text in texts) and (stage.after is None or stage.after in found):
+            before = found[stage.after] if stage.after is not None else []
+            found[stage.name] = list(dict.fromkeys([*before, *map(str, texts)]))
+    return {name: files for name, files in found.items() if files}
 
 
 def facts(config: LadderConfig, stages: Sequence[Stage]) -> dict[str, Any]:

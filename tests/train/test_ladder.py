@@ -18,7 +18,7 @@ from redone_data.errors import RedoneError
 from redone_data.manifest import read_json
 from redone_train.cli import app
 from redone_train.evaluate.results import Results
-from redone_train.ladder import open_ladder, run_ladder
+from redone_train.ladder import evaluation_settings, open_ladder, run_ladder, trained_on
 
 ARMS: dict[str, Any] = {
     "base": {"start": "model", "shots": 2},
@@ -60,6 +60,16 @@ def test_each_stage_is_trained_after_the_one_that_it_starts_from(tmp_path: Path)
     assert "3. dpo: dpo after sft; to do" in told
     assert "then eval.yaml of base, dpo, sft, without_general" in told
     assert not (tmp_path / "ladder").exists()
+
+
+def test_what_is_measured_is_looked_for_in_all_that_a_stage_and_those_before_it_have_read(tmp_path: Path) -> None:
+    config, stages = open_ladder(write_ladder(tmp_path))
+    files = {name: [Path(file).name for file in read] for name, read in trained_on(stages).items()}
+    assert files["sft"] == ["all.jsonl", "more.jsonl"]
+    assert files["dpo"] == ["all.jsonl", "more.jsonl", "pairs.jsonl"]
+    assert "base" not in files
+    laid = evaluation_settings(config, stages, tmp_path)
+    assert any(setting.startswith("trained_on.dpo=") for setting in laid)
 
 
 def test_some_stages_come_with_what_they_stand_on(tmp_path: Path) -> None:
