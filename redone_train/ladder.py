@@ -124,7 +124,7 @@ def evaluation_settings(config: LadderConfig, stages: Sequence[Stage], output: P
             shots = {} if given.shots is None else {"shots": given.shots}
             models[name] = {"path": str(trained[name].folder), **shots}
     read = {f"trained_on.{name}": files for name, files in trained_on(stages).items() if name in models}
-    return _settings({**read, **dict(flat(config.settings.eval)), "output": str(output), "models": models})
+    return settings_text({**read, **dict(flat(config.settings.eval)), "output": str(output), "models": models})
 
 
 def trained_on(stages: Sequence[Stage]) -> dict[str, list[str]]:
@@ -180,7 +180,7 @@ def dry_run_ladder(path: Path, settings: tuple[str, ...] = (), only: tuple[str, 
         start = f"after {stage.after}" if stage.after else f"from {stage.config.model.start}"
         lines.append(f"{place}. {stage.name}: {stage.verb} {start}; {state}")
         lines += [f"   {file}" for file in dict.fromkeys(stage.data)]
-        lines += [f"   {setting}" for setting in _settings(config.settings_of(stage.name))]
+        lines += [f"   {setting}" for setting in settings_text(config.settings_of(stage.name))]
         lines.append(f"   {shlex.join(stage.command(config.launcher))}")
     models = [name for name in config.stages if config.stages[name].evaluate and name in marks]
     lines.append(f"then {config.evaluation} of {', '.join(models)}")
@@ -188,7 +188,7 @@ def dry_run_ladder(path: Path, settings: tuple[str, ...] = (), only: tuple[str, 
 
 
 def _open_stage(name: str, folder: Path, after: str | None, verb: Verb, file: Path, laid: Mapping[str, Any]) -> Stage:
-    settings = _settings(laid)
+    settings = settings_text(laid)
     config = load_run(KINDS[verb], file, settings)
     data = tuple((file.parent / Path(one).expanduser()).absolute() for one in _data_of(config))
     for one in data:
@@ -267,7 +267,7 @@ def _stamp(path: Path) -> list[Any]:
     return [path.name, status.st_size, status.st_mtime_ns]
 
 
-def _settings(values: Mapping[str, Any]) -> tuple[str, ...]:
+def settings_text(values: Mapping[str, Any]) -> tuple[str, ...]:
     """As the command line gives them: JSON is YAML."""
     return tuple(f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in values.items())
 

@@ -17,9 +17,14 @@ from typer.testing import CliRunner
 from redone_data.errors import RedoneError
 from redone_data.manifest import read_json
 from redone_train.cli import app
+from redone_train.evaluate.config import load_evaluation
 from redone_train.evaluate.results import Results
-from redone_train.ladder import evaluation_settings, open_ladder, run_ladder, trained_on
+from redone_train.ladder import KINDS, evaluation_settings, open_ladder, run_ladder, settings_text, trained_on
+from redone_train.ladder_config import flat, load_ladder
+from redone_train.train.config import load_run
 
+ROOT = Path(__file__).parents[2]
+RECIPES = sorted(path for path in (ROOT / "recipes" / "ladder").glob("*.yaml") if not path.stem.startswith("eval_"))
 ARMS: dict[str, Any] = {
     "base": {"start": "model", "shots": 2},
     "dpo": {"after": "sft", "dpo": "dpo.yaml"},  # before the stage that it needs
@@ -169,3 +174,26 @@ def test_arms_are_trained_measured_together_and_not_trained_again(tmp_path: Path
     again = Results.read(output)
     assert json.dumps(again.scores) == json.dumps(results.scores)
     assert read_json(output / "stages" / "sft" / "stage.json")["tasks"] == told["sft"]["tasks"]
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_a_recipe_of_a_ladder_is_read_and_so_is_the_run_of_each_stage(path: Path) -> None:
+    config = load_ladder(path)
+    for name in config.order():
+        if (run := config.stages[name].run) is not None:
+            load_run(KINDS[run[0]], path.parent / run[1], settings_text(config.settings_of(name)))
+    evaluation = {**dict(flat(config.settings.eval)), "models": dict.fromkeys(config.stages, "x")}
+    read = load_evaluation(path.parent / config.evaluation, settings_text(evaluation))
+    assert read.bits.pools  # or retention is not measured
+
+
+def test_the_arms_of_the_ablation_differ_in_what_they_are_named_for() -> None:
+    config = load_ladder(ROOT / "recipes" / "ladder" / "ablations.yaml")
+    laid = {name: config.settings_of(name) for name, stage in config.stages.items() if stage.run}
+    assert len(laid["sft"]["steps"]) == 2
+    assert len(laid["sft_one_step"]["steps"]) == 1
+    assert [len(laid[f"tasks_{n:02}"]["data.only"]) - 1 for n in (1, 4, 16)] == [1, 4, 16]
+    kept = {name: set(laid[name]["data.without"]) for name in ("sft", "without_general")}
+    assert kept["without_general"] - kept["sft"] == {"general"}
+    sources = [laid[name].get("data.sources.social.path") for name in ("cpt", "cpt_natural", "cpt_uniform")]
+    assert len(set(sources)) == 3
