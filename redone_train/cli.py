@@ -272,11 +272,14 @@ def results(
         Path | None,
         typer.Option("--markdown", metavar="FILE.md", help="Write the tables there, and plots into the folder FILE."),
     ] = None,
+    together: Annotated[
+        bool, typer.Option("--together", help="The models of all files in one table, of what they have in common.")
+    ] = False,
 ) -> None:
     """Show results in the layout of the paper's tables: scores, gains with their intervals, retention, stages."""
     from redone_train.evaluate.show import show_results
 
-    show_results(files, markdown)
+    show_results(files, markdown, joined=together)
 
 
 @app.command()

@@ -10,9 +10,17 @@ from redone_train.evaluate.results import Results
 from redone_train.evaluate.tables import grid_table, grids
 
 
-def show_results(paths: Sequence[Path], markdown: Path | None = None) -> None:
-    """RedoneError: a file is not one of results. markdown: a file to write, in place of the terminal."""
-    found = [((path if path.is_dir() else path.parent).resolve().name, Results.read(path)) for path in paths]
+def show_results(paths: Sequence[Path], markdown: Path | None = None, *, joined: bool = False) -> None:
+    """RedoneError: a file is not one of results. markdown: a file to write, in place of the terminal.
+
+    joined: the models of all files in the same tables.
+    """
+    read = [(path, Results.read(path)) for path in paths]
+    found = [((path if path.is_dir() else path.parent).resolve().name, results) for path, results in read]
+    if joined:
+        from redone_train.evaluate.together import together
+
+        found = [("-".join(name for name, _ in found), together(read))]
     if markdown is not None:
         from redone_train.evaluate.markdown import write_markdown
 

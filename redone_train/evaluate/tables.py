@@ -98,7 +98,9 @@ def _summary(results: Results, columns: Sequence[Column]) -> Grid:
         rows.append((model, *cells))
     blank = [ABSENT] * len(bits)
     rows.append(("trivial answer", *blank, *(decimals(one.reference("trivial"), 1) for one in shown)))
-    return Grid("The ladder" if chains(results) else "Summary", ("", *bits, *names), tuple(rows))
+    left_out = results.about.get("left_out", ())
+    notes = (f"Not measured alike, and left out: {', '.join(left_out)}.",) if left_out else ()
+    return Grid("The ladder" if chains(results) else "Summary", ("", *bits, *names), tuple(rows), notes)
 
 
 def _block(results: Results, block: str, columns: Sequence[Column]) -> Grid:

@@ -18,6 +18,7 @@ from redone_train.evaluate.results import FILE, Answered, Results
 from redone_train.evaluate.sns_bench import FILES
 from redone_train.evaluate.tables import MARK, by_file, grids
 from redone_train.evaluate.task_plot import score_by_tasks
+from redone_train.evaluate.together import together
 
 ITEMS, DRAWS = 40, 100
 SHARES = {"base": 0.5, "sft": 0.8, "without_general": 0.9}  # of the answers that are right
@@ -36,7 +37,7 @@ def ladder(shares: Mapping[str, float] = SHARES, **trivial: float) -> Results:
             floor = trivial.get(task.replace("-", "_"), 15.0)
             results.add(model, asked, [Answered("x")] * ITEMS, _scored(task, right, floor))
     results.bits = {
-        model: {"wiki": {"bits_per_byte": {"value": bits, "draws": [bits] * DRAWS}, "documents": 3}}
+        model: {"wiki": {"bits_per_byte": {"value": bits, "draws": [bits] * DRAWS}, "documents": 3, "digest": "wiki"}}
         for model, bits in zip(shares, (1.0, 1.005, 1.02), strict=False)
     }
     results.general_domains = ["wiki"]
@@ -157,6 +158,25 @@ def test_results_of_one_model_without_a_ladder_are_shown_too(tmp_path: Path) -> 
     assert not {"Gains", "Stages", "Retention"} & {grid.title for grid in grids(results)}
     results.write(tmp_path / FILE)
     assert "Summary" in _invoke(tmp_path)
+
+
+def test_models_that_were_measured_apart_are_compared_as_if_together(tmp_path: Path) -> None:
+    whole = ladder()
+    for name, shares in {"a": {"base": 0.5}, "b": {"sft": 0.8}}.items():
+        (tmp_path / name).mkdir()
+        apart = ladder(shares)
+        apart.about["ladder"] = {"stages": {}, "order": []}
+        if name == "b":
+            apart.tasks["sets/irony"]["digest"] = "of other items"
+        apart.write(tmp_path / name / FILE)
+    shown = _invoke(tmp_path / "a", tmp_path / "b", "--together")
+    assert "Not measured alike, and left out: sets/irony." in shown
+    joined = together([(tmp_path / name, Results.read(tmp_path / name)) for name in "ab"])
+    of = [{one.name: one for one in columns_of(results)} for results in (joined, whole)]
+    gains = [columns["average of 7, no CHLW"].gain("sft") for columns in of]
+    assert gains[0].mapping() == gains[1].mapping()
+    with pytest.raises(RedoneError, match="two models are named 'base'"):
+        _invoke(tmp_path / "a", tmp_path / "a", "--together")
 
 
 def _invoke(*arguments: Any) -> str:
