@@ -136,6 +136,13 @@ class EvaluationConfig:
     sns_bench: SnsBenchConfig | None = field(default=None, metadata={"help": "SNS-Bench"})
     trans_bench: TransBenchConfig | None = field(default=None, metadata={"help": "RedTrans-Bench (SNS-TransBench)"})
     sets: dict[str, SetConfig] = field(default_factory=dict, metadata={"help": "name -> a labelled set as a task"})
+    out_of_distribution: tuple[str, ...] = field(
+        default=(),
+        metadata={
+            "help": "sets or their tasks that no model was tuned on; empty: those that no stage of a ladder has seen, "
+            "else those of tables"
+        },
+    )
     bits: BitsConfig = field(default_factory=BitsConfig)
     general: GeneralConfig | None = field(default=None, metadata={"help": "general ability by lm-evaluation-harness"})
     trained_on: dict[str, tuple[str, ...]] = field(

@@ -152,8 +152,11 @@ def _sets(results: Results) -> list[Column]:
 
 
 def _trained(name: str, results: Results) -> bool:
-    """Whether a set's task was trained on, on other rows: as the ladder says, else files of conversations were."""
-    of = results.about.get("config", {}).get("sets", {}).get(name.partition("/")[2].partition("/")[0], {})
+    """Whether a set's task was trained on, on other rows: as the evaluation says, or the ladder; else files were."""
+    config = results.about.get("config", {})
+    of = config.get("sets", {}).get(name.split("/")[1], {})
+    if said := config.get("out_of_distribution"):
+        return not {*name.split("/")[1:], name.partition("/")[2]} & {*said}
     stages = chains(results)
     if not stages:
         return bool(of.get("files"))

@@ -76,7 +76,7 @@ def _asked(results: Results) -> str:
     for key in ("sns_bench", "trans_bench"):
         if config.get(key):
             said.append(f"{key} scorer {config[key]['scorer']}")
-    return f"{len(results.models)} models, {len(results.tasks)} files. " + ", ".join(said) + "."
+    return f"{', '.join(results.models)}: {len(results.tasks)} files; {', '.join(said)}."
 
 
 def _table(grid: Grid) -> list[str]:

@@ -27,6 +27,7 @@ from redone_train.evaluate.terminal import with_interval
 
 MARK = "†"
 FEW = 6
+MOST_COLUMNS = 12
 INTERVAL = re.compile(r" \[[^\]]*\]")
 AT_CHANCE = (
     f"{MARK}: of the first model, not above the trivial answer by three standard errors; a loss there says nothing."
@@ -106,11 +107,25 @@ def _summary(results: Results, columns: Sequence[Column]) -> Grid:
 def _block(results: Results, block: str, columns: Sequence[Column]) -> Grid:
     marked = [not one.average and one.above_chance is False for one in columns]
     names = [one.name + (f" {MARK}" if mark else "") for one, mark in zip(columns, marked, strict=True)]
+    notes = (AT_CHANCE,) if any(marked) else ()
+    if len(columns) > MOST_COLUMNS:
+        return _block_down(results, block, names, columns, notes)
     rows = [(model, *(with_interval(one.score(model)) for one in columns)) for model in results.models]
     for kind, title in (("trivial", "trivial answer"), ("ceiling", "ceiling")):
         rows.append((title, *(decimals(one.reference(kind), 1) for one in columns)))
     rows.append(("items", *(count(one.n) for one in columns)))
-    return Grid(block, ("", *names), tuple(rows), (AT_CHANCE,) if any(marked) else (), wide=True)
+    return Grid(block, ("", *names), tuple(rows), notes, wide=True)
+
+
+def _block_down(
+    results: Results, block: str, names: Sequence[str], columns: Sequence[Column], notes: tuple[str, ...]
+) -> Grid:
+    """Many of them: down, with the models across."""
+    rows = []
+    for name, one in zip(names, columns, strict=True):
+        ends = (decimals(one.reference(kind), 1) for kind in ("trivial", "ceiling"))
+        rows.append((name, count(one.n), *ends, *(with_interval(one.score(model)) for model in results.models)))
+    return Grid(block, ("", "items", "trivial answer", "ceiling", *results.models), tuple(rows), notes)
 
 
 def _gains(results: Results, columns: Sequence[Column]) -> Grid:

@@ -71,6 +71,8 @@ def test_a_set_whose_task_an_arm_was_trained_on_is_not_out_of_distribution() -> 
     results.about["config"]["sets"]["irony"] = {"task": "topic"}
     columns = columns_of(results)
     assert "irony" in [one.name for one in columns if one.block == "Held-out rows"]
+    results.about["config"]["out_of_distribution"] = ["offensive"]  # what is said goes before what is inferred
+    assert [one.name for one in columns_of(results) if one.block == "Out of distribution"] == ["held_out/offensive"]
 
 
 def test_a_gain_is_over_the_better_of_the_first_model_and_the_trivial_answer() -> None:
@@ -140,6 +142,16 @@ def test_tables_are_shown_and_written_with_their_plots_and_again_the_same(tmp_pa
     assert 12 in {line.count("|") for line in rows if line.startswith("| base | ")}  # SNS-Bench: ten columns
     with pytest.raises(RedoneError, match="two results lie in folders named 'small'"):
         _invoke(folder, folder, "--markdown", page)
+
+
+def test_more_tasks_than_a_page_is_wide_stand_one_below_the_other() -> None:
+    results = ladder()
+    for number in range(13):
+        for kept in (results.tasks, *results.scores.values()):
+            kept[f"sets/more{number}"] = kept["sets/irony"]
+    shown = next(grid for grid in grids(results) if grid.title == "Out of distribution")
+    assert shown.columns == ("", "items", "trivial answer", "ceiling", *SHARES)
+    assert len(shown.rows) == 2 + 13 + 1
 
 
 def test_every_file_is_listed_with_its_number_of_items_and_how_many_answers_could_be_read() -> None:
