@@ -46,6 +46,7 @@ TEMPLATE = "page.html.j2"
 NUM_EXAMPLES = 3  # of a task
 MAX_CHARACTERS = 600
 _FEW_SPOKES = 3
+MOST_UPRIGHT = 5  # names of models below a panel
 _UNKNOWN = Estimate(None, np.zeros(0))
 
 
@@ -166,7 +167,7 @@ def _stage(axes: Any, models: Sequence[str], estimates: Sequence[Estimate | None
     axes.set_xlim(-0.5, len(models) - 0.5)
     axes.set_xticks(range(len(models)), labels=[label(name, 10) for name in models], size=SMALL)
     for text in axes.get_xticklabels():
-        text.set(parse_math=False)
+        text.set(parse_math=False, rotation=90 if len(models) > MOST_UPRIGHT else 0)
     axes.grid(axis="x", visible=False)
     axes.grid(axis="y", color=GRID, linewidth=0.6)
     tick_format(axes, "y", lambda value: decimals(value, 1))

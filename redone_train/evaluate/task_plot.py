@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from redone_data.report.canvas import INK, MUTED, SERIES, SMALL, grid_chart, name_axes, nothing, tick_format
 from redone_data.report.human import decimals, label
-from redone_train.evaluate.layout import OTHER, Column, chains, columns_of, num_tasks
+from redone_train.evaluate.layout import OTHER, WITHOUT_GENERAL, Column, chains, columns_of, num_tasks
 from redone_train.evaluate.results import Results
 
 
@@ -18,7 +18,7 @@ def score_by_tasks(results: Results) -> Figure:
     if not found or not any(map(num_tasks, stages.values())):
         return nothing("no set out of distribution, or no stage that was tuned on named tasks")
     column = found[-1]  # their average, where there are several
-    figure, (axes,) = grid_chart(1, columns=1, panel=(6.6, 3.0), gap=(0.6, 0.85), left=0.7)
+    figure, (axes,) = grid_chart(1, columns=1, panel=(8.6, 3.0), gap=(0.6, 0.85), left=0.7)
     counts = sorted({num_tasks(stage) for stage in stages.values()})
     for place, arms in enumerate(_arms(stages).values()):
         _line(axes, column, arms, stages, SERIES[place % len(SERIES)])
@@ -45,11 +45,11 @@ def _line(axes: Any, column: Column, arms: list[str], stages: dict[str, Any], co
         ).set_parse_math(False)
 
 
-def _arms(stages: dict[str, Any]) -> dict[tuple[str, str], list[str]]:
-    """Stages of the same run from the same stage: what differs between them are their settings."""
-    found: dict[tuple[str, str], list[str]] = {}
+def _arms(stages: dict[str, Any]) -> dict[tuple[str, str, bool], list[str]]:
+    """Stages of the same run from the same stage: what differs between them are their tasks."""
+    found: dict[tuple[str, str, bool], list[str]] = {}
     for name, stage in stages.items():
-        found.setdefault((str(stage["after"]), str(stage["run"])), []).append(name)
+        found.setdefault((str(stage["after"]), str(stage["run"]), WITHOUT_GENERAL in name), []).append(name)
     return found
 
 
