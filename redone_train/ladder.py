@@ -123,8 +123,9 @@ def evaluation_settings(config: LadderConfig, stages: Sequence[Stage], output: P
         if name in trained and given.evaluate:
             shots = {} if given.shots is None else {"shots": given.shots}
             models[name] = {"path": str(trained[name].folder), **shots}
-    read = {f"trained_on.{name}": files for name, files in trained_on(stages).items() if name in models}
-    return settings_text({**read, **dict(flat(config.settings.eval)), "output": str(output), "models": models})
+    read = {name: files for name, files in trained_on(stages).items() if name in models}
+    laid = {"trained_on": read} if read else {}
+    return settings_text({**laid, **dict(flat(config.settings.eval)), "output": str(output), "models": models})
 
 
 def trained_on(stages: Sequence[Stage]) -> dict[str, list[str]]:

@@ -74,7 +74,7 @@ def test_what_is_measured_is_looked_for_in_all_that_a_stage_and_those_before_it_
     assert files["dpo"] == ["all.jsonl", "more.jsonl", "pairs.jsonl"]
     assert "base" not in files
     laid = evaluation_settings(config, stages, tmp_path)
-    assert any(setting.startswith("trained_on.dpo=") for setting in laid)
+    assert set(load_evaluation(tmp_path / "eval.yaml", laid).trained_on) == {"sft", "dpo", "without_general"}
 
 
 def test_some_stages_come_with_what_they_stand_on(tmp_path: Path) -> None:
