@@ -2,8 +2,9 @@
 
 SNS-Bench and RedTrans-Bench have no training part. Here posts go to the test part by a hash until every file has enough
 items there; the rest becomes conversations with the benchmark's own prompts and gold answers. Rows to train on that
-share a run of 40 letters with a test item (a post in two files, an edited copy) are left out and counted; what stands
-in many items is the files' own wording and does not count. Figures on a part are no published figures: say so.
+share 40 letters in a row or a whole text with a test item (a post in two files, an edited copy, a sentence translated
+twice) are left out and counted; what stands in many items is the files' own wording and does not count. Figures on a
+part are no published figures: say so.
 """
 
 import json
@@ -26,6 +27,7 @@ from redone_train.evaluate.trans_bench import FILE, TASKS, TransBench
 
 RUN = 40  # letters and digits in a row that two texts share by copying
 WORDING, WORDING_RUN = 8, 20  # a run of so many that stands in more items than these is the files' own wording
+SHORT = 10  # letters of a whole text, from which on it counts
 BREAK = "\n"
 CAPABILITIES = {
     "Note-QueryCorr-explain": "semantic_matching",
@@ -116,7 +118,14 @@ def _shared_with_test(items: Sequence[Item], is_test: Sequence[bool]) -> set[int
     wording = {run for run, count in times.items() if count > WORDING}
     own = [_without(text, wording) for text in texts]
     tested = {run for text, test in zip(own, is_test, strict=True) if test for run in _runs(text, RUN)}
-    return {n for n, text in enumerate(own) if not is_test[n] and not tested.isdisjoint(_runs(text, RUN))}
+    # A short text is shared as a whole: one side of a pair in two translations.
+    sides = [{side for side in text.split(BREAK) if len(side) >= SHORT} for text in texts]
+    tested_sides = {side for these, test in zip(sides, is_test, strict=True) if test for side in these}
+    return {
+        n
+        for n, text in enumerate(own)
+        if not is_test[n] and not (tested.isdisjoint(_runs(text, RUN)) and tested_sides.isdisjoint(sides[n]))
+    }
 
 
 def _letters(item: Item) -> str:

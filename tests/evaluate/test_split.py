@@ -89,6 +89,21 @@ def test_both_ways_of_a_translation_stay_together(tmp_path: Path) -> None:
     assert len(rows["test"]) == 12
 
 
+def test_a_short_sentence_that_is_translated_twice_stays_on_one_side(tmp_path: Path) -> None:
+    sides = [("zh", "en"), ("en", "zh")]
+    pairs = [
+        {"zh": f"这是第{n // 2}句很短很短的句子", "en": f"version {n} of it", "src_lang": source, "dst_lang": target}
+        for n in range(60)
+        for source, target in sides
+    ]
+    (tmp_path / "RedTrans-Bench.json").write_text(json.dumps(pairs), encoding="utf-8")
+    found = split(tmp_path, tmp_path / "out", num_test=6, seed=1)
+    files = {side: tmp_path / "out" / side / "RedTrans-Bench.json" for side in ("train", "test")}
+    rows = {side: json.loads(file.read_text(encoding="utf-8")) for side, file in files.items()}
+    assert not {row["zh"] for row in rows["train"]} & {row["zh"] for row in rows["test"]}
+    assert sum(found.left_out.values()) > 0
+
+
 def test_bad_splits_are_named(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(RedoneError, match=r"Note-Hashtag-single: all of its posts .* --test 20 is too many"):
         split(folder, tmp_path / "out", num_test=20, seed=1)
