@@ -34,6 +34,7 @@ from redone_data.report.canvas import (
 )
 from redone_data.report.html import inline_svg, page_environment
 from redone_data.report.human import decimals, label
+from redone_train.evaluate.curves import exposure_curves
 from redone_train.evaluate.estimate import Estimate, difference
 from redone_train.evaluate.results import Results
 from redone_train.evaluate.terminal import with_interval
@@ -56,7 +57,9 @@ def write_page(results: Results, path: Path) -> None:
         bars=inline_svg(bars(results), "bars", "Score of each model with its interval, by task"),
         radar=inline_svg(radar(results), "radar", "Share of the way from trivial answer to ceiling, by task and model"),
         stages=inline_svg(stages(results), "stages", "Averages and retention, stage by stage"),
+        curves=inline_svg(exposure_curves(results), "curves", "Harmful posts among those that pass, by pass rate"),
         rows=_rows(results),
+        parts=_parts(results),
         gains=_gains(results),
         bits=_bits(results),
         general=list(dict.fromkeys(name for found in results.general.values() for name in found)),
@@ -169,7 +172,7 @@ def _scored_rows(
 ) -> list[tuple[str, list[Estimate], float | None, float | None]]:
     rows: list[tuple[str, list[Estimate], float | None, float | None]] = [
         (
-            task.partition("/")[2],
+            results.title(task),
             [results.score(model, task) for model in results.models],
             one["trivial"],
             one["ceiling"],
@@ -204,6 +207,20 @@ def _rows(results: Results) -> list[dict[str, Any]]:
             else [],
         }
         for place, (name, estimates, trivial, ceiling) in enumerate(_scored_rows(results))
+    ]
+
+
+def _parts(results: Results) -> list[dict[str, Any]]:
+    """A line a part that is shown as scores are."""
+    return [
+        {
+            "name": f"{task.partition('/')[2]}: {part}",
+            "trivial": trivial,
+            "ceiling": ceiling,
+            "cells": [with_interval(results.part(model, task, part)) for model in results.models],
+        }
+        for task in results.tasks
+        for part, (trivial, ceiling) in results.shown(task).items()
     ]
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from redone_data.errors import RedoneError
 from redone_data.manifest import digest, read_json, write_json
-from redone_train.evaluate.estimate import Estimate, mean_of, relative_change, resampled
+from redone_train.evaluate.estimate import Estimate, mean_of, relative_change, resampled_parts
 from redone_train.evaluate.items import Item, TaskScore
 
 FILE = "results.json"
@@ -70,8 +70,13 @@ class Results:
             "trivial": score.trivial,
             "trivial_rule": score.trivial_rule,
             "ceiling": score.ceiling,
+            "title": score.title,
+            "shown": {part: list(ends) for part, ends in score.shown.items()},
         }
-        estimate = resampled(score.score, score.of, score.n, seed=self.seed, name=score.task, draws=self.resamples)
+        values = {"score": score.score, **{part: score.parts[part] for part in score.shown}}
+        estimates = resampled_parts(
+            values, score.parts_of, score.n, seed=self.seed, name=score.task, draws=self.resamples
+        )
         by_item = score.item_scores
         written = []
         for number, answer in enumerate(answers):
@@ -79,7 +84,8 @@ class Results:
             line = {"answer": answer.text, "score": None if by_item is None else by_item[number], "columns": columns}
             written.append(line if answer.error is None else {**line, "error": answer.error})
         self.scores.setdefault(model, {})[name] = {
-            "score": estimate.mapping(),
+            "score": estimates["score"].mapping(),
+            "shown": {part: estimates[part].mapping() for part in score.shown},
             "parts": score.parts,
             "parse_rate": score.parse_rate,
             "n": score.n,
@@ -90,6 +96,17 @@ class Results:
 
     def score(self, model: str, task: str) -> Estimate:
         return Estimate.read(self.scores[model][task]["score"])
+
+    def title(self, task: str) -> str:
+        """What a task is called beside its score."""
+        return self.tasks[task].get("title") or task.partition("/")[2]
+
+    def shown(self, task: str) -> dict[str, tuple[float | None, float | None]]:
+        """The parts of a task that are shown as scores are: name -> trivial value, ceiling."""
+        return {part: (ends[0], ends[1]) for part, ends in self.tasks[task].get("shown", {}).items()}
+
+    def part(self, model: str, task: str, part: str) -> Estimate:
+        return Estimate.read(self.scores[model][task]["shown"][part])
 
     def average(self, model: str, average: Average) -> Estimate:
         """The mean of its groups, each the mean of its tasks."""
