@@ -120,7 +120,7 @@ class Ranking(Scored):
             )
         task = _pair_task(find_task(config.task, self.base), where)
         pairs = _Pairs(task, [*measured, *training], self.seed, config.relevant, where)
-        shots = [*training[: self.shots]] if config.head else measured[: self.shots]
+        shots = _first_of_each_language(training or measured, self.shots)
         examples = pairs.examples(shots, self.shots)
         items = [
             [pairs.item(query, name, examples) for query in queries if query not in shots]
@@ -129,6 +129,11 @@ class Ranking(Scored):
         if not items[0]:
             raise RedoneError(f"{where}: {len(measured)} queries, and {self.shots} shots take them all")
         return _with_bm25(items[0], [q for q in measured if q not in shots]), items[1]
+
+
+def _first_of_each_language(queries: Sequence[Query], number: int) -> list[Query]:
+    langs = sorted({query.lang for query in queries})
+    return [query for lang in langs for query in [one for one in queries if one.lang == lang][:number]]
 
 
 class _Pairs:
