@@ -232,6 +232,54 @@ def evaluate(
 
 
 @app.command()
+def ladder(
+    config: Annotated[
+        Path, typer.Argument(metavar="LADDER.yaml", help="Stages, arms and their evaluation; docs/evaluation.md.")
+    ],
+    settings: Settings = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", metavar="STAGE", help="This stage and what it stands on; repeatable."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say in which order what would be trained on what; train nothing.")
+    ] = False,
+) -> None:
+    """Train stages and arms one after another, each from the one before; measure them all on the same items.
+
+    Stopped or killed at any moment, the same command goes on where it was; what is finished is not run again.
+    """
+    from redone_train.evaluate.show import print_tables
+    from redone_train.ladder import dry_run_ladder, run_ladder
+    from redone_train.train.stopping import STOPPED_EXIT_CODE
+
+    if dry_run:
+        dry_run_ladder(config, tuple(settings or ()), tuple(only or ()))
+        return
+    found = run_ladder(config, tuple(settings or ()), tuple(only or ()))
+    if found is None:
+        raise typer.Exit(STOPPED_EXIT_CODE)
+    print_tables(found)
+
+
+@app.command()
+def results(
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="RESULTS.json", help="What eval or ladder wrote (or their folder); one or more."),
+    ],
+    markdown: Annotated[
+        Path | None,
+        typer.Option("--markdown", metavar="FILE.md", help="Write the tables there, and plots into the folder FILE."),
+    ] = None,
+) -> None:
+    """Show results in the layout of the paper's tables: scores, gains with their intervals, retention, stages."""
+    from redone_train.evaluate.show import show_results
+
+    show_results(files, markdown)
+
+
+@app.command()
 def export(
     source: Annotated[
         Path,

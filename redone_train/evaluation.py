@@ -4,10 +4,12 @@ OUTPUT/answers holds every answer by the hash of what was asked, OUTPUT/bits wha
 exports of runs; OUTPUT/results.json and OUTPUT/page.html come last. A model is loaded only where something is missing.
 """
 
+import dataclasses
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -18,9 +20,9 @@ from redone_data.errors import RedoneError, did_you_mean
 from redone_data.manifest import digest, write_json
 from redone_data.rng import keyed_uniform
 from redone_train.evaluate.answers import Answerer, Asking, EndpointAnswers, LocalAnswers
-from redone_train.evaluate.bits import bits_per_byte, general_domains
+from redone_train.evaluate.bits import bits_per_byte, general_domains, pool_texts
 from redone_train.evaluate.compare import Comparison, compare
-from redone_train.evaluate.config import EndpointConfig, EvaluationConfig, load_evaluation
+from redone_train.evaluate.config import EndpointConfig, EvaluationConfig, FolderConfig, load_evaluation
 from redone_train.evaluate.exposure import Exposure
 from redone_train.evaluate.general import check_installed, general_ability
 from redone_train.evaluate.items import Benchmark, Item
@@ -33,6 +35,7 @@ from redone_train.evaluate.similarity import SentenceModel
 from redone_train.evaluate.sns_bench import TASKS, SnsBench
 from redone_train.evaluate.sns_sets import SnsSets
 from redone_train.evaluate.terminal import comparison_table, results_table
+from redone_train.evaluate.trained_on import find_trained_on
 from redone_train.evaluate.trans_bench import TransBench
 from redone_train.generate import LocalModel
 
@@ -40,9 +43,16 @@ UNBALANCED = "CHLW"  # two of three golds are empty: an empty list always scores
 SAFE = re.compile(r"[^\w.-]+")
 
 
-def run_evaluation(path: Path, settings: tuple[str, ...] = (), *, confirmed: bool = False) -> Results:
+def run_evaluation(
+    path: Path,
+    settings: tuple[str, ...] = (),
+    *,
+    confirmed: bool = False,
+    about: Mapping[str, Any] | None = None,
+) -> Results:
     """Measure what a file says, and write results.json and page.html.
 
+    about: what the results say of their models beside the configuration.
     confirmed: calls to endpoints may be made; without it, what they would cost is an error before the first.
     RedoneError: something in the file cannot be measured; what was answered until then is kept.
     """
@@ -50,19 +60,29 @@ def run_evaluation(path: Path, settings: tuple[str, ...] = (), *, confirmed: boo
     output = (base / config.output).resolve()
     if config.general is not None:
         check_installed()
-    benchmarks = open_benchmarks(config, base)
+    shots = {name: config.shots_of(name) for name in config.models}
+    prompted = {
+        count: open_benchmarks(dataclasses.replace(config, shots=count), base, reserved=config.most_shots)
+        for count in dict.fromkeys(shots.values())
+    }
     models = {name: _model(name, given, config, base, output) for name, given in config.models.items()}
-    results = Results(list(models), config.seed, config.resamples, about={"config": plain(config)})
-    asked = [
-        (benchmark, sampled(benchmark.items(task), config.max_items, config.seed))
-        for benchmark in benchmarks
-        for task in benchmark.tasks
-    ]
+    results = Results(
+        list(models), config.seed, config.resamples, shots=shots, about={"config": plain(config), **(about or {})}
+    )
+    asked = {
+        count: [
+            (benchmark, sampled(benchmark.items(task), config.max_items, config.seed))
+            for benchmark in opened
+            for task in benchmark.tasks
+        ]
+        for count, opened in prompted.items()
+    }
+    results.trained_on = _trained_on(config, base, output, next(iter(asked.values())))
     asking = Asking(config.max_new_tokens, config.stop, config.answers, config.batch_size)
     console = Console(stderr=True)
     for name, model in models.items():
         answerer: Answerer = LocalAnswers(model) if isinstance(model, LocalModel) else EndpointAnswers(model, confirmed)
-        for benchmark, items in asked:
+        for benchmark, items in asked[shots[name]]:
             task = f"{benchmark.name}/{items[0].task}"
             console.print(f"{name}: {task}: {len(items)} items", highlight=False, markup=False)
             file = _answers_file(output, name, task)
@@ -74,7 +94,7 @@ def run_evaluation(path: Path, settings: tuple[str, ...] = (), *, confirmed: boo
         if isinstance(model, LocalModel):
             _measure_texts(results, name, model, config, base, output)
             model.unload()
-    for benchmark in benchmarks:
+    for benchmark in prompted[shots[results.models[0]]]:
         results.averages += averages_of(benchmark, results)
     output.mkdir(parents=True, exist_ok=True)
     results.write(output / FILE)
@@ -100,8 +120,8 @@ def compare_results(paths: Sequence[Path], out: Path | None = None) -> Compariso
     return comparison
 
 
-def open_benchmarks(config: EvaluationConfig, base: Path) -> list[Benchmark]:
-    """The benchmarks of a configuration, each with its tasks."""
+def open_benchmarks(config: EvaluationConfig, base: Path, *, reserved: int = 0) -> list[Benchmark]:
+    """The benchmarks of a configuration, each with its tasks. reserved: rows of a set that no model is asked about."""
     found: list[Benchmark] = []
     if (sns := config.sns_bench) is not None:
         embedding = None if sns.embeddings is None else SentenceModel((base / sns.embeddings).resolve())
@@ -113,11 +133,11 @@ def open_benchmarks(config: EvaluationConfig, base: Path) -> list[Benchmark]:
         found.append(TransBench((base / trans.path).resolve(), scorer=trans.scorer, shots=config.shots))
         _choose(found[-1], trans.tasks)
     if config.sets:
-        found.append(SnsSets(config.sets, base, config.seed, config.shots or 0))
+        found.append(SnsSets(config.sets, base, config.seed, config.shots or 0, reserved))
     if config.exposure:
-        found.append(Exposure(config.exposure, base, config.seed, config.shots or 0))
+        found.append(Exposure(config.exposure, base, config.seed, config.shots or 0, reserved))
     if config.ranking:
-        found.append(Ranking(config.ranking, base, config.seed, config.shots or 0))
+        found.append(Ranking(config.ranking, base, config.seed, config.shots or 0, reserved))
     return found
 
 
@@ -140,11 +160,12 @@ def sampled(items: Sequence[Item], most: int | None, seed: int) -> list[Item]:
 
 
 def _model(
-    name: str, given: str | EndpointConfig, config: EvaluationConfig, base: Path, output: Path
+    name: str, given: str | FolderConfig | EndpointConfig, config: EvaluationConfig, base: Path, output: Path
 ) -> LocalModel | EndpointConfig:
     if isinstance(given, EndpointConfig):
         return given
-    folder = (base / Path(given).expanduser()).resolve()
+    path = given if isinstance(given, str) else given.path
+    folder = (base / Path(path).expanduser()).resolve()
     return open_model(name, folder, output / "models", device=config.device, precision=config.precision)
 
 
@@ -154,13 +175,35 @@ def _measure_texts(
     """Bits per byte and general ability, which need the model itself."""
     if config.bits.pools:
         results.bits[name] = bits_per_byte(
-            model, config.bits, base, output / "bits", seed=config.seed, resamples=config.resamples
+            model,
+            config.bits,
+            base,
+            output / "bits",
+            seed=config.seed,
+            resamples=config.resamples,
+            removed=results.removed,
         )
         results.general_domains = general_domains(config.bits, list(results.bits[name]))
     if config.general is not None:
         results.general[name] = general_ability(
             model, config.general, base, output / "general", batch_size=config.batch_size, seed=config.seed
         )
+
+
+def _trained_on(
+    config: EvaluationConfig, base: Path, output: Path, asked: Sequence[tuple[Benchmark, list[Item]]]
+) -> dict[str, Any] | None:
+    """What is measured, looked for in the files that models were trained on; None: no such files are given."""
+    if not config.trained_on:
+        return None
+    texts = {
+        f"{benchmark.name}/{items[0].task}": {item.id: benchmark.texts(item) for item in benchmark.items(items[0].task)}
+        for benchmark, items in asked
+    }
+    pools = pool_texts(config.bits, base)
+    measured = {f"{benchmark.name}/{items[0].task}": [item.id for item in items] for benchmark, items in asked}
+    measured |= {name: list(documents) for name, documents in pools.items()}
+    return find_trained_on(texts | pools, measured, config.trained_on, base, output / "trained_on")
 
 
 def averages_of(benchmark: Benchmark, results: Results) -> list[Average]:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from redone_data.config import load_yaml, read_config, set_key
 from redone_data.curate.asking import AskConfig, Question
-from redone_data.errors import RedoneError
+from redone_data.errors import RedoneError, did_you_mean
 from redone_data.instruct.tables import TableConfig
 from redone_data.instruct.task import How
 
@@ -18,9 +18,11 @@ class EndpointConfig(AskConfig):
     """A model behind an OpenAI-compatible endpoint (vLLM, SGLang, a provider's)."""
 
     stop: tuple[str, ...] = field(default=(), metadata={"help": "set from `stop` of the evaluation"})
+    shots: int | None = field(default=None, metadata={"help": "of this model; null: those of the evaluation"})
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        _check_shots(self.shots)
         if self.generate is not None:
             raise RedoneError("generate: a model of a folder is given by its path alone: `NAME: path`")
 
@@ -29,6 +31,17 @@ class EndpointConfig(AskConfig):
 
     def request(self, question: Question) -> dict[str, Any]:
         return {**super().request(question), **({"stop": list(self.stop)} if self.stop else {})}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderConfig:
+    """A model that is here, asked in a way of its own: a base model with shots beside tuned ones without."""
+
+    path: str = field(metadata={"help": "as where a model is given by its path alone"})
+    shots: int | None = field(default=None, metadata={"help": "of this model; null: those of the evaluation"})
+
+    def __post_init__(self) -> None:
+        _check_shots(self.shots)
 
 
 @dataclass(frozen=True)
@@ -192,10 +205,10 @@ class EvaluationConfig:
     """An evaluation. The first model is the one that the others are compared with."""
 
     output: str = field(metadata={"help": "the folder of answers and results"})
-    models: dict[str, str | EndpointConfig] = field(
+    models: dict[str, str | FolderConfig | EndpointConfig] = field(
         metadata={
             "help": "name -> a Hugging Face folder, a run's (cpt, sft, dpo) or a checkpoint's, a GGUF file; "
-            "or an endpoint. In the order of the stages"
+            "{path, shots}; or an endpoint. In the order of the stages"
         }
     )
     sns_bench: SnsBenchConfig | None = field(default=None, metadata={"help": "SNS-Bench"})
@@ -209,6 +222,13 @@ class EvaluationConfig:
     )
     bits: BitsConfig = field(default_factory=BitsConfig)
     general: GeneralConfig | None = field(default=None, metadata={"help": "general ability by lm-evaluation-harness"})
+    trained_on: dict[str, tuple[str, ...]] = field(
+        default_factory=dict,
+        metadata={
+            "help": "model -> all that it was trained on (files, globs, folders of conversations, pairs, documents): "
+            "items that stand in it are counted, and scores given without them"
+        },
+    )
     answers: AnswersBy = field(
         default="generate",
         metadata={"help": "likelihood: of items with options, the one that the model finds likeliest"},
@@ -233,8 +253,10 @@ class EvaluationConfig:
         for name, least in (("max_new_tokens", 1), ("batch_size", 1), ("resamples", 2)):
             if getattr(self, name) < least:
                 raise RedoneError(f"{name}: {getattr(self, name)}; at least {least}")
-        if self.shots is not None and self.shots < 0:
-            raise RedoneError(f"shots: {self.shots}; at least 0, or null")
+        _check_shots(self.shots)
+        for name in self.trained_on:
+            if name not in self.models:
+                raise RedoneError(f"trained_on.{name}: no such model; {did_you_mean(name, self.models)}")
         if self.max_items is not None and self.max_items < 1:
             raise RedoneError(f"max_items: {self.max_items}; at least 1, or null for all")
         applied = self.exposure or self.ranking
@@ -252,6 +274,22 @@ class EvaluationConfig:
             raise RedoneError(
                 f"answers: likelihood needs the model itself, and '{endpoints[0]}' is an endpoint; generate"
             )
+
+    def shots_of(self, model: str) -> int | None:
+        """Solved examples before each item that this model is asked; None: the benchmark's own."""
+        given = self.models[model]
+        own = None if isinstance(given, str) else given.shots
+        return self.shots if own is None else own
+
+    @property
+    def most_shots(self) -> int:
+        """Of any model: so many rows of a set are not asked about, so that all are asked the same items."""
+        return max(self.shots_of(model) or 0 for model in self.models)
+
+
+def _check_shots(shots: int | None) -> None:
+    if shots is not None and shots < 0:
+        raise RedoneError(f"shots: {shots}; at least 0, or null")
 
 
 def load_evaluation(path: Path, settings: tuple[str, ...] = ()) -> EvaluationConfig:

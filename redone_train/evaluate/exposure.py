@@ -38,12 +38,13 @@ AUC, PRECISION = "area under ROC", "average precision"
 @final
 @dataclass(frozen=True)
 class Exposure(Scored):
-    """sets: by name, as the evaluation's file has them; paths relative to `base`."""
+    """sets: by name, as the evaluation's file has them; paths relative to `base`. reserved: as of SnsSets."""
 
     sets: Mapping[str, ExposureConfig]
     base: Path
     seed: int = 1
     shots: int = 0
+    reserved: int = 0
 
     name = "exposure"
 
@@ -93,6 +94,9 @@ class Exposure(Scored):
             shown={name: (random[name], perfect[name]) for name in random if name != "score"},
         )
 
+    def texts(self, item: Item) -> dict[str, str]:
+        return dict(item.meta["row"])
+
     @cached_property
     def _posts(self) -> dict[str, tuple[list[Item], list[Item]]]:
         """By name: the posts that are measured, and those that a head is trained on."""
@@ -106,20 +110,28 @@ class Exposure(Scored):
         rows = conversations(table, task, seed=self.seed, measured=share)
         harmful = {row.id: _label(task, row) in config.harmful for row in rows}
         training = [row for row in rows if row.split == "train"]
-        examples = examples_among(training or rows, harmful, self.shots)
-        shown = {row.id for chosen in examples.values() for row in chosen}
+        kept = examples_among(training or rows, harmful, max(self.shots, self.reserved))
+        shown = {row.id for chosen in kept.values() for row in chosen}
+        texts = dict(zip(table.frame["row"], table.frame[_text_column(task)], strict=True))
 
         def item(row: Conversation) -> Item:
             values, options = allowed(row, f"exposure.{name}")
             bad = [_label(task, row, value) in config.harmful for value in values]
-            meta = {"options": options, "harmful": bad}
-            return Item(row.id, name, self.name, asked(row, examples[row.lang]), harmful[row.id], meta)
+            said = next((texts[one] for one in row.documents if one in texts), "")
+            meta = {"options": options, "harmful": bad, "row": {"text": said}}
+            examples = kept.get(row.lang, [])[: self.shots]
+            return Item(row.id, name, self.name, asked(row, examples), harmful[row.id], meta)
 
         measured = [row for row in rows if row.split != "train" and row.id not in shown]
         if config.prevalence is not None:
             measured = _at_prevalence(measured, harmful, config.prevalence)
         taught = [row for row in training if row.id not in shown][: config.head.rows if config.head else 0]
         return [item(row) for row in sorted(measured, key=lambda row: row.id)], [item(row) for row in taught]
+
+
+def _text_column(task: Task) -> str:
+    """The column that is judged: the first of the task's text columns."""
+    return next(name for name, need in task.columns.items() if need.kind == "text")
 
 
 def _check_labels(task: Task, harmful: Sequence[str], name: str) -> None:

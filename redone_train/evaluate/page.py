@@ -35,15 +35,19 @@ from redone_data.report.canvas import (
 from redone_data.report.html import inline_svg, page_environment
 from redone_data.report.human import decimals, label
 from redone_train.evaluate.curves import exposure_curves
-from redone_train.evaluate.estimate import Estimate, difference
+from redone_train.evaluate.estimate import Estimate
 from redone_train.evaluate.results import Results
+from redone_train.evaluate.tables import grids
+from redone_train.evaluate.task_plot import score_by_tasks
 from redone_train.evaluate.terminal import with_interval
+from redone_train.evaluate.trained_on import statement
 
 PAGE = "page.html"
 TEMPLATE = "page.html.j2"
 NUM_EXAMPLES = 3  # of a task
 MAX_CHARACTERS = 600
 _FEW_SPOKES = 3
+_UNKNOWN = Estimate(None, np.zeros(0))
 
 
 def write_page(results: Results, path: Path) -> None:
@@ -60,10 +64,14 @@ def write_page(results: Results, path: Path) -> None:
         curves=inline_svg(exposure_curves(results), "curves", "Harmful posts among those that pass, by pass rate"),
         rows=_rows(results),
         parts=_parts(results),
-        gains=_gains(results),
+        grids=grids(results),
+        tasks=inline_svg(score_by_tasks(results), "tasks", "Score out of distribution by number of social tasks"),
         bits=_bits(results),
         general=list(dict.fromkeys(name for found in results.general.values() for name in found)),
         examples=_examples(results),
+        statement=statement(results.trained_on, results.models),
+        removed=_removed(results),
+        held=_held(results),
     )
     with atomic(path) as aside:
         aside.write_text(text, encoding="utf-8")
@@ -224,29 +232,48 @@ def _parts(results: Results) -> list[dict[str, Any]]:
     ]
 
 
-def _gains(results: Results) -> list[dict[str, Any]]:
-    """Each later model minus the first, by average, or by task where there is none; and over the better floor."""
-    rows = [
-        row for row in _scored_rows(results) if not results.averages or row[0] in {a.name for a in results.averages}
+def _removed(results: Results) -> list[dict[str, Any]]:
+    """Tasks and averages of which something was trained on: each model's score with it and without it."""
+    rows = []
+    for task, asked in results.tasks.items():
+        if removed := results.removed(task):
+            pairs = [(results.score(model, task), results.clean(model, task)) for model in results.models]
+            rows.append((task.partition("/")[2], len(asked["items"]), len(removed), pairs, 1))
+    for average in results.averages:
+        if removed := [item for task in average.tasks for item in results.removed(task)]:
+            pairs = [
+                (results.average(model, average), results.clean_average(model, average)) for model in results.models
+            ]
+            n = sum(len(results.tasks[task]["items"]) for task in average.tasks)
+            rows.append((average.name, n, len(removed), pairs, 1))
+    for domain in dict.fromkeys(domain for found in results.bits.values() for domain in found):
+        if removed := results.removed(f"bits/{domain}"):
+            n = next(found[domain]["documents"] for found in results.bits.values() if domain in found)
+            pairs = [
+                (results.domain_bits(model, domain), results.clean_bits(model, domain))
+                if domain in results.bits.get(model, {})
+                else (_UNKNOWN, _UNKNOWN)
+                for model in results.models
+            ]
+            rows.append((f"bits per byte: {domain}", n, len(removed), pairs, 3))
+    return [
+        {
+            "name": name,
+            "n": n,
+            "removed": removed,
+            "cells": [tuple(with_interval(estimate, digits) for estimate in pair) for pair in pairs],
+        }
+        for name, n, removed, pairs, digits in rows
     ]
+
+
+def _held(results: Results) -> list[dict[str, Any]]:
+    """The documents that hold an item, some of each task."""
     found = []
-    for name, estimates, trivial, _ in rows:
-        first = estimates[0]
-        floor = first if trivial is None or (first.value or 0) >= trivial else _constant(trivial, first)
-        found.append(
-            {
-                "name": name,
-                "cells": [
-                    (with_interval(difference(one, first), sign=True), with_interval(difference(one, floor), sign=True))
-                    for one in estimates[1:]
-                ],
-            }
-        )
+    for task, one in (results.trained_on or {"tasks": {}})["tasks"].items():
+        for item, held in list(one["found"].items())[:NUM_EXAMPLES]:
+            found += [{"item": f"{task} {item}", **leak} for leak in held["documents"][:1]]
     return found
-
-
-def _constant(value: float, like: Estimate) -> Estimate:
-    return Estimate(value, np.full(len(like.draws), value))
 
 
 def _bits(results: Results) -> list[dict[str, Any]]:

@@ -36,12 +36,13 @@ BM25, OVER_BM25 = "NDCG@10 of BM25", "NDCG@10 over BM25"
 @final
 @dataclass(frozen=True)
 class Ranking(Scored):
-    """sets: by name, as the evaluation's file has them; paths relative to `base`."""
+    """sets: by name, as the evaluation's file has them; paths relative to `base`. reserved: as of SnsSets."""
 
     sets: Mapping[str, RankingConfig]
     base: Path
     seed: int = 1
     shots: int = 0
+    reserved: int = 0
 
     name = "ranking"
 
@@ -95,6 +96,10 @@ class Ranking(Scored):
             },
         )
 
+    def texts(self, item: Item) -> dict[str, str]:
+        """The notes of the query's own rows."""
+        return dict(item.meta["row"])
+
     def _drawn(self, items: Sequence[Item]) -> int:
         return sum(sum(item.meta["drawn"]) for item in items)
 
@@ -111,23 +116,24 @@ class Ranking(Scored):
         # Notes of one part are never candidates of the other; a query that is measured trains nothing.
         measured = queries_of(frame.filter(held), config.drawn, config.max_queries, self.seed, where)
         training: list[Query] = []
+        kept = max(self.shots, self.reserved)
         if config.head:
             known = {folded(query.text) for query in measured}
             rest = frame.filter(~held)
             fresh = [folded(query) not in known for query in rest[QUERY].fill_null("")]
             training = queries_of(
-                rest.filter(pl.Series(fresh)), config.drawn, config.head.rows + self.shots, self.seed, f"{where}: head"
+                rest.filter(pl.Series(fresh)), config.drawn, config.head.rows + kept, self.seed, f"{where}: head"
             )
         task = _pair_task(find_task(config.task, self.base), where)
         pairs = _Pairs(task, [*measured, *training], self.seed, config.relevant, where)
-        shots = _first_of_each_language(training or measured, self.shots)
-        examples = pairs.examples(shots, self.shots)
+        shots = _first_of_each_language(training or measured, kept)
+        examples = {lang: rows[: self.shots] for lang, rows in pairs.examples(shots, kept).items()}
         items = [
             [pairs.item(query, name, examples) for query in queries if query not in shots]
             for queries in (measured, training)
         ]
         if not items[0]:
-            raise RedoneError(f"{where}: {len(measured)} queries, and {self.shots} shots take them all")
+            raise RedoneError(f"{where}: {len(measured)} queries, and {kept} shots take them all")
         return _with_bm25(items[0], [q for q in measured if q not in shots]), items[1]
 
 
@@ -175,6 +181,7 @@ class _Pairs:
             "options": options,
             "values": values,
             "drawn": [one.drawn for one in query.candidates],
+            "row": {f"note {place}": one.text for place, one in enumerate(query.candidates) if not one.drawn},
         }
         return Item(query.id, task, Ranking.name, prompts[0], [one.grade for one in query.candidates], meta)
 

@@ -1,6 +1,7 @@
 """What an evaluation found, as results.json: every prompt, answer and score, and all that a comparison needs.
 
-A task is named BENCHMARK/TASK; its items are written once, each model's answers and scores beside them. An average
+A task is named BENCHMARK/TASK; its items are written once, with the prompts that the first model got (those of others
+lie in `prompts`, by their number of shots), each model's answers and scores beside them. An average
 is over the means of its groups (the eight tasks of SNS-Bench are twelve files), and has an interval of its own from
 the tasks' draws. Retention is what general ability a model kept: general bits per byte against the first model's.
 """
@@ -14,7 +15,7 @@ import numpy as np
 
 from redone_data.errors import RedoneError
 from redone_data.manifest import digest, read_json, write_json
-from redone_train.evaluate.estimate import Estimate, mean_of, relative_change, resampled_parts
+from redone_train.evaluate.estimate import Estimate, mean_of, relative_change, resampled, resampled_parts
 from redone_train.evaluate.items import Item, TaskScore
 
 FILE = "results.json"
@@ -48,12 +49,14 @@ class Results:
     models: list[str]
     seed: int
     resamples: int
+    shots: dict[str, int | None] = field(default_factory=dict)  # model -> its number of them; None: the benchmark's
     tasks: dict[str, dict[str, Any]] = field(default_factory=dict)
     scores: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
     averages: list[Average] = field(default_factory=list)
     bits: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
     general_domains: list[str] = field(default_factory=list)
     general: dict[str, dict[str, Any]] = field(default_factory=dict)
+    trained_on: dict[str, Any] | None = None  # what evaluate/trained_on.py found; None: not looked for
     about: dict[str, Any] = field(default_factory=dict)
 
     def add(self, model: str, items: Sequence[Item], answers: Sequence[Answered], score: TaskScore) -> None:
@@ -63,16 +66,22 @@ class Results:
             {"id": item.id, "messages": list(item.messages), "gold": item.gold, "meta": _kept(item.meta)}
             for item in items
         ]
-        self.tasks[name] = {
-            "items": asked,
-            "digest": digest([[item["id"], item["messages"], item["gold"]] for item in asked]),
-            "scorer": score.scorer,
-            "trivial": score.trivial,
-            "trivial_rule": score.trivial_rule,
-            "ceiling": score.ceiling,
-            "title": score.title,
-            "shown": {part: list(ends) for part, ends in score.shown.items()},
-        }
+        task = self.tasks.setdefault(
+            name,
+            {
+                "items": asked,
+                "digest": digest([[item["id"], _question(item["messages"]), item["gold"]] for item in asked]),
+                "scorer": score.scorer,
+                "trivial": score.trivial,
+                "trivial_rule": score.trivial_rule,
+                "ceiling": score.ceiling,
+                "title": score.title,
+                "shown": {part: list(ends) for part, ends in score.shown.items()},
+                "prompts": {},
+            },
+        )
+        if any(item["messages"] != known["messages"] for item, known in zip(asked, task["items"], strict=True)):
+            task["prompts"][str(self.shots.get(model))] = [item["messages"] for item in asked]
         values = {"score": score.score, **{part: score.parts[part] for part in score.shown}}
         estimates = resampled_parts(
             values, score.parts_of, score.n, seed=self.seed, name=score.task, draws=self.resamples
@@ -86,6 +95,7 @@ class Results:
         self.scores.setdefault(model, {})[name] = {
             "score": estimates["score"].mapping(),
             "shown": {part: estimates[part].mapping() for part in score.shown},
+            "clean": self._clean(items, score),
             "parts": score.parts,
             "parse_rate": score.parse_rate,
             "n": score.n,
@@ -108,6 +118,31 @@ class Results:
     def part(self, model: str, task: str, part: str) -> Estimate:
         return Estimate.read(self.scores[model][task]["shown"][part])
 
+    def removed(self, task: str) -> list[str]:
+        """The ids of a task's items that any of the models was trained on."""
+        return list((self.trained_on or {"tasks": {}})["tasks"].get(task, {"found": {}})["found"])
+
+    def clean(self, model: str, task: str) -> Estimate:
+        """The score over items that no model was trained on, the same ones for all models."""
+        clean = self.scores[model][task].get("clean")
+        return self.score(model, task) if clean is None else Estimate.read(clean["score"])
+
+    def clean_average(self, model: str, average: Average) -> Estimate:
+        groups = [mean_of([self.clean(model, task) for task in tasks]) for tasks in average.groups.values()]
+        return mean_of(groups)
+
+    def _clean(self, items: Sequence[Item], score: TaskScore) -> dict[str, Any] | None:
+        """None: nothing is removed, so it is the score."""
+        removed = set(self.removed(f"{items[0].benchmark}/{items[0].task}"))
+        kept = np.array([place for place, item in enumerate(items) if item.id not in removed], np.int64)
+        if len(kept) == len(items):
+            return None
+        value = score.of(kept) if len(kept) else None
+        estimate = resampled(
+            value, lambda drawn: score.of(kept[drawn]), len(kept), seed=self.seed, name=score.task, draws=self.resamples
+        )
+        return {"n": len(kept), "score": estimate.mapping()}
+
     def average(self, model: str, average: Average) -> Estimate:
         """The mean of its groups, each the mean of its tasks."""
         groups = [mean_of([self.score(model, task) for task in tasks]) for tasks in average.groups.values()]
@@ -115,6 +150,11 @@ class Results:
 
     def domain_bits(self, model: str, domain: str) -> Estimate:
         return Estimate.read(self.bits[model][domain]["bits_per_byte"])
+
+    def clean_bits(self, model: str, domain: str) -> Estimate:
+        """Over the documents that no model was trained on."""
+        clean = self.bits[model][domain].get("clean")
+        return self.domain_bits(model, domain) if clean is None else Estimate.read(clean["bits_per_byte"])
 
     def general_bits(self, model: str) -> Estimate | None:
         """The mean over general domains; None: not measured of this model."""
@@ -175,6 +215,11 @@ class Results:
 def _kept(meta: Mapping[str, Any]) -> dict[str, Any]:
     """Without the row of a benchmark's file, whose text the prompt has."""
     return {name: value for name, value in meta.items() if name != "row"}
+
+
+def _question(messages: Sequence[Mapping[str, str]]) -> list[Mapping[str, str]]:
+    """What is asked whatever the number of shots: models that get more or fewer are compared all the same."""
+    return [*(message for message in messages[:-1] if message["role"] == "system"), messages[-1]]
 
 
 def _number(value: Any) -> float | None:

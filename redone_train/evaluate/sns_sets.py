@@ -20,8 +20,9 @@ from redone_data.errors import RedoneError
 from redone_data.instruct.answers import AnswerFormat, ChoiceFormat, GradeFormat, YesNoFormat, read_format
 from redone_data.instruct.build import build
 from redone_data.instruct.conversation import Conversation, Message, read_conversations
+from redone_data.instruct.making import text_columns
 from redone_data.instruct.metrics import aggregate, check_metric, score
-from redone_data.instruct.tables import read_table
+from redone_data.instruct.tables import RESERVED, read_table
 from redone_data.instruct.task import find_task, shipped_tasks
 from redone_data.manifest import digest
 from redone_train.evaluate.config import SetConfig
@@ -38,12 +39,16 @@ BY_KIND = {"choice": "accuracy", "yes_no": "accuracy", "grade": "accuracy", "pat
 @final
 @dataclass(frozen=True)
 class SnsSets(Benchmark):
-    """sets: by name, as the evaluation's file has them; paths relative to `base`."""
+    """sets: by name, as the evaluation's file has them; paths relative to `base`.
+
+    reserved: rows a language that are not asked about, if more than are shown.
+    """
 
     sets: Mapping[str, SetConfig]
     base: Path
     seed: int = 1
     shots: int = 0
+    reserved: int = 0
 
     name = "sets"
 
@@ -52,16 +57,17 @@ class SnsSets(Benchmark):
         return tuple(self._rows)
 
     def items(self, task: str) -> list[Item]:
+        reserved = max(self.shots, self.reserved)
         rows = sorted(self._rows[task], key=lambda row: digest([self.seed, row.id]))
         examples: dict[str, list[Conversation]] = {}
         asked: list[Conversation] = []
         for row in rows:
             taken = examples.setdefault(row.lang, [])
-            (taken if len(taken) < self.shots else asked).append(row)
+            (taken if len(taken) < reserved else asked).append(row)
         if not asked:
-            raise RedoneError(f"sets.{task}: {len(rows)} rows, and {self.shots} shots a language take them all")
+            raise RedoneError(f"sets.{task}: {len(rows)} rows, and {reserved} shots a language take them all")
         return [
-            _item(task, place, row, examples[row.lang], self.metric(task))
+            _item(task, place, row, examples[row.lang][: self.shots], self.metric(task))
             for place, row in enumerate(sorted(asked, key=lambda row: row.id))
         ]
 
@@ -93,6 +99,25 @@ class SnsSets(Benchmark):
             trivial_rule=rule,
             ceiling=_whole(metric, written, golds),
         )
+
+    def texts(self, item: Item) -> dict[str, str]:
+        """The longest text of each row of a table; of conversations all that is asked, whose template many share."""
+        rows = self._row_texts.get(item.task, {})
+        said = {f"row {row}": rows[row] for row in item.meta["documents"] if row in rows}
+        return said or super().texts(item)
+
+    @cached_property
+    def _row_texts(self) -> dict[str, dict[str, str]]:
+        found: dict[str, dict[str, str]] = {}
+        for name, config in self.sets.items():
+            if config.table is not None:
+                frame = read_table(name, {name: config.table}, self.base).frame
+                texts = frame.select(text_columns(frame, [one for one in frame.columns if one not in RESERVED]))
+                found[name] = {
+                    row: max(said, key=len, default="")
+                    for row, said in zip(frame["row"], texts.iter_rows(), strict=True)
+                }
+        return found
 
     @cached_property
     def _rows(self) -> dict[str, list[Conversation]]:
@@ -139,6 +164,7 @@ def _item(task: str, place: int, row: Conversation, examples: Sequence[Conversat
         "index": place,
         "metric": metric,
         "format": dict(row.format),
+        "documents": list(row.documents),
         "max_new_tokens": ANSWER_TOKENS.get(form.kind, FEW),
         "stop": ["\n"] if form.kind in ONE_LINE else [],
     }

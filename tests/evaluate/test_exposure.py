@@ -122,3 +122,13 @@ def test_a_head_is_trained_on_documents_that_are_not_measured(tmp_path: Path) ->
 def test_what_cannot_be_measured_is_said_with_its_remedy(tmp_path: Path, changes: Any, message: str) -> None:
     with pytest.raises(RedoneError, match=message):
         opened(tmp_path, **changes).items("rude")
+
+
+def test_models_that_get_more_or_fewer_examples_are_asked_about_the_same_posts(tmp_path: Path) -> None:
+    benchmark = opened(tmp_path)
+    without, some = (Exposure(benchmark.sets, tmp_path, 1, shots, 3) for shots in (0, 2))
+    assert len(without.items("rude")) == 37
+    assert [(item.id, item.messages[-1]) for item in without.items("rude")] == [
+        (item.id, item.messages[-1]) for item in some.items("rude")
+    ]
+    assert all("post number" in text for item in some.items("rude") for text in some.texts(item).values())
