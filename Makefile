@@ -11,7 +11,7 @@ mix: $(VENV)/.mix  ## the quickstart: raw text from packages to an optimized tok
 	$(BIN)/redone-data mix $(RECIPE)
 
 test: $(VENV)/.dev  ## all tests
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/.dev  ## style, types, layers
 	$(BIN)/ruff check .

@@ -1,12 +1,15 @@
-"""Answers to prompts of mixed lengths: redone_train/generate.py against Transformers' own batched generation.
+"""Answers to prompts: redone_train/generate.py against Transformers' own batched generation.
 
-    python benchmarks/generation.py                    # a tiny random model
+    python benchmarks/generation.py                    # a tiny random model, prompts of mixed lengths
     python benchmarks/generation.py --model FOLDER     # and a real one
+    python benchmarks/generation.py --model FOLDER --examples ../shared/data/sns_bench --dtype bfloat16
+                                                       # items of a benchmark with the same solved examples
 
 Both answer greedily in batches of one size, padded at the left. Transformers: `generate` on batches in the order of the
 prompts, its own `stop_strings` where answers end at a text (of a line break it would take one that opens an answer).
 Ours: batches of like length, our own stop, every batch written to disk. One process and thread, model and tokenizer
-loaded before; CPU seconds; in turn, the better of two.
+loaded before; CPU seconds; in turn, the better of two. With solved examples Transformers gets the batches of like
+length, too, and ours is measured with and without what the prompts share being read once; one run each.
 Answers may differ where two tokens are as likely and padding changes the rounding: those that are equal are counted.
 """
 
@@ -21,6 +24,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from redone_train import shared_prefix
+from redone_train.evaluate.sns_bench import SnsBench
 from redone_train.generate import LocalModel, Prompt, Sampling, answer, before_stop, read_answers
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "train"))
@@ -88,12 +93,37 @@ def compare(name: str, model: LocalModel, texts: Sequence[str], sampling: Sampli
     print(f"{name:<14} {stop:<16} {row}", flush=True)
 
 
+def compare_examples(model: LocalModel, folder: Path, number: int, batch_size: int) -> None:
+    """Prompts that begin with the same solved examples."""
+    items = SnsBench(folder).items("Note-Hashtag-single")[:number]
+    texts = sorted((model.text_of(list(item.messages), thinking=False) for item in items), key=model.num_tokens)
+    rows = [model.encoded(text) for text in texts]
+    shared = shared_prefix.shared_length(rows)
+    print(f"{len(texts)} prompts, mean {np.mean([len(row) for row in rows]):.0f} tokens, of which shared {shared}")
+    sampling, fewest, found = Sampling(max_new_tokens=8), shared_prefix.FEWEST, {}
+    theirs(model, ["x"], sampling, 1)  # what is made once
+    for name, run, least in (
+        ("transformers", theirs, fewest),
+        ("ours, whole", ours, 1 << 30),
+        ("ours, shared", ours, fewest),
+    ):
+        shared_prefix.FEWEST = least
+        found[name], seconds = timed(lambda run=run: run(model, texts, sampling, batch_size))
+        same = sum(a == b for a, b in zip(found["transformers"], found[name], strict=True))
+        print(f"{name:<14} {seconds:8.2f} CPU seconds, {same}/{len(texts)} answers as Transformers'", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", type=Path)
     parser.add_argument("--prompts", type=int, default=16, help="of the real model")
+    parser.add_argument("--examples", type=Path, help="SNS-Bench's folder; with --model")
+    parser.add_argument("--dtype", default="float32", help="of the real model")
     given = parser.parse_args()
     torch.set_num_threads(1)
+    if given.examples is not None:
+        compare_examples(LocalModel(given.model, "cpu", given.dtype), given.examples, given.prompts, 16)
+        return
     from tiny_model import write_model
 
     print(f"{'model':<14} {'answers':<16} {'transformers':>12} {'ours':>8} {'times':>8} {'equal':>8}   (CPU seconds)")
@@ -102,7 +132,7 @@ def main() -> None:
         for stop in ((), ("z",)):
             compare("tiny random", tiny, prompts_of(96, 120), Sampling(max_new_tokens=32, stop=stop), 16)
     if given.model is not None:
-        model = LocalModel(given.model, "cpu", "float32")
+        model = LocalModel(given.model, "cpu", given.dtype)
         for stop in ((), (" the",)):
             compare(given.model.name, model, prompts_of(given.prompts, 240), Sampling(max_new_tokens=24, stop=stop), 8)
 

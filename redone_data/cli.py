@@ -299,6 +299,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     raise_at(signal.SIGINT, KeyboardInterrupt)
     raise_at(signal.SIGTERM, _Terminated)
     children_die_with_us()
+    run(arguments)
+
+
+def run(arguments: Sequence[str] | None = None) -> None:
+    """The command without its care for signals and children, which lasts as long as the process."""
     try:
         # Not standalone: click would turn our exit codes and interrupts into its own.
         status = app(args=arguments, standalone_mode=False)

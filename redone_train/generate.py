@@ -2,7 +2,8 @@
 
 In: JSON lines of ``prompt`` (a text, or a list of chat messages), optionally ``id``. Out: a line a prompt, in their
 order, with its `answers`; a prompt that does not fit has none and an `error`. Batches hold prompts of like length,
-padded at the left, under the tokenizer's chat template if it has one.
+padded at the left, under the tokenizer's chat template if it has one. What all of them begin with goes through the
+model once (shared_prefix.py).
 
 Finished batches lie in OUT.partial: stopped or killed at any moment, the same command goes on where it stopped. Each
 batch is sampled under a seed of its own, so it ends with the answers that an uninterrupted run gives; what an earlier
@@ -26,6 +27,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from redone_data.errors import RedoneError
 from redone_data.manifest import atomic, canonical, folder_stamp
 from redone_data.rng import stream_seed
+from redone_train.shared_prefix import SharedPrefix
 
 PARTIAL = ".partial"
 Messages = list[dict[str, str]]
@@ -99,17 +101,20 @@ def answer(
     if pending:
         known = read_answers(partial)
         texts = {key: model.text_of(prompt.messages, thinking=sampling.thinking) for key, prompt in pending.items()}
-        lengths = {key: model.num_tokens(text) for key, text in texts.items()}
+        rows = {key: model.encoded(text) for key, text in texts.items()}
+        lengths = {key: len(row) for key, row in rows.items()}
         room = model.context - sampling.max_new_tokens
         fits = [key for key in pending if lengths[key] <= room]
         order = sorted(fits, key=lambda key: (lengths[key], key))
         batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+        shared = SharedPrefix.of(model.model, [rows[key] for key in fits])
         out.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("a", encoding="utf-8") as file, _progress(len(fits)) as advance:
             file.write("\n")  # a kill may have left a line without its end
             for batch in batches:
                 if not all(key in known for key in batch):
-                    found = model.answers([texts[key] for key in batch], sampling, stream_seed(sampling.seed, *batch))
+                    seed = stream_seed(sampling.seed, *batch)
+                    found = model.answers([texts[key] for key in batch], sampling, seed, shared)
                     known |= {key: {"key": key, "answers": these} for key, these in zip(batch, found, strict=True)}
                     file.writelines(f"{canonical(known[key])}\n" for key in batch)
                     file.flush()
@@ -244,8 +249,10 @@ class LocalModel:
         return len(self.encoded(text))
 
     @torch.inference_mode()
-    def answers(self, texts: Sequence[str], sampling: Sampling, seed: int) -> list[list[str]]:
-        """`num_answers` texts for each prompt."""
+    def answers(
+        self, texts: Sequence[str], sampling: Sampling, seed: int, shared: SharedPrefix | None = None
+    ) -> list[list[str]]:
+        """`num_answers` texts for each prompt. shared: what all of them begin with, if that has been read already."""
         import transformers
 
         config_of: Any = transformers.GenerationConfig
@@ -263,6 +270,9 @@ class LocalModel:
             eos_token_id=self.tokenizer.eos_token_id if ends is None else ends,
             **drawn,
         )
+        if shared is not None:
+            padding_B = (inputs["attention_mask"] == 0).sum(1)
+            inputs["past_key_values"] = shared.cache(padding_B.repeat_interleave(sampling.num_answers))
         torch.manual_seed(seed % (1 << 63))
         start = inputs["input_ids"].shape[1]
         stops = transformers.StoppingCriteriaList(

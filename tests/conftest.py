@@ -10,8 +10,40 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from small_run import SmallRecipe, write_recipe
 
+HERE = Path(__file__).parent
+# Seconds of CPU, about: with `--dist loadfile` workers take files as they come, and a long one taken last is waited
+# for. Curation, whose kernels are compiled once in a checkout, stands between training, which does not wait for them.
+LONGEST_FIRST = [
+    "test_ablation.py",  # 30, and 70 of compilation
+    "train/test_trainer.py",  # 55
+    "train/test_resume.py",  # 40
+    "train/test_stages.py",  # 40
+    "test_swarm_run.py",
+    "train/test_pretrained.py",  # 40
+    "test_cli.py",  # 60
+    "train/test_swarm.py",  # 35
+    "test_mix.py",
+    "test_engine.py",
+    "test_interruptions.py",  # 25
+    "test_rounds_run.py",
+    "test_standalone.py",
+    "train/test_swarm_launch.py",
+    "train/test_stacked_run.py",  # 14
+    "train/test_generate.py",  # 10
+    "mix/test_counting_run.py",
+    "curate/test_curation.py",
+    "curate/test_rules.py",
+    "curate/test_contamination.py",
+    "curate/test_formats.py",
+    "report/test_chromium.py",
+    "report/test_plots.py",
+    "report/test_html.py",
+]
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    place = {HERE / name: number for number, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: place.get(item.path, len(place)))
     if "REDONE_SLOW" not in os.environ:
         for item in items:
             if item.get_closest_marker("on_demand"):

@@ -1,9 +1,12 @@
 """A small recipe with everything in it that a run meets: two languages, duplicates, personal data, broken lines.
 
-The command line is driven as a user drives it: in a process of its own, with real signals, and warnings as errors.
+The command line is driven as a user drives it: in a process of its own, with real signals, and warnings as errors; or
+in this one, where no more is asked than what it says and the code it ends with.
 """
 
+import contextlib
 import hashlib
+import io
 import json
 import os
 import random
@@ -15,8 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
+from redone_data import cli
 from redone_data.pipeline import Emit, Run, Stage
 from redone_data.recipe import load_recipe
 
@@ -105,6 +110,16 @@ def redone(*arguments: object, timeout: float = 180, **environment: str) -> Fini
         process.communicate()
         raise
     return Finished(process.returncode, out, err)
+
+
+def redone_here(*arguments: object) -> Finished:
+    """Run `redone-data ...` in this process: a process of its own first imports for two seconds."""
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        patch.setenv("COLUMNS", ENVIRONMENT["COLUMNS"])
+        with pytest.raises(SystemExit) as ended:
+            cli.run([str(argument) for argument in arguments])
+    return Finished(int(ended.value.code or 0), out.getvalue(), err.getvalue())
 
 
 def tree(root: Path, *, without: Sequence[str] = ()) -> dict[str, str]:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 from rich.console import Console
-from small_run import SmallRecipe, redone, tree
+from small_run import SmallRecipe, redone, redone_here, tree
 
 from redone_data.inspection import show
 from redone_data.pipeline import STAGES, Stage
@@ -69,7 +69,7 @@ def test_the_recipe_that_init_writes_is_a_start(tmp_path: Path) -> None:
     assert "exists; give another name, or --force" in redone("init", path).error
     assert path.read_bytes() == before
     assert redone("init", path, "--force").code == 0
-    refused = redone("mix", path, "--dry-run")
+    refused = redone_here("mix", path, "--dry-run")
     assert refused.code == 2
     assert "domains.notes.sources[0].paths: no files matched 'data/notes-*.jsonl.zst'" in refused.error
 
@@ -123,7 +123,7 @@ def test_a_mistake_in_a_recipe_is_one_line_and_mending_it_goes_on(
     edit, message = BROKEN[name]
     whole = yaml.safe_load(recipe.path.read_text(encoding="utf-8"))
     out = tmp_path / "out"
-    finished = recipe.change(edit).mix(out)
+    finished = redone_here("mix", recipe.change(edit).path, "--out", out)
     assert finished.code == 2, finished.err
     assert re.search(message, finished.error), finished.error
     recipe.values = whole
@@ -179,19 +179,19 @@ def test_a_truncated_file_is_named_and_a_whole_one_goes_on(
     ],
 )
 def test_a_wrong_command_is_one_line(arguments: list[str], message: str) -> None:
-    finished = redone(*arguments)
+    finished = redone_here(*arguments)
     assert finished.code == 2
     assert message in finished.error
 
 
 def test_a_wrong_set_is_one_line(recipe: SmallRecipe, tmp_path: Path) -> None:
-    finished = recipe.mix(tmp_path / "out", "--set", "mix.swarm.run=3")
+    finished = redone_here("mix", recipe.path, "--out", tmp_path / "out", "--set", "mix.swarm.run=3")
     assert finished.code == 2
     assert "mix.swarm.run: unknown key" in finished.error
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(recipe: SmallRecipe, tmp_path: Path) -> None:
-    finished = recipe.mix(recipe.path / "out")
+    finished = redone_here("mix", recipe.path, "--out", recipe.path / "out")
     assert finished.code == 2
     assert "cannot be written: Not a directory; choose another --out" in finished.error
 

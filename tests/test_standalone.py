@@ -5,7 +5,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from small_run import redone
+from small_run import redone, redone_here
 
 from redone_data.errors import RedoneError
 from redone_data.standalone import Files, run
@@ -102,5 +102,5 @@ def test_each_verb_runs_from_the_command_line_twice(verb: str, table: str, posts
     said = json.loads(first.out)
     assert said["documents"] == 8
     before = Path(said["tables"][table]).read_bytes()
-    assert redone(*arguments).out == first.out
+    assert redone_here(*arguments).out == first.out
     assert Path(said["tables"][table]).read_bytes() == before

@@ -2,7 +2,8 @@
 
 Answers are kept as they come in OUTPUT/answers, by the hash of what was asked of which model: a killed evaluation goes
 on where it was, and another seed or scorer asks nothing again. Generation is redone_train/generate.py: batches of like
-length, padded at the left, over when all of a batch have ended.
+length, padded at the left, over when all of a batch have ended. What the prompts of a task share (solved examples), and
+of one item the options, goes through the model once.
 
 By likelihood the answer is the option with the highest probability of all its tokens and of the token that ends it, so
 that no option wins by being the beginning of another; items without options are generated.
@@ -24,6 +25,7 @@ from redone_train.evaluate.items import Item
 from redone_train.evaluate.limits import limit_of, options_of
 from redone_train.evaluate.results import Answered
 from redone_train.generate import LocalModel, Prompt, Sampling, answer, before_stop, read_answers
+from redone_train.shared_prefix import SharedPrefix
 
 LINE_END = "\n"  # ends an answer of a model without a chat template, where nothing else does
 
@@ -110,18 +112,22 @@ class LocalAnswers(Answerer):
 
     def _chosen(self, numbered: Sequence[tuple[int, Item]], asking: Asking, file: Path) -> dict[int, Answered]:
         """The likeliest option of each."""
-        chosen: dict[int, Answered] = {}
+        asked: list[tuple[int, Item, Sequence[str], Sequence[str], str]] = []
         path = file.with_suffix(".likelihood.jsonl")
         known = read_answers(path)
         stamp = self.model.asked_of(Sampling())
+        for n, item in numbered:
+            options, stop = options_of(item) or [], asking.limits(item, chat=self._chat)[1]
+            asked_of = canonical([stamp, "likelihood", options, stop])
+            asked.append((n, item, options, stop, Prompt.of(item.id, list(item.messages), asked_of).key))
+        starts = [self.model.encoded(self._prompt(item)) for _, item, _, _, key in asked if key not in known]
+        prefix = SharedPrefix.of(self.model.model, starts) if starts else None
+        chosen: dict[int, Answered] = {}
         with path.open("a", encoding="utf-8") as kept:
             kept.write("\n")  # a kill may have left a line without its end
-            for n, item in numbered:
-                options, stop = options_of(item) or [], asking.limits(item, chat=self._chat)[1]
-                asked_of = canonical([stamp, "likelihood", options, stop])
-                key = Prompt.of(item.id, list(item.messages), asked_of).key
+            for n, item, options, stop, key in asked:
                 if key not in known:
-                    known[key] = {"key": key, **self._likeliest(item, options, stop, asking.batch_size)}
+                    known[key] = {"key": key, **self._likeliest(item, options, stop, asking.batch_size, prefix)}
                     kept.write(canonical(known[key]) + "\n")
                     kept.flush()
                 chosen[n] = Answered((known[key]["answers"] or [""])[0], known[key].get("error"))
@@ -131,12 +137,17 @@ class LocalAnswers(Answerer):
     def _chat(self) -> bool:
         return self.model.tokenizer.chat_template is not None
 
-    def _likeliest(self, item: Item, options: Sequence[str], stop: Sequence[str], batch_size: int) -> dict[str, Any]:
-        """`answers`, one, or none and an `error`."""
+    def _prompt(self, item: Item) -> str:
         prompt = self.model.text_of(list(item.messages), thinking=False)
+        # As the answers of solved examples follow their questions.
+        return prompt if self._chat or prompt[-1:].isspace() else prompt + LINE_END
+
+    def _likeliest(
+        self, item: Item, options: Sequence[str], stop: Sequence[str], batch_size: int, prefix: SharedPrefix | None
+    ) -> dict[str, Any]:
+        """`answers`, one, or none and an `error`."""
+        prompt = self._prompt(item)
         end = self.model.tokenizer.eos_token if self._chat else (stop[0] if stop else LINE_END)
-        if not self._chat and not prompt[-1:].isspace():
-            prompt += LINE_END  # as the answers of solved examples follow their questions
         start = self.model.encoded(prompt)
         rows = [self.model.encoded(prompt + option + end) for option in options]
         longest, context = max(map(len, rows)), self.model.context
@@ -150,20 +161,30 @@ class LocalAnswers(Answerer):
         found = [
             value
             for first in range(0, len(rows), batch_size)
-            for value in log_probs(self.model, shared, rows[first : first + batch_size])
+            for value in log_probs(self.model, shared, rows[first : first + batch_size], prefix)
         ]
         return {"answers": [options[max(range(len(found)), key=lambda place: found[place])]]}
 
 
 @torch.inference_mode()
-def log_probs(model: LocalModel, shared: int, rows: Sequence[Sequence[int]]) -> list[float]:
-    """The log-probability of each row after its first `shared` tokens, which are those of all and are read once."""
+def log_probs(
+    model: LocalModel, shared: int, rows: Sequence[Sequence[int]], prefix: SharedPrefix | None = None
+) -> list[float]:
+    """The log-probability of each row after its first `shared` tokens, which are those of all and are read once.
+
+    prefix: what these begin with, if that has been read already.
+    """
     longest = max(len(row) for row in rows)
     ids_BL = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows], device=model.device)
     cache: Any = None
     if shared > 1:
-        first: Any = model.model(input_ids=ids_BL[:1, : shared - 1], logits_to_keep=1, use_cache=True)
-        cache = first.past_key_values
+        read = min(len(prefix.tokens), shared - 1) if prefix else 0
+        cache = prefix.cache(ids_BL.new_zeros(1), read) if prefix else None
+        if read < shared - 1:
+            first: Any = model.model(
+                input_ids=ids_BL[:1, read : shared - 1], past_key_values=cache, logits_to_keep=1, use_cache=True
+            )
+            cache = first.past_key_values
         cache.batch_repeat_interleave(len(rows))
     # Causal: what is padded at the right changes nothing before it.
     found: Any = model.model(input_ids=ids_BL[:, shared - 1 :], past_key_values=cache, use_cache=cache is not None)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from small_run import SmallRecipe, redone, tree
+from small_run import SmallRecipe, redone, redone_here, tree
 
 from redone_data.errors import RedoneError
 from redone_data.manifest import read_json
@@ -75,13 +75,13 @@ def test_what_if_prints_the_loss_of_any_mixture_beside_prior_and_uniform(recipe:
     assert answer["counted"] is True
     assert answer["weights"]["asked"] == {"notes": 0.0, "posts": 0.8, "wiki": 0.2}
     assert answer["losses"]["asked"]["posts"] < answer["losses"]["uniform"]["posts"]
-    table = redone("what-if", recipe.path, "--out", out, "--weights", "posts=.8,wiki=.2").out
+    table = redone_here("what-if", recipe.path, "--out", out, "--weights", "posts=.8,wiki=.2").out
     assert f"{answer['losses']['asked']['posts']:.3f}" in table
     assert "not by trained models" in table
 
 
 @pytest.mark.parametrize("weights", ["posts", "posts=a", "posts=.5,posts=.5", "=1"])
 def test_weights_that_cannot_be_read_are_said_in_one_line(recipe: SmallRecipe, tmp_path: Path, weights: str) -> None:
-    finished = redone("what-if", recipe.path, "--out", tmp_path / "out", "--weights", weights)
+    finished = redone_here("what-if", recipe.path, "--out", tmp_path / "out", "--weights", weights)
     assert finished.code == 2
     assert "expected domain=share" in finished.error

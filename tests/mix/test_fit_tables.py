@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 from planted import Planted
-from small_run import redone
+from small_run import redone, redone_here
 
 from redone_data.mix.tables import Swarm
 from redone_data.rng import stream
@@ -54,7 +54,7 @@ def test_predictions_have_a_row_a_mixture_and_metric_under_the_files_own_id(plan
 def test_shuffled_rows_of_either_table_give_the_same_bytes(planted: Planted, tmp_path: Path) -> None:
     swarm = planted.swarm(RUNS, noise=0.01, seed=0)
     printed = [
-        redone("fit", *write(tmp_path / name, swarm, reverse=name), "--surrogate", "law_gp", "--json").out
+        redone_here("fit", *write(tmp_path / name, swarm, reverse=name), "--surrogate", "law_gp", "--json").out
         for name in ("", "runs", "metrics")
     ]
     assert len(set(printed)) == 1
@@ -71,7 +71,7 @@ def test_shuffled_labels_are_refused_and_nothing_is_predicted(planted: Planted, 
         stream(1, "labels").permutation(swarm.losses_RM),
     )
     tables = write(tmp_path, mixed_up)
-    finished = redone("fit", *tables, "--predict", tables[0], "--out", tmp_path / "out")
+    finished = redone_here("fit", *tables, "--predict", tables[0], "--out", tmp_path / "out")
     assert finished.code == 2
     assert "no metric has out-of-fold skill" in finished.err
     assert not (tmp_path / "out" / "predictions.csv").exists()
@@ -97,7 +97,7 @@ def test_target_runs_carry_predictions_to_their_scale_by_name(planted: Planted, 
         "--out",
         out,
     )
-    finished = redone("fit", *tables, *arguments)
+    finished = redone_here("fit", *tables, *arguments)
     assert finished.code == 0, finished.err
     assert "Carried to 1b by 8 runs there" in finished.out
     table = pl.read_csv(out / "predictions.csv")
@@ -115,6 +115,6 @@ def test_what_does_not_go_together_is_said_in_one_line(tmp_path: Path) -> None:
         (("a.csv", "b.csv", "--surrogate", "forest"), "there is no surrogate 'forest'"),
         (("a.csv", "b.csv"), "a.csv: there is no such file"),
     ):
-        finished = redone("fit", *arguments)
+        finished = redone_here("fit", *arguments)
         assert (finished.code, finished.err.count("\n")) == (2, 1)
         assert message in finished.err

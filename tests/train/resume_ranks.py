@@ -1,7 +1,7 @@
-"""One rank of several launches in turn, each `redone-train ARGS` in a process forked from this one, or killed.
+"""Two ranks of several launches in turn, each `redone-train ARGS` in a process forked from this one, or killed.
 
 Importing torch, Transformers and DeepSpeed takes longer than a launch; a fork has them already, and can be killed.
-`RANK=r python resume_ranks.py LAUNCHES.json`: a list of {name, ranks, port, arguments, copy, killed_at, told_at}.
+`python resume_ranks.py LAUNCHES.json`: a list of {name, ranks, port, arguments, copy, killed_at, told_at}.
 copy: [from, to], before. killed_at: rank 0 gets SIGKILL while it finishes this step's checkpoint. told_at: the last
 rank and its data workers get SIGTERM at the end of this step. Writes NAME.RANK.out and .code beside the file.
 """
@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from redone_data.processes import die_with_parent
 from redone_train import cli
 from redone_train.data.order import permuted
 from redone_train.data.packing import packed
@@ -75,13 +76,18 @@ def run(launch: dict[str, Any], rank: int, out: Path) -> int:
 
 
 def main() -> None:
-    file, rank = Path(sys.argv[1]), int(os.environ["RANK"])
+    file = Path(sys.argv[1])
     launches = json.loads(file.read_text())
     chats = any(launch["arguments"][0] != "cpt" for launch in launches)
     for module in (*WARM, *(WARM_FOR_CHATS if chats else ())):
         importlib.import_module(module)
     permuted(1, size=5, positions_N=packed(np.array([3, 5], np.uint64), 4).start_K)  # numba too
     gc.freeze()
+    other = os.fork()
+    rank = 0 if other else 1
+    if not other:
+        die_with_parent(signal.SIGKILL)
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank))
     for launch in launches:
         if rank >= launch["ranks"]:
             continue
@@ -96,6 +102,8 @@ def main() -> None:
             os._exit(code)
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         file.with_name(f"{stem}.code").write_text(str(code))
+    if other:
+        sys.exit(os.waitstatus_to_exitcode(os.waitpid(other, 0)[1]))
 
 
 if __name__ == "__main__":

@@ -111,14 +111,14 @@ def test_killed_and_stopped_and_resumed_gives_the_bytes_of_an_uninterrupted_swar
 
 def test_a_changed_weight_trains_its_run_again_and_no_other(folder) -> None:  # type: ignore[no-untyped-def]
     add_runs(folder)
-    assert run_command(folder.directory).returncode == 0
-    before = folder.results()
+    before = {run_id: train_here(folder, run_id) for run_id in ("r0", "r1", "r2")}
     folder.rows[0][2:] = [0.5, 0.0, 0.5]
     folder.write()
-    again = run_command(folder.directory)
+    again = run_command(folder.directory, "--processes", "1")
     assert "1 of 3 runs to train" in again.stderr
-    after = folder.results()
-    assert {name for name in after if before[name] != after[name]} == {"r1.json", "metrics.csv"}
+    after = {run_id: folder.result(run_id) for run_id in before}
+    assert {run_id for run_id in after if before[run_id] != after[run_id]} == {"r1"}
+    assert f"{after['r1']['loss_bpb']['notes']}" in (folder.directory / "metrics.csv").read_text(encoding="utf-8")
 
 
 def test_more_of_a_domain_lowers_its_loss(folder) -> None:  # type: ignore[no-untyped-def]
