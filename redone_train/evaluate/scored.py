@@ -1,9 +1,10 @@
 """Answers as scores: the log-probability of each allowed answer, where it is the order of texts that is measured.
 
 Exposure and ranking put posts in an order. "Yes" or "No" would leave two heaps; the probability of each is a score, and
-models that answer the same can still be told apart. A prompt is read once, whatever number of answers it allows; all
-log-probabilities are kept, as they came, by the hash of model and prompt. Beside the scored answers stands, where a set
-asks for it, a head (head.py): a linear model on the last hidden state, trained on other documents of the same set.
+models that answer the same can still be told apart. A prompt is read once, whatever number of answers it allows, and
+what all prompts of a task begin with once for all; log-probabilities are kept by the hash of model and prompt. Beside
+the scored answers stands, where a set asks for it, a head (head.py): a linear model on the last hidden state, trained
+on other documents of the same set.
 
 An item has one prompt (a post), or several (a query's candidates): `meta["prompts"]`. Its answer is JSON: for each
 prompt the log-probabilities of `meta["options"]`, or the head's number; null for one that does not fit.
@@ -12,7 +13,6 @@ prompt the log-probabilities of `meta["options"]`, or the head's number; null fo
 import json
 from abc import abstractmethod
 from collections.abc import Sequence
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from redone_train.evaluate.head import fitted, hidden_states, opening
 from redone_train.evaluate.items import Benchmark, Item
 from redone_train.evaluate.results import Answered
 from redone_train.generate import LocalModel, Messages, Prompt, Sampling, read_answers
+from redone_train.shared_prefix import SharedPrefix, shared_length
 
 HEAD = " head"  # ends the name of the task that a head answers
 
@@ -74,35 +75,46 @@ def option_scores(model: LocalModel, items: Sequence[Item], file: Path) -> list[
     path = file.with_suffix(".scores.jsonl")
     known = read_answers(path)
     stamp = model.asked_of(Sampling())
-    found = []
+    keys_IP = [
+        [
+            Prompt.of(item.id, messages, canonical([stamp, "options", item.meta["options"]])).key
+            for messages in prompts_of(item)
+        ]
+        for item in items
+    ]
+    asked = {
+        key: (messages, item.meta["options"])
+        for item, keys_P in zip(items, keys_IP, strict=True)
+        for key, messages in zip(keys_P, prompts_of(item), strict=True)
+        if key not in known
+    }
+    starts = {key: model.encoded(opening(model, messages)) for key, (messages, _) in asked.items()}
+    prefix = SharedPrefix.of(model.model, list(starts.values())) if starts else None
     with path.open("a", encoding="utf-8") as kept:
         kept.write("\n")  # a kill may have left a line without its end
-        for item in items:
-            options = item.meta["options"]
-            lines = []
-            for messages in prompts_of(item):
-                key = Prompt.of(item.id, messages, canonical([stamp, "options", options])).key
-                if key not in known:
-                    known[key] = {"key": key, **_log_probs_of(model, messages, options)}
-                    kept.write(canonical(known[key]) + "\n")
-                    kept.flush()
-                lines.append(known[key])
-            errors = [line["error"] for line in lines if "error" in line]
-            answer = json.dumps([line["answers"] or None for line in lines])
-            found.append(Answered(answer, errors[0] if errors else None))
+        for key, (messages, options) in asked.items():
+            known[key] = {"key": key, **_log_probs_of(model, messages, options, starts[key], prefix)}
+            kept.write(canonical(known[key]) + "\n")
+            kept.flush()
+    found = []
+    for keys_P in keys_IP:
+        lines = [known[key] for key in keys_P]
+        errors = [line["error"] for line in lines if "error" in line]
+        answer = json.dumps([line["answers"] or None for line in lines])
+        found.append(Answered(answer, errors[0] if errors else None))
     return found
 
 
-def _log_probs_of(model: LocalModel, messages: Messages, options: Sequence[str]) -> dict[str, Any]:
-    """`answers`, one an option, or none and an `error`."""
-    start = model.encoded(opening(model, messages))
+def _log_probs_of(
+    model: LocalModel, messages: Messages, options: Sequence[str], start: list[int], prefix: SharedPrefix | None
+) -> dict[str, Any]:
+    """`answers`, one an option, or none and an `error`. start: the prompt's tokens; prefix: what all prompts share."""
     end = model.tokenizer.eos_token if model.tokenizer.chat_template is not None else LINE_END
     rows = [model.encoded(opening(model, messages) + option + end) for option in options]
     if (longest := max(map(len, rows))) > model.context:
         return {"answers": [], "error": f"{longest} tokens with an answer; the model's context is {model.context}"}
-    shared = sum(1 for _ in takewhile(lambda tokens: len(set(tokens)) == 1, zip(start, *rows, strict=False)))
-    shared = max(1, min(shared, *(len(row) - 1 for row in rows)))
-    return {"answers": [round(value, 6) for value in log_probs(model, shared, rows)]}
+    shared = max(1, shared_length([[*start, -1], *rows]))  # the prompt's last token and an option's first may merge
+    return {"answers": [round(value, 6) for value in log_probs(model, shared, rows, prefix)]}
 
 
 def log_odds(log_probs_PO: Sequence[Sequence[float] | None], wanted: Sequence[bool]) -> list[float | None]:
