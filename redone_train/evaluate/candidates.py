@@ -64,8 +64,7 @@ def queries_of(frame: pl.DataFrame, drawn: DrawnNotesConfig | None, most: int, s
     for place, row in enumerate(rows):
         groups.setdefault((row["lang"], folded(row[QUERY])), []).append(place)
     chosen = sorted(groups.values(), key=lambda places: digest([seed, folded(rows[places[0]][QUERY])]))
-    if drawn is not None:
-        chosen = chosen[: 2 * most]  # likeness costs; few queries are left out where notes are drawn
+    # For all queries, not those that are asked: more of them change no candidate, and no answer is asked again.
     pool = None if drawn is None else _pool(rows, [places[0] for places in chosen], drawn, seed, where)
     found: list[Query] = []
     for number, places in enumerate(chosen):

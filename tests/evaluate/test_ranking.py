@@ -160,3 +160,9 @@ def test_solved_examples_are_a_right_and_a_wrong_note_of_queries_that_are_not_as
 def test_what_cannot_be_ranked_is_said_with_its_remedy(tmp_path: Path, changes: Any, message: str) -> None:
     with pytest.raises(RedoneError, match=message):
         opened(tmp_path, **changes).items("notes")
+
+
+def test_more_queries_change_no_candidate_of_those_that_were_asked(tmp_path: Path) -> None:
+    few = opened(tmp_path, drawn={"number": 4}, max_queries=5).items("notes")
+    more = {item.id: item for item in opened(tmp_path, drawn={"number": 4}, max_queries=20).items("notes")}
+    assert [more[item.id].meta["prompts"] for item in few] == [item.meta["prompts"] for item in few]
