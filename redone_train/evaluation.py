@@ -23,11 +23,14 @@ from redone_train.evaluate.answers import Answerer, Asking, EndpointAnswers, Loc
 from redone_train.evaluate.bits import bits_per_byte, general_domains, pool_texts
 from redone_train.evaluate.compare import Comparison, compare
 from redone_train.evaluate.config import EndpointConfig, EvaluationConfig, FolderConfig, load_evaluation
+from redone_train.evaluate.exposure import Exposure
 from redone_train.evaluate.general import check_installed, general_ability
 from redone_train.evaluate.items import Benchmark, Item
 from redone_train.evaluate.models import open_model
 from redone_train.evaluate.page import PAGE, write_page
+from redone_train.evaluate.ranking import Ranking
 from redone_train.evaluate.results import FILE, Average, Results
+from redone_train.evaluate.scored import HEAD, Scored
 from redone_train.evaluate.similarity import SentenceModel
 from redone_train.evaluate.sns_bench import TASKS, SnsBench
 from redone_train.evaluate.sns_sets import SnsSets
@@ -82,7 +85,11 @@ def run_evaluation(
         for benchmark, items in asked[shots[name]]:
             task = f"{benchmark.name}/{items[0].task}"
             console.print(f"{name}: {task}: {len(items)} items", highlight=False, markup=False)
-            answers = answerer.answers(items, asking, _answers_file(output, name, task))
+            file = _answers_file(output, name, task)
+            if isinstance(benchmark, Scored) and isinstance(model, LocalModel):
+                answers = benchmark.answers(model, items, config.batch_size, file)
+            else:
+                answers = answerer.answers(items, asking, file)
             results.add(name, items, answers, benchmark.score(items, [answer.text for answer in answers]))
         if isinstance(model, LocalModel):
             _measure_texts(results, name, model, config, base, output)
@@ -127,6 +134,10 @@ def open_benchmarks(config: EvaluationConfig, base: Path, *, reserved: int = 0) 
         _choose(found[-1], trans.tasks)
     if config.sets:
         found.append(SnsSets(config.sets, base, config.seed, config.shots or 0, reserved))
+    if config.exposure:
+        found.append(Exposure(config.exposure, base, config.seed, config.shots or 0, reserved))
+    if config.ranking:
+        found.append(Ranking(config.ranking, base, config.seed, config.shots or 0, reserved))
     return found
 
 
@@ -203,7 +214,7 @@ def averages_of(benchmark: Benchmark, results: Results) -> list[Average]:
     names = [name for name in results.tasks if name.startswith(f"{benchmark.name}/")]
     scored = [name for name in names if all(results.score(model, name).value is not None for model in results.models)]
     if not isinstance(benchmark, SnsBench):
-        alone = {name: (name,) for name in scored}
+        alone = {name: (name,) for name in scored if not name.endswith(HEAD)}
         return [Average(f"{benchmark.name} average", alone)] if len(alone) > 1 else []
     files = {task: tuple(f"{benchmark.name}/{file}" for file in files) for task, files in TASKS.items()}
     groups = {task: ours for task, ours in files.items() if set(ours) <= set(scored)}

@@ -81,10 +81,13 @@ def compare(paths: Sequence[Path]) -> Comparison:
     for task in shared:
         for path, results in files[1:]:
             _refuse_another(task, first.tasks[task], results.tasks[task], files[0][0], path)
-    rows = [
-        _row(task, [e.results.score(e.model, task) for e in entrants], n=len(first.tasks[task]["items"]))
-        for task in shared
-    ]
+    rows = []
+    for task in shared:
+        n = len(first.tasks[task]["items"])
+        rows.append(_row(task, [e.results.score(e.model, task) for e in entrants], n=n))
+        for part in first.shown(task):
+            if all(part in results.shown(task) for _, results in files):
+                rows.append(_row(f"{task}: {part}", [e.results.part(e.model, task, part) for e in entrants], n=n))
     for average in first.averages:
         if set(average.tasks) <= set(shared):
             rows.append(_row(average.name, [_average(entrant, average) for entrant in entrants]))

@@ -8,6 +8,7 @@ from redone_data.config import load_yaml, read_config, set_key
 from redone_data.curate.asking import AskConfig, Question
 from redone_data.errors import RedoneError, did_you_mean
 from redone_data.instruct.tables import TableConfig
+from redone_data.instruct.task import How
 
 AnswersBy = Literal["generate", "likelihood"]
 
@@ -88,6 +89,83 @@ class SetConfig:
 
 
 @dataclass(frozen=True)
+class HeadConfig:
+    """A linear model on the last hidden state, beside the scored answers and on the same documents."""
+
+    rows: int = field(default=2000, metadata={"help": "documents or queries that it is trained on, at most"})
+    measured: float = field(
+        default=0.5, metadata={"help": "share of documents that are measured, by a hash; it is trained on others"}
+    )
+
+    def __post_init__(self) -> None:
+        if self.rows < 2 or not 0 < self.measured < 1:
+            raise RedoneError(f"rows is {self.rows} and measured {self.measured}; at least 2, and between 0 and 1")
+
+
+@dataclass(frozen=True)
+class ExposureConfig:
+    """Harmful posts among those that pass, when a model's scores decide which are held back."""
+
+    table: TableConfig = field(metadata={"help": "labelled posts, as in a recipe of `redone-data sft`"})
+    task: str = field(default="offensive", metadata={"help": "of kind yes_no or choice: shipped, or the path of yours"})
+    harmful: tuple[str, ...] = field(default=("yes",), metadata={"help": "the labels of the task that are harmful"})
+    pass_rates: tuple[float, ...] = field(
+        default=(0.5, 0.7, 0.8, 0.9, 0.95), metadata={"help": "shares of the posts that pass"}
+    )
+    prevalence: float | None = field(
+        default=None,
+        metadata={"help": "harmful posts are dropped, by a hash, down to this share of all; null: as labelled"},
+    )
+    head: HeadConfig | None = field(default=None, metadata={"help": "a logistic regression beside; `{}`: as below"})
+
+    def __post_init__(self) -> None:
+        if not self.pass_rates or not all(0 < rate < 1 for rate in self.pass_rates):
+            raise RedoneError(f"pass_rates: {', '.join(map(str, self.pass_rates))}; each between 0 and 1")
+        if not self.harmful:
+            raise RedoneError("harmful: at least one label is needed")
+        if self.prevalence is not None and not 0 < self.prevalence < 1:
+            raise RedoneError(f"prevalence: {self.prevalence}; between 0 and 1, or null")
+
+
+@dataclass(frozen=True)
+class DrawnNotesConfig:
+    """Notes of other rows among the candidates; they count as irrelevant."""
+
+    number: int = field(default=7, metadata={"help": "of a query"})
+    how: How = field(
+        default="similar", metadata={"help": "similar: notes that share most letters with the query's own"}
+    )
+    group: str | None = field(default=None, metadata={"help": "same_group: the column that rows share (a community)"})
+
+    def __post_init__(self) -> None:
+        if self.number < 1:
+            raise RedoneError(f"number: {self.number}; at least 1")
+        if (self.how == "same_group") != (self.group is not None):
+            raise RedoneError("group: the column that rows share is needed for how: same_group, and for no other")
+
+
+@dataclass(frozen=True)
+class RankingConfig:
+    """Notes in the order of their relevance to a query, by a model's scores."""
+
+    table: TableConfig = field(
+        metadata={"help": "rows with the columns query, text and, if notes are graded, label; one query, many rows"}
+    )
+    task: str = field(
+        default="query_note_match",
+        metadata={"help": "asked of each query and note: of kind yes_no or grade, shipped, or the path of yours"},
+    )
+    drawn: DrawnNotesConfig | None = field(default=None, metadata={"help": "notes of other rows, added to each query"})
+    relevant: int = field(default=1, metadata={"help": "the lowest grade that the reciprocal rank looks for"})
+    max_queries: int = field(default=1000, metadata={"help": "drawn by a hash"})
+    head: HeadConfig | None = field(default=None, metadata={"help": "a ridge regression beside; `{}`: as below"})
+
+    def __post_init__(self) -> None:
+        if self.relevant < 1 or self.max_queries < 1:
+            raise RedoneError(f"relevant is {self.relevant} and max_queries {self.max_queries}; at least 1 each")
+
+
+@dataclass(frozen=True)
 class BitsConfig:
     """Bits per byte of held-out token pools, made with the models' own tokenizer."""
 
@@ -143,6 +221,12 @@ class EvaluationConfig:
             "else those of tables"
         },
     )
+    exposure: dict[str, ExposureConfig] = field(
+        default_factory=dict, metadata={"help": "name -> labelled posts: harmful ones among those that pass"}
+    )
+    ranking: dict[str, RankingConfig] = field(
+        default_factory=dict, metadata={"help": "name -> queries and notes: the order of the notes"}
+    )
     bits: BitsConfig = field(default_factory=BitsConfig)
     general: GeneralConfig | None = field(default=None, metadata={"help": "general ability by lm-evaluation-harness"})
     trained_on: dict[str, tuple[str, ...]] = field(
@@ -182,9 +266,17 @@ class EvaluationConfig:
                 raise RedoneError(f"trained_on.{name}: no such model; {did_you_mean(name, self.models)}")
         if self.max_items is not None and self.max_items < 1:
             raise RedoneError(f"max_items: {self.max_items}; at least 1, or null for all")
-        if not (self.sns_bench or self.trans_bench or self.sets or self.bits.pools or self.general):
-            raise RedoneError("nothing to measure: give sns_bench, trans_bench, sets, bits.pools or general")
+        applied = self.exposure or self.ranking
+        if not (self.sns_bench or self.trans_bench or self.sets or applied or self.bits.pools or self.general):
+            raise RedoneError(
+                "nothing to measure: give sns_bench, trans_bench, sets, exposure, ranking, bits.pools or general"
+            )
         endpoints = [name for name, model in self.models.items() if isinstance(model, EndpointConfig)]
+        if endpoints and applied:
+            raise RedoneError(
+                f"exposure, ranking: scores are the model's own probabilities, and '{endpoints[0]}' is an endpoint; "
+                "leave them out, or give a folder"
+            )
         if endpoints and self.answers == "likelihood":
             raise RedoneError(
                 f"answers: likelihood needs the model itself, and '{endpoints[0]}' is an endpoint; generate"

@@ -5,7 +5,7 @@ tasks is the mean of their draws, and a difference of models is the difference o
 without the answers or the scorer at hand. 1,000 draws take 8 KB a task and model.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,11 +59,30 @@ def resampled(
     draws: int,
 ) -> Estimate:
     """A bootstrap of `n` items: `of` gives the value of those that are drawn. The draws depend on seed, name and n."""
-    if value is None or n < 2:
-        return Estimate(value, np.full(draws, np.nan))
-    rng = stream(seed, "bootstrap", name)
-    drawn = (of(rng.integers(0, n, n)) for _ in range(draws))
-    return Estimate(value, np.array([np.nan if one is None else one for one in drawn], float))
+    found = resampled_parts({"": value}, lambda drawn: {"": of(drawn)}, n, seed=seed, name=name, draws=draws)
+    return found[""]
+
+
+def resampled_parts(
+    values: Mapping[str, float | None],
+    of: Callable[[npt.NDArray[np.int64]], Mapping[str, float | None]],
+    n: int,
+    *,
+    seed: int,
+    name: str,
+    draws: int,
+) -> dict[str, Estimate]:
+    """Several values of the same draws of items, as :func:`resampled`: each draw is scored once."""
+    drawn_VR = {part: np.full(draws, np.nan) for part in values}
+    if n > 1 and any(value is not None for value in values.values()):
+        rng = stream(seed, "bootstrap", name)
+        for draw in range(draws):
+            found = of(rng.integers(0, n, n))
+            for part, value in values.items():
+                one = found[part]
+                if value is not None and one is not None:
+                    drawn_VR[part][draw] = one
+    return {part: Estimate(value, drawn_VR[part]) for part, value in values.items()}
 
 
 def mean_of(estimates: Sequence[Estimate]) -> Estimate:

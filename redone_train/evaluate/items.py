@@ -47,6 +47,9 @@ class TaskScore:
     trivial_rule: str = ""
     ceiling: float | None = None  # of the gold answers, through this scorer
     notes: tuple[str, ...] = ()
+    title: str = ""  # what the score is called, where the task's name does not say it
+    shown: Mapping[str, tuple[float | None, float | None]] = field(default_factory=dict)
+    """Parts that are shown and compared as scores are: name -> its trivial value and its ceiling."""
 
     @cached_property
     def parts(self) -> dict[str, float | None]:
@@ -78,8 +81,13 @@ class TaskScore:
 
     def of(self, indices: Sequence[int] | npt.NDArray[np.int64]) -> float | None:
         """The score over these items, each as often as it is named: what a bootstrap draws."""
+        return self.parts_of(indices)["score"]
+
+    def parts_of(self, indices: Sequence[int] | npt.NDArray[np.int64]) -> dict[str, float | None]:
+        """All figures over these items, `score` among them."""
         at = np.asarray(indices, dtype=np.int64)
-        return _number(self.combine({name: column[at] for name, column in self.columns.items()})["score"])
+        found = self.combine({name: column[at] for name, column in self.columns.items()})
+        return {name: _number(value) for name, value in found.items()}
 
     def interval(self, seed: int, *, resamples: int = 1000, level: float = 0.95) -> tuple[float, float] | None:
         """A percentile bootstrap over items; None when there is no score or a single item."""

@@ -34,6 +34,7 @@ from redone_data.report.canvas import (
 )
 from redone_data.report.html import inline_svg, page_environment
 from redone_data.report.human import decimals, label
+from redone_train.evaluate.curves import exposure_curves
 from redone_train.evaluate.estimate import Estimate
 from redone_train.evaluate.results import Results
 from redone_train.evaluate.tables import grids
@@ -61,7 +62,9 @@ def write_page(results: Results, path: Path) -> None:
         bars=inline_svg(bars(results), "bars", "Score of each model with its interval, by task"),
         radar=inline_svg(radar(results), "radar", "Share of the way from trivial answer to ceiling, by task and model"),
         stages=inline_svg(stages(results), "stages", "Averages and retention, stage by stage"),
+        curves=inline_svg(exposure_curves(results), "curves", "Harmful posts among those that pass, by pass rate"),
         rows=_rows(results),
+        parts=_parts(results),
         grids=grids(results),
         tasks=inline_svg(score_by_tasks(results), "tasks", "Score out of distribution by number of social tasks"),
         bits=_bits(results),
@@ -178,7 +181,7 @@ def _scored_rows(
 ) -> list[tuple[str, list[Estimate], float | None, float | None]]:
     rows: list[tuple[str, list[Estimate], float | None, float | None]] = [
         (
-            task.partition("/")[2],
+            results.title(task),
             [results.score(model, task) for model in results.models],
             one["trivial"],
             one["ceiling"],
@@ -213,6 +216,20 @@ def _rows(results: Results) -> list[dict[str, Any]]:
             else [],
         }
         for place, (name, estimates, trivial, ceiling) in enumerate(_scored_rows(results))
+    ]
+
+
+def _parts(results: Results) -> list[dict[str, Any]]:
+    """A line a part that is shown as scores are."""
+    return [
+        {
+            "name": f"{task.partition('/')[2]}: {part}",
+            "trivial": trivial,
+            "ceiling": ceiling,
+            "cells": [with_interval(results.part(model, task, part)) for model in results.models],
+        }
+        for task in results.tasks
+        for part, (trivial, ceiling) in results.shown(task).items()
     ]
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from redone_data.errors import RedoneError
 from redone_data.manifest import digest, read_json, write_json
-from redone_train.evaluate.estimate import Estimate, mean_of, relative_change, resampled
+from redone_train.evaluate.estimate import Estimate, mean_of, relative_change, resampled, resampled_parts
 from redone_train.evaluate.items import Item, TaskScore
 
 FILE = "results.json"
@@ -75,12 +75,17 @@ class Results:
                 "trivial": score.trivial,
                 "trivial_rule": score.trivial_rule,
                 "ceiling": score.ceiling,
+                "title": score.title,
+                "shown": {part: list(ends) for part, ends in score.shown.items()},
                 "prompts": {},
             },
         )
         if any(item["messages"] != known["messages"] for item, known in zip(asked, task["items"], strict=True)):
             task["prompts"][str(self.shots.get(model))] = [item["messages"] for item in asked]
-        estimate = resampled(score.score, score.of, score.n, seed=self.seed, name=score.task, draws=self.resamples)
+        values = {"score": score.score, **{part: score.parts[part] for part in score.shown}}
+        estimates = resampled_parts(
+            values, score.parts_of, score.n, seed=self.seed, name=score.task, draws=self.resamples
+        )
         by_item = score.item_scores
         written = []
         for number, answer in enumerate(answers):
@@ -88,7 +93,8 @@ class Results:
             line = {"answer": answer.text, "score": None if by_item is None else by_item[number], "columns": columns}
             written.append(line if answer.error is None else {**line, "error": answer.error})
         self.scores.setdefault(model, {})[name] = {
-            "score": estimate.mapping(),
+            "score": estimates["score"].mapping(),
+            "shown": {part: estimates[part].mapping() for part in score.shown},
             "clean": self._clean(items, score),
             "parts": score.parts,
             "parse_rate": score.parse_rate,
@@ -100,6 +106,17 @@ class Results:
 
     def score(self, model: str, task: str) -> Estimate:
         return Estimate.read(self.scores[model][task]["score"])
+
+    def title(self, task: str) -> str:
+        """What a task is called beside its score."""
+        return self.tasks[task].get("title") or task.partition("/")[2]
+
+    def shown(self, task: str) -> dict[str, tuple[float | None, float | None]]:
+        """The parts of a task that are shown as scores are: name -> trivial value, ceiling."""
+        return {part: (ends[0], ends[1]) for part, ends in self.tasks[task].get("shown", {}).items()}
+
+    def part(self, model: str, task: str, part: str) -> Estimate:
+        return Estimate.read(self.scores[model][task]["shown"][part])
 
     def removed(self, task: str) -> list[str]:
         """The ids of a task's items that any of the models was trained on."""

@@ -20,12 +20,15 @@ def results_table(results: Results) -> Table:
     for task, asked in results.tasks.items():
         cells = [_scored(results, model, task) for model in results.models]
         table.add_row(
-            task.partition("/")[2],
+            results.title(task),
             count(len(asked["items"])),
             decimals(asked["trivial"], 1),
             decimals(asked["ceiling"], 1),
             *cells,
         )
+        for part, (low, high) in results.shown(task).items():
+            cells = [_part(results, model, task, part) for model in results.models]
+            table.add_row(f"  {part}", "", decimals(low, 1), decimals(high, 1), *cells)
         if removed := results.removed(task):
             cells = [_clean(results, model, task) for model in results.models]
             table.add_row(f"  {WITHOUT}", count(len(asked["items"]) - len(removed)), "", "", *cells)
@@ -101,6 +104,10 @@ def _scored(results: Results, model: str, task: str) -> str:
     parsed = "" if found["parse_rate"] > 0.9995 else f" · {share(found['parse_rate'])} read"
     errors = f" · {found['errors']} too long" if found["errors"] else ""
     return with_interval(results.score(model, task)) + parsed + errors
+
+
+def _part(results: Results, model: str, task: str, part: str) -> str:
+    return with_interval(results.part(model, task, part)) if task in results.scores.get(model, {}) else ABSENT
 
 
 def _general(results: Results, model: str, name: str) -> str:
