@@ -21,6 +21,10 @@ def sft(
         typer.Option("--set", metavar="KEY=VALUE", help="Override one key, for example lengths.max_tokens=2048."),
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", metavar="N", help="Override the recipe's seed.")] = None,
+    shares: Annotated[
+        bool,
+        typer.Option("--shares", help="Write DIR/shares/recipe.yaml: the shares of capabilities, for redone-data mix."),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON on standard output.")] = False,
 ) -> None:
     """Make instruction data: tables and general data to conversations, cleaned, blended in two steps.
@@ -32,6 +36,7 @@ def sft(
     from redone_data.instruct.recipe import load_sft_recipe
     from redone_data.instruct.report import REPORT, print_set, write_set_report
     from redone_data.instruct.set import InstructionSet
+    from redone_data.instruct.shares import write_shares
     from redone_data.pipeline import locked
     from redone_data.report.terminal import Bars
 
@@ -43,10 +48,13 @@ def sft(
         manifest = made.run()
         if made.engine.ran or not (root / REPORT).exists():
             write_set_report(manifest, root, recipe.stem)
+        found = write_shares(root, manifest, seed=loaded.recipe.seed) if shares else None
     if as_json:
         typer.echo(json.dumps(manifest, ensure_ascii=False, indent=1, sort_keys=True))
         return
     print_set(manifest, console)
     if not made.engine.ran:
         console.print("Nothing to do: everything was already done.")
+    if found is not None:
+        console.print(f"Shares: redone-data mix {found}", highlight=False, markup=False)
     console.print(f"\nDone: {root}", highlight=False, markup=False)

@@ -30,6 +30,7 @@ from redone_data.instruct.lengths import Lengths, located_files
 from redone_data.instruct.making import TEXT_KINDS, RenderStep, SelectStep, TableStep, task_values
 from redone_data.instruct.recipe import LoadedSftRecipe
 from redone_data.instruct.repeats import RepeatsStep
+from redone_data.instruct.shares import read_token_shares
 from redone_data.instruct.tables import table_files
 from redone_data.instruct.task import Task, find_task
 from redone_data.instruct.written import WriteStep
@@ -65,10 +66,11 @@ class InstructionSet:
             leftover.unlink(missing_ok=True)
         try:
             sources = self._judged(self._of_tasks(), self._of_general())
+            steps = self._steps()
             drawn = self.engine.run(
-                DrawStep(sources, self.tables, self._steps(), self.recipe.held_out, self.recipe.seed)
+                DrawStep(sources, self.tables, steps, self._token_shares(), self.recipe.held_out, self.recipe.seed)
             )
-            files = [*map(step_file, self._steps()), HELD_OUT]
+            files = [*map(step_file, steps), HELD_OUT]
             outputs = tuple(source.made for source in sources)
             written = self.engine.run_all([WriteStep(file, drawn, outputs) for file in files])
             return self._published(drawn, dict(zip(files, written, strict=True)))
@@ -78,6 +80,11 @@ class InstructionSet:
 
     def _steps(self) -> Mapping[str, StepConfig]:
         return {"step1": self.recipe.steps.step1, "step2": self.recipe.steps.step2}
+
+    def _token_shares(self) -> dict[str, dict[str, float]]:
+        """What the mixture optimizer proposed, of the steps that name a proposal."""
+        given = {name: step.proposal for name, step in self._steps().items() if step.proposal is not None}
+        return {name: read_token_shares(self.loaded.base / path) for name, path in given.items()}
 
     def _of_tasks(self) -> list[Made]:
         """The conversations of every task from each of its tables."""
