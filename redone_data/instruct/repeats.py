@@ -3,7 +3,8 @@
 A table has no duplicates (alike.py), but two crawls share posts, and a task may read fewer columns than a table has.
 So what a task reads of its rows is compared, over all its tables, before a template adds words of its own; general
 sources are compared with one another by what is asked. The same post in two tasks stays: several tasks on one post is
-what a multi-task set is for. On 182,000 conversations of 33 tasks: 6 CPU seconds.
+what a multi-task set is for. Of recipes/instruct/sns.yaml 147 of 195,533 rows go, 76 of them tweets that stand twice
+in one table under two emotions; 8 s.
 """
 
 from dataclasses import dataclass

@@ -11,13 +11,12 @@ work. The manifest is written last: a folder with one is complete.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from redone_data.curate.contamination import ContaminationIndexStep, evaluation_files
 from redone_data.curate.quality import check_classifier_name, classifier_path
-from redone_data.curate.sources import DigestCache, InputFile, SourceConfig, resolve_inputs
-from redone_data.engine import Engine, Output, Progress, Silent
+from redone_data.curate.sources import SourceConfig, resolve_inputs
+from redone_data.engine import Output
 from redone_data.errors import RedoneError, did_you_mean
 from redone_data.instruct.alike import DuplicateRowsConfig
 from redone_data.instruct.blend import StepConfig
@@ -28,55 +27,37 @@ from redone_data.instruct.general import GeneralStep, check_columns
 from redone_data.instruct.held_out import HeldOutIndexStep, LeaksStep
 from redone_data.instruct.lengths import Lengths, located_files
 from redone_data.instruct.making import TEXT_KINDS, RenderStep, SelectStep, TableStep, task_values
-from redone_data.instruct.recipe import LoadedSftRecipe
+from redone_data.instruct.recipe import SftRecipe
 from redone_data.instruct.repeats import RepeatsStep
+from redone_data.instruct.set_folder import SetFolder
 from redone_data.instruct.shares import read_token_shares
 from redone_data.instruct.tables import table_files
 from redone_data.instruct.task import Task, find_task
 from redone_data.instruct.written import WriteStep
-from redone_data.manifest import ASIDES, MANIFEST, digest, link, read_json, write_json
+from redone_data.manifest import digest
 
 SCHEMA = "redone instruction set"
 VERSION = 1
-TIMINGS = "timings.json"
 
 Made = tuple[str, str, Output]  # a task, the table it was made of, its conversations
 
 
 @dataclass
-class InstructionSet:
+class InstructionSet(SetFolder[SftRecipe]):
     """One run of a recipe into a folder."""
 
-    loaded: LoadedSftRecipe
-    root: Path
-    progress: Progress = field(default_factory=Silent)
-    inputs: dict[str, list[InputFile]] = field(default_factory=dict)
     tables: dict[str, Output] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        self.recipe = self.loaded.recipe
-        self.engine = Engine(self.root, self.recipe.executor, self.progress)
-        self.cache = DigestCache()
-        if (self.root / TIMINGS).is_file():
-            self.cache.known.update(read_json(self.root / TIMINGS).get("input_files", {}))
-
-    def run(self) -> dict[str, Any]:
-        """Make what is missing; the manifest. Raises RedoneError for a recipe or data that cannot be used."""
-        for leftover in self.root.glob(ASIDES):
-            leftover.unlink(missing_ok=True)
-        try:
-            sources = self._judged(self._of_tasks(), self._of_general())
-            steps = self._steps()
-            drawn = self.engine.run(
-                DrawStep(sources, self.tables, steps, self._token_shares(), self.recipe.held_out, self.recipe.seed)
-            )
-            files = [*map(step_file, steps), HELD_OUT]
-            outputs = tuple(source.made for source in sources)
-            written = self.engine.run_all([WriteStep(file, drawn, outputs) for file in files])
-            return self._published(drawn, dict(zip(files, written, strict=True)))
-        finally:
-            self.engine.release_workers()
-            write_json(self.root / TIMINGS, {"steps": self.engine.timings, "input_files": self.cache.known})
+    def _made(self) -> dict[str, Any]:
+        sources = self._judged(self._of_tasks(), self._of_general())
+        steps = self._steps()
+        drawn = self.engine.run(
+            DrawStep(sources, self.tables, steps, self._token_shares(), self.recipe.held_out, self.recipe.seed)
+        )
+        files = [*map(step_file, steps), HELD_OUT]
+        outputs = tuple(source.made for source in sources)
+        written = self.engine.run_all([WriteStep(file, drawn, outputs) for file in files])
+        return self._published(drawn, dict(zip(files, written, strict=True)))
 
     def _steps(self) -> Mapping[str, StepConfig]:
         return {"step1": self.recipe.steps.step1, "step2": self.recipe.steps.step2}
@@ -221,7 +202,7 @@ class InstructionSet:
         return tuple(Source(*name, *outputs) for name, *outputs in zip(names, made, cleaned, leaks, strict=True))
 
     def _published(self, drawn: Output, written: Mapping[str, Output]) -> dict[str, Any]:
-        """Show the finished files in the folder, and write the manifest last."""
+        """The manifest, once all it names is shown."""
         shown = {name: output.folder / name for name, output in written.items()}
         shown |= {name: drawn.folder / name for name in (LEDGER, LINEAGE)}
         manifest = {
@@ -243,16 +224,7 @@ class InstructionSet:
             "lengths": {"measured": self._lengths_measured(), "paper": PAPER},
             **drawn.statistics,
         }
-        path = self.root / MANIFEST
-        there = all((self.root / name).is_file() for name in (*shown, MANIFEST))
-        if there and read_json(path) == manifest:
-            return manifest
-        path.unlink(missing_ok=True)
-        for name, source in shown.items():
-            (self.root / name).unlink(missing_ok=True)
-            link(source, self.root / name)
-        write_json(path, manifest)
-        return manifest
+        return self._publish(manifest, shown)
 
     def _lengths_measured(self) -> str:
         step = located_files(self.recipe.lengths, self.loaded.base, str(self.loaded.path))
