@@ -24,8 +24,7 @@ from redone_data.cli_fit import (
     fit_tables,
 )
 from redone_data.cli_index import app as index_app
-from redone_data.cli_instruct import sft
-from redone_data.cli_pairs import pairs
+from redone_data.cli_instruct import pairs, sft
 from redone_data.cli_quality import app as quality_app
 from redone_data.cli_what_if import add_what_if
 from redone_data.errors import USER_ERROR_EXIT_CODE, RedoneError

@@ -24,6 +24,7 @@ from redone_data.curate.near import NearConfig
 from redone_data.curate.resolve import keep_greedily
 from redone_data.curate.standing import Standing
 from redone_data.exchange import concatenated, distinct
+from redone_data.instruct.conversation import MESSAGES
 from redone_data.text.buffers import large_strings
 from redone_data.text.hashing import hash128
 from redone_data.text.normalize import normalize
@@ -109,6 +110,21 @@ def distinct_rows(
         pl.Series("detail", ids.take(pa.array(found.keeper[gone]))).cast(pl.String),
     )
     return frame.filter(pl.Series(~gone)), lines
+
+
+def text_columns(frame: pl.DataFrame, names: Sequence[str]) -> list[pl.Expr]:
+    """Those of the columns that hold text, lists of texts or messages, as texts."""
+    found = []
+    for name in names:
+        kind, column = frame.schema[name], pl.col(name)
+        if kind == MESSAGES:
+            column = column.list.eval(pl.element().struct.field("content")).list.join("\n")
+        elif kind == pl.List(pl.String()):
+            column = column.list.join("\n")
+        elif kind != pl.String():
+            continue
+        found.append(column.fill_null("").alias(name))
+    return found
 
 
 def _first_with(text: pa.Array) -> Int64:

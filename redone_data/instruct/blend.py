@@ -35,6 +35,9 @@ class StepConfig:
         default_factory=dict,
         metadata={"help": "capability -> weight; others are left out. Empty: by temperature"},
     )
+    proposal: str | None = field(
+        default=None, metadata={"help": "in place of shares: proposal.json of redone-data mix, shares of tokens"}
+    )
     temperature: float = field(
         default=1.0, metadata={"help": "share ~ count ** (1 / temperature), of capabilities and of tasks within one"}
     )
@@ -48,6 +51,8 @@ class StepConfig:
             raise RedoneError(f"conversations: {self.conversations}; at least 1, or leave it out for all")
         if any(weight < 0 for weight in self.shares.values()) or (self.shares and not any(self.shares.values())):
             raise RedoneError("shares: weights are 0 or more, and one is above 0")
+        if self.proposal is not None and (self.shares or self.general_share is not None):
+            raise RedoneError("proposal has the share of every capability; leave shares and general_share out")
         if self.temperature <= 0:
             raise RedoneError(f"temperature: {self.temperature}; above 0 (1: as the counts are, larger: more even)")
         if self.general_share is not None and not 0 <= self.general_share < 1:
@@ -224,6 +229,12 @@ def _ordered(
         there = repetitions == repetition
         order[there] = keyed_uniform(seed, f"order/{name}/{repetition}", keys[rows[there]])
     return chosen.with_columns(pl.Series("order", order)).sort("order", "id", "repetition")
+
+
+def of_conversations(token_shares: Mapping[str, float], rows: pl.DataFrame) -> dict[str, float]:
+    """Weights of conversations that give these shares of tokens. rows: capability and tokens of each conversation."""
+    lengths = dict(rows.group_by("capability").agg(pl.col("tokens").mean()).iter_rows())
+    return {name: share / max(lengths.get(name, 1.0), 1.0) for name, share in token_shares.items()}
 
 
 def remarks(plans: Mapping[str, Plan]) -> list[str]:

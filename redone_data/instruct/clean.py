@@ -28,6 +28,7 @@ from redone_data.engine import Output, Step
 from redone_data.errors import RedoneError, did_you_mean
 from redone_data.instruct.ledger import CONVERSATIONS
 from redone_data.instruct.lengths import Lengths
+from redone_data.instruct.repeats import repeats_of
 from redone_data.manifest import atomic, file_digest
 from redone_data.text.features import METRICS, features
 from redone_data.text.hashing import hash128
@@ -46,6 +47,8 @@ REFUSALS = (
     r"^(?:很)?(?:抱歉|对不起)[^。！]{0,12}(?:无法|不能|没有办法|没办法|不可以)",
 )
 RULES = (
+    "exact_duplicate",
+    "near_duplicate",
     "repeated_conversation",
     "repeated_prompt",
     "empty_answer",
@@ -134,6 +137,7 @@ class CleanStep(Step):
     index: Output | None
     contamination: ContaminationConfig
     models: Mapping[str, Path]  # of the classifiers, by name
+    repeats: Output | None = None  # of general data: what other sources ask alike
 
     def config(self) -> Any:
         return {
@@ -144,7 +148,7 @@ class CleanStep(Step):
         }
 
     def inputs(self) -> dict[str, str]:
-        outputs = {"source": self.source, "tokenizer": self.tokenizer, "index": self.index}
+        outputs = {"source": self.source, "tokenizer": self.tokenizer, "index": self.index, "repeats": self.repeats}
         return {label: output.fingerprint for label, output in outputs.items() if output is not None}
 
     def tasks(self) -> list[None]:
@@ -157,8 +161,13 @@ class CleanStep(Step):
             pq.ParquetWriter(aside, pl.DataFrame(schema=ROW_SCHEMA).to_arrow().schema, compression="zstd") as writer,
         ):
             counts: dict[str, int] = {}
+            lines = None if self.repeats is None else repeats_of(self.repeats, self.label)
+            place = 0
             for frame in conversations_of(self.source):
-                judged = self.judge(frame, seen)
+                places = pl.DataFrame({"place": np.arange(place, place + frame.height, dtype=np.uint32)})
+                repeats = None if lines is None else places.join(lines, on="place", how="left", maintain_order="left")
+                judged = self.judge(frame, seen, repeats)
+                place += frame.height
                 writer.write_table(judged.to_arrow())
                 for rule, count in judged.group_by("rule").len().iter_rows():
                     counts[rule or "kept"] = counts.get(rule or "kept", 0) + count
@@ -167,8 +176,11 @@ class CleanStep(Step):
     def finish(self, folder: Path, results: list[dict[str, Any]]) -> dict[str, Any]:
         return results[0]
 
-    def judge(self, frame: pl.DataFrame, seen: dict[int, int]) -> pl.DataFrame:
-        """ROW_SCHEMA of some conversations. seen: how often a text came before, by hash; these join them."""
+    def judge(self, frame: pl.DataFrame, seen: dict[int, int], repeats: pl.DataFrame | None = None) -> pl.DataFrame:
+        """ROW_SCHEMA of some conversations. seen: how often a text came before, by hash; these join them.
+
+        repeats: row by row the rule, value, bound and detail of a duplicate in another source.
+        """
         texts = frame.select(
             prompt=pl.col("messages").list.head(pl.col("messages").list.len() - 1).list.eval(_CONTENT).list.join("\n"),
             question=pl.col("messages").list.get(-2).struct.field("content"),
@@ -178,6 +190,8 @@ class CleanStep(Step):
         )
         answer = texts["answer"]
         verdict = _Verdict(frame.height)
+        if repeats is not None:
+            verdict.take(repeats)
         prompts = _hashes(texts["prompt"])
         verdict.drop("repeated_conversation", _times_before(_hashes(texts["everything"]), seen) > 0)
         allowed = np.where(texts["free"].to_numpy(), self.clean.max_answers, 1)
@@ -255,6 +269,11 @@ class _Verdict:
     @property
     def stays(self) -> "np.ndarray[Any, np.dtype[np.bool_]]":
         return np.array([rule is None for rule in self.rule], bool)
+
+    def take(self, found: pl.DataFrame) -> None:
+        """Verdicts that are there already, where they are."""
+        self.rule, self.detail = found["rule"].to_numpy().copy(), found["detail"].to_numpy().copy()
+        self.value, self.bound = (found[name].fill_null(np.nan).to_numpy().copy() for name in ("value", "bound"))
 
     def drop(self, rule: str, fails: Any, rows: Any = None) -> None:
         self._mark(rule, fails, None, None, rows, None)

@@ -4,7 +4,7 @@ Reads no text: a slim row a conversation (clean.ROW_SCHEMA), 200 bytes of memory
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import polars as pl
 from redone_data.config import plain
 from redone_data.engine import Output, Step
 from redone_data.errors import RedoneError
-from redone_data.instruct.blend import Plan, StepConfig, drawn, plan, remarks
+from redone_data.instruct.blend import Plan, StepConfig, drawn, of_conversations, plan, remarks
 from redone_data.instruct.clean import ROWS
 from redone_data.instruct.held_out import HeldOutConfig, chosen_held_out, leak_lines
 from redone_data.instruct.ledger import DROPPED, LEDGER_SCHEMA, ledger_frame
@@ -52,12 +52,14 @@ class DrawStep(Step):
     sources: tuple[Source, ...]
     tables: Mapping[str, Output]
     steps: Mapping[str, StepConfig]
+    token_shares: Mapping[str, Mapping[str, float]]  # of the steps that have a proposal
     held_out: HeldOutConfig
     seed: int
 
     def config(self) -> Any:
         return {
-            "steps": {name: plain(step) for name, step in self.steps.items()},
+            "steps": {name: plain(replace(step, proposal=None)) for name, step in self.steps.items()},
+            "token_shares": {name: dict(shares) for name, shares in self.token_shares.items()},
             "held_out": plain(self.held_out),
             "seed": self.seed,
             "sources": [[source.task, source.table] for source in self.sources],
@@ -87,6 +89,8 @@ class DrawStep(Step):
         counts = {(key[0], key[1]): len(part) for key, part in train.group_by("capability", "task")}
         plans, orders = {}, {}
         for name, step in self.steps.items():
+            if name in self.token_shares:
+                step = replace(step, proposal=None, shares=of_conversations(self.token_shares[name], train))
             plans[name] = plan(counts, step, where=f"steps.{name}")
             orders[name] = drawn(train, plans[name], self.seed, name)
             _write(folder / f"{step_file(name)}.parquet", orders[name].select("id"))

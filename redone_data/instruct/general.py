@@ -150,7 +150,7 @@ class GeneralStep(Step):
         frame = frame.with_columns(split=split_of(documents, self.seed, self.held_out_share)).match_to_schema(FRAME)
         frame, counts = masked(frame, ["messages"], self.redact)
         bad = pl.DataFrame(dropped, schema={name: LEDGER_SCHEMA[name] for name in ("id", "documents", "rule")})
-        kept, repeats = distinct_rows(frame, [_prompts(frame)], self.general.duplicates)
+        kept, repeats = distinct_rows(frame, [prompts_of(frame)], self.general.duplicates)
         lines = [bad, repeats]
         most = self.general.max_conversations
         if most is not None and kept.height > most:
@@ -217,7 +217,7 @@ class GeneralStep(Step):
         return _checked(turns)
 
 
-def _prompts(frame: pl.DataFrame) -> pa.Array:
+def prompts_of(frame: pl.DataFrame) -> pa.Array:
     """What is asked in each conversation: all but the last answer."""
     asked = pl.col("messages").list.head(pl.col("messages").list.len() - 1)
     texts = frame.select(asked.list.eval(pl.element().struct.field("content")).list.join("\n"))["messages"]

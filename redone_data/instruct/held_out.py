@@ -20,8 +20,9 @@ from redone_data.config import plain
 from redone_data.curate.contamination import ContaminationConfig, EvaluationIndex, Passage, contamination
 from redone_data.engine import Output, Step
 from redone_data.errors import RedoneError
+from redone_data.instruct.alike import text_columns
 from redone_data.instruct.clean import ROWS, conversations_of, evaluation_index
-from redone_data.instruct.making import TABLE, text_columns
+from redone_data.instruct.making import TABLE
 from redone_data.instruct.tables import RESERVED
 from redone_data.manifest import atomic
 from redone_data.rng import keyed_uniform

@@ -8,6 +8,7 @@ import polars as pl
 
 # What each source of conversations leaves: those it made (conversation.FRAME), and lines of the ledger.
 CONVERSATIONS, DROPPED = "conversations.parquet", "dropped.parquet"
+SELECTED = "selected.parquet"  # the rows that a task takes of a table, before they are conversations
 LEDGER_SCHEMA = pl.Schema(
     [
         ("id", pl.String()),

@@ -19,17 +19,17 @@ from redone_data.config import plain, read_config
 from redone_data.curate.sources import InputFile
 from redone_data.engine import Output, Step
 from redone_data.errors import RedoneError
-from redone_data.instruct.alike import DuplicateRowsConfig, distinct_rows
+from redone_data.instruct.alike import DuplicateRowsConfig, distinct_rows, text_columns
 from redone_data.instruct.build import Built, check_readable, render, select
-from redone_data.instruct.conversation import MESSAGES
-from redone_data.instruct.ledger import CONVERSATIONS, DROPPED, ledger_frame
+from redone_data.instruct.ledger import CONVERSATIONS, DROPPED, SELECTED, ledger_frame
 from redone_data.instruct.masking import masked
+from redone_data.instruct.repeats import repeats_of
 from redone_data.instruct.tables import DROPPED as ROW_DROPS
 from redone_data.instruct.tables import Table, TableConfig, read_table
 from redone_data.instruct.task import Task
 from redone_data.manifest import atomic
 
-TABLE, SELECTED = "table.parquet", "selected.parquet"
+TABLE = "table.parquet"
 SLICE_ROWS = 20_000
 NAMED = ("text", "csv")  # formats of which the file's name decides something
 
@@ -45,6 +45,7 @@ class TaskEntry:
     options: dict[str, Any] = field(
         default_factory=dict, metadata={"help": "the task's own, in place of those of its file"}
     )
+    duplicates: DuplicateRowsConfig = field(default_factory=DuplicateRowsConfig)
 
     def __post_init__(self) -> None:
         if not self.tables or len(set(self.tables)) < len(self.tables):
@@ -164,6 +165,7 @@ class RenderStep(Step):
     task: str
     table_name: str
     selected: Output
+    repeats: Output
     seed: int
     held_out_share: float
 
@@ -171,17 +173,22 @@ class RenderStep(Step):
         return {"seed": self.seed, "held_out_share": self.held_out_share, "slice_rows": SLICE_ROWS}
 
     def inputs(self) -> dict[str, str]:
-        return {"selected": self.selected.fingerprint}
+        return {"selected": self.selected.fingerprint, "repeats": self.repeats.fingerprint}
 
     def tasks(self) -> list[int]:
         return list(range(0, self.selected.statistics["rows"], SLICE_ROWS))
 
     def run(self, task: int, index: int, folder: Path) -> dict[str, Any]:
-        frame = pl.scan_parquet(self.selected.folder / SELECTED).slice(task, SLICE_ROWS).collect()
+        rows = pl.scan_parquet(self.selected.folder / SELECTED, row_index_name="place")
+        frame = rows.slice(task, SLICE_ROWS).collect()
+        lines = repeats_of(self.repeats, self.table_name)
+        repeated = frame.select("place", "row").join(lines, on="place", maintain_order="left")
+        frame = frame.join(lines, on="place", how="anti", maintain_order="left").drop("place")
         built = render(frame, task_of(self.task), seed=self.seed, held_out_share=self.held_out_share)
+        dropped = pl.concat([repeated.select(list(ROW_DROPS)), built.dropped])
         _write(folder / f"{index:05d}.{CONVERSATIONS}", built.conversations)
-        _write(folder / f"{index:05d}.{DROPPED}", built.dropped)
-        return {"conversations": built.conversations.height, "dropped": built.dropped.height}
+        _write(folder / f"{index:05d}.{DROPPED}", dropped)
+        return {"conversations": built.conversations.height, "dropped": dropped.height}
 
     def finish(self, folder: Path, results: list[dict[str, Any]]) -> dict[str, Any]:
         count = sum(result["conversations"] for result in results)
@@ -194,21 +201,6 @@ class RenderStep(Step):
             path.unlink()
         _write(folder / DROPPED, lines)
         return {"read": self.selected.statistics["read"], "conversations": count, "dropped": lines.height}
-
-
-def text_columns(frame: pl.DataFrame, names: Sequence[str]) -> list[pl.Expr]:
-    """Those of the columns that hold text, lists of texts or messages, as texts."""
-    found = []
-    for name in names:
-        kind, column = frame.schema[name], pl.col(name)
-        if kind == MESSAGES:
-            column = column.list.eval(pl.element().struct.field("content")).list.join("\n")
-        elif kind == pl.List(pl.String()):
-            column = column.list.join("\n")
-        elif kind != pl.String():
-            continue
-        found.append(column.fill_null("").alias(name))
-    return found
 
 
 def task_values(task: Task) -> str:

@@ -9,15 +9,14 @@ Each arrow is a step of the engine, so the same command goes on after a kill and
 work. The manifest is written last: a folder with one is complete.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from redone_data.curate.contamination import ContaminationIndexStep, evaluation_files
 from redone_data.curate.quality import check_classifier_name, classifier_path
-from redone_data.curate.sources import DigestCache, InputFile, SourceConfig, resolve_inputs
-from redone_data.engine import Engine, Output, Progress, Silent
+from redone_data.curate.sources import SourceConfig, resolve_inputs
+from redone_data.engine import Output
 from redone_data.errors import RedoneError, did_you_mean
 from redone_data.instruct.alike import DuplicateRowsConfig
 from redone_data.instruct.blend import StepConfig
@@ -28,56 +27,45 @@ from redone_data.instruct.general import GeneralStep, check_columns
 from redone_data.instruct.held_out import HeldOutIndexStep, LeaksStep
 from redone_data.instruct.lengths import Lengths, located_files
 from redone_data.instruct.making import TEXT_KINDS, RenderStep, SelectStep, TableStep, task_values
-from redone_data.instruct.recipe import LoadedSftRecipe
+from redone_data.instruct.recipe import SftRecipe
+from redone_data.instruct.repeats import RepeatsStep
+from redone_data.instruct.set_folder import SetFolder
+from redone_data.instruct.shares import read_token_shares
 from redone_data.instruct.tables import table_files
-from redone_data.instruct.task import find_task
+from redone_data.instruct.task import Task, find_task
 from redone_data.instruct.written import WriteStep
-from redone_data.manifest import ASIDES, MANIFEST, digest, link, read_json, write_json
+from redone_data.manifest import digest
 
 SCHEMA = "redone instruction set"
 VERSION = 1
-TIMINGS = "timings.json"
 
 Made = tuple[str, str, Output]  # a task, the table it was made of, its conversations
 
 
 @dataclass
-class InstructionSet:
+class InstructionSet(SetFolder[SftRecipe]):
     """One run of a recipe into a folder."""
 
-    loaded: LoadedSftRecipe
-    root: Path
-    progress: Progress = field(default_factory=Silent)
-    inputs: dict[str, list[InputFile]] = field(default_factory=dict)
     tables: dict[str, Output] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        self.recipe = self.loaded.recipe
-        self.engine = Engine(self.root, self.recipe.executor, self.progress)
-        self.cache = DigestCache()
-        if (self.root / TIMINGS).is_file():
-            self.cache.known.update(read_json(self.root / TIMINGS).get("input_files", {}))
-
-    def run(self) -> dict[str, Any]:
-        """Make what is missing; the manifest. Raises RedoneError for a recipe or data that cannot be used."""
-        for leftover in self.root.glob(ASIDES):
-            leftover.unlink(missing_ok=True)
-        try:
-            made = [*self._of_tasks(), *self._of_general()]
-            sources = self._judged(made)
-            drawn = self.engine.run(
-                DrawStep(sources, self.tables, self._steps(), self.recipe.held_out, self.recipe.seed)
-            )
-            files = [*map(step_file, self._steps()), HELD_OUT]
-            outputs = tuple(source.made for source in sources)
-            written = self.engine.run_all([WriteStep(file, drawn, outputs) for file in files])
-            return self._published(drawn, dict(zip(files, written, strict=True)))
-        finally:
-            self.engine.release_workers()
-            write_json(self.root / TIMINGS, {"steps": self.engine.timings, "input_files": self.cache.known})
+    def _made(self) -> dict[str, Any]:
+        sources = self._judged(self._of_tasks(), self._of_general())
+        steps = self._steps()
+        drawn = self.engine.run(
+            DrawStep(sources, self.tables, steps, self._token_shares(), self.recipe.held_out, self.recipe.seed)
+        )
+        files = [*map(step_file, steps), HELD_OUT]
+        outputs = tuple(source.made for source in sources)
+        written = self.engine.run_all([WriteStep(file, drawn, outputs) for file in files])
+        return self._published(drawn, dict(zip(files, written, strict=True)))
 
     def _steps(self) -> Mapping[str, StepConfig]:
         return {"step1": self.recipe.steps.step1, "step2": self.recipe.steps.step2}
+
+    def _token_shares(self) -> dict[str, dict[str, float]]:
+        """What the mixture optimizer proposed, of the steps that name a proposal."""
+        given = {name: step.proposal for name, step in self._steps().items() if step.proposal is not None}
+        return {name: read_token_shares(self.loaded.base / path) for name, path in given.items()}
 
     def _of_tasks(self) -> list[Made]:
         """The conversations of every task from each of its tables."""
@@ -103,13 +91,33 @@ class InstructionSet:
         ]
         selects = [SelectStep(task_values(task), table, tables[table], recipe.seed) for task, table in pairs]
         selected = self.engine.run_all(selects)
+        repeats = self._repeats_of_tasks(pairs, selected)
         renders = [
-            RenderStep(step.task, step.table_name, output, recipe.seed, recipe.held_out.share)
-            for step, output in zip(selects, selected, strict=True)
+            RenderStep(step.task, table, output, repeats[task.name], recipe.seed, recipe.held_out.share)
+            for step, (task, table), output in zip(selects, pairs, selected, strict=True)
         ]
         rendered = self.engine.run_all(renders)
         self.tables = tables
         return [(task.name, table, output) for (task, table), output in zip(pairs, rendered, strict=True)]
+
+    def _repeats_of_tasks(self, pairs: Sequence[tuple[Task, str]], selected: Sequence[Output]) -> dict[str, Output]:
+        """Of each task the rows that say what another row of it says; a table whose rows may repeat has no part."""
+        steps = {}
+        entries = {find_task(name, self.loaded.base).name: entry for name, entry in self.recipe.tasks.items()}
+        for task in {task.name: task for task, _ in pairs}.values():
+            config = entries[task.name].duplicates
+            where = f"{self.loaded.path}: tasks.{task.name}.duplicates.by"
+            for name in config.by:
+                if name not in task.columns:
+                    raise RedoneError(f"{where}: '{name}': {did_you_mean(name, task.columns)}")
+            read = [name for name, need in task.columns.items() if need.kind in TEXT_KINDS]
+            compared = [
+                (table, output)
+                for (one, table), output in zip(pairs, selected, strict=True)
+                if one.name == task.name and _distinct(self.recipe.duplicates.get(table, DuplicateRowsConfig()))
+            ]
+            steps[task.name] = RepeatsStep(tuple(compared), tuple(config.by or read), config)
+        return dict(zip(steps, self.engine.run_all(list(steps.values())), strict=True))
 
     def _table_step(self, name: str, texts: tuple[str, ...]) -> TableStep:
         tables, base = self.recipe.tables, self.loaded.base
@@ -151,7 +159,18 @@ class InstructionSet:
         scores = None if config.scores is None else self.loaded.base / config.scores
         return self.engine.run(DistillStep(made, config, answers, scores))
 
-    def _judged(self, sources: list[Made]) -> tuple[Source, ...]:
+    def _repeats_of_general(self, sources: Sequence[Made]) -> dict[str, Output]:
+        """What two general sources ask alike; the strictest of their thresholds holds."""
+        general = self.recipe.general
+        compared = [(name, output) for name, _, output in sources if _distinct(general[name].duplicates)]
+        if len(compared) < 2:
+            return {}
+        threshold = max(general[name].duplicates.threshold for name, _ in compared)
+        found = self.engine.run(RepeatsStep(tuple(compared), (), DuplicateRowsConfig(threshold=threshold)))
+        return dict.fromkeys((name for name, _ in compared), found)
+
+    def _judged(self, of_tasks: list[Made], of_general: list[Made]) -> tuple[Source, ...]:
+        sources = [*of_tasks, *of_general]
         names, made = [(task, table) for task, table, _ in sources], [output for _, _, output in sources]
         recipe, base, where = self.recipe, self.loaded.base, str(self.loaded.path)
         files_step = located_files(recipe.lengths, base, where)
@@ -165,12 +184,15 @@ class InstructionSet:
             check_classifier_name(name)
         models = {name: classifier_path(config, base) for name, config in recipe.clean.quality.items()}
         most = recipe.lengths.max_tokens
+        grams = recipe.contamination
+        asked_twice = self._repeats_of_general(of_general)
+        repeats = [None for _ in of_tasks] + [asked_twice.get(source) for source, _, _ in of_general]
         clean = [
-            CleanStep(output, task, recipe.clean, lengths, most, tokenizer, index, recipe.contamination, models)
-            for (task, _), output in zip(names, made, strict=True)
+            CleanStep(output, task, recipe.clean, lengths, most, tokenizer, index, grams, models, repeated)
+            for (task, _), output, repeated in zip(names, made, repeats, strict=True)
         ]
         cleaned = self.engine.run_all(clean)
-        grams, tables = recipe.contamination, tuple(self.tables.get(table) for _, table in names)
+        tables = tuple(self.tables.get(table) for _, table in names)
         held = self.engine.run(
             HeldOutIndexStep(tuple(made), tuple(cleaned), tables, recipe.held_out, grams, recipe.seed)
         )
@@ -180,7 +202,7 @@ class InstructionSet:
         return tuple(Source(*name, *outputs) for name, *outputs in zip(names, made, cleaned, leaks, strict=True))
 
     def _published(self, drawn: Output, written: Mapping[str, Output]) -> dict[str, Any]:
-        """Show the finished files in the folder, and write the manifest last."""
+        """The manifest, once all it names is shown."""
         shown = {name: output.folder / name for name, output in written.items()}
         shown |= {name: drawn.folder / name for name in (LEDGER, LINEAGE)}
         manifest = {
@@ -202,20 +224,15 @@ class InstructionSet:
             "lengths": {"measured": self._lengths_measured(), "paper": PAPER},
             **drawn.statistics,
         }
-        path = self.root / MANIFEST
-        there = all((self.root / name).is_file() for name in (*shown, MANIFEST))
-        if there and read_json(path) == manifest:
-            return manifest
-        path.unlink(missing_ok=True)
-        for name, source in shown.items():
-            (self.root / name).unlink(missing_ok=True)
-            link(source, self.root / name)
-        write_json(path, manifest)
-        return manifest
+        return self._publish(manifest, shown)
 
     def _lengths_measured(self) -> str:
         step = located_files(self.recipe.lengths, self.loaded.base, str(self.loaded.path))
         return Lengths(None if step is None else self.engine.folder(step), 0).measured
+
+
+def _distinct(duplicates: DuplicateRowsConfig) -> bool:
+    return duplicates.enabled and duplicates.near
 
 
 def _of(output: Output, name: str) -> dict[str, Any]:

@@ -131,13 +131,16 @@ def read_table(name: str, tables: Mapping[str, TableConfig], base: Path) -> Tabl
     """The rows of the table `name`, joined and gathered as its configuration says."""
     config = tables[name]
     frame, dropped, rows_read = _own_rows(name, config, base)
+    others: dict[str, pl.DataFrame] = {}  # each read once, however often it is joined
     for join in config.join:
         if join.table not in tables:
             raise RedoneError(f"tables.{name}: join: {join.table!r}: {did_you_mean(join.table, tables)}")
         if join.table == name:
             other = frame
         else:
-            other, _, _ = _own_rows(join.table, tables[join.table], base)
+            if join.table not in others:
+                others[join.table] = _own_rows(join.table, tables[join.table], base)[0]
+            other = others[join.table]
         frame, lost = _joined(name, frame, join, other)
         dropped.append(lost)
     if config.session is not None:

@@ -136,6 +136,9 @@ class TemplateConfig:
 
     version: int
     user: str | None = field(default=None, metadata={"help": "Jinja; not for tasks whose rows are messages"})
+    before: tuple[str, ...] = field(
+        default=(), metadata={"help": "earlier turns, the user's and the assistant's one after another (Jinja)"}
+    )
     system: str | None = field(default=None, metadata={"help": "default: the task's system prompt of the language"})
     by: Literal["text", "letter"] | None = field(default=None, metadata={"help": "choice: default: the answer's"})
 
@@ -146,6 +149,7 @@ class Prompt:
 
     name: str  # sentiment.zh.plain.v1
     user: Template | None
+    before: tuple[Template, ...]
     system: Template | None
     by: Literal["text", "letter"]
 
@@ -202,11 +206,14 @@ class Task:
                 where = f"templates.{lang}.{name}"
                 if (given.user is None) != (self.messages is not None):
                     raise RedoneError(f"{where}.user: needed, but for tasks with `messages`")
+                if len(given.before) % 2 or (given.before and given.user is None):
+                    raise RedoneError(f"{where}.before: pairs of turns, user and assistant, that come before `user`")
                 system = given.system if given.system is not None else self.system.get(lang)
                 made.setdefault(lang, []).append(
                     Prompt(
                         f"{self.name}.{lang}.{name}.v{given.version}",
                         _template(given.user, known, f"{where}.user"),
+                        tuple(_checked(text, known, f"{where}.before") for text in given.before),
                         _template(system, known, f"{where}.system" if given.system is not None else f"system.{lang}"),
                         given.by or self.answer.by,
                     )
@@ -264,8 +271,10 @@ def option_columns(answer: AnswerConfig) -> Iterator[str]:
 
 
 def _template(source: str | None, known: tuple[str, ...], where: str) -> Template | None:
-    if source is None:
-        return None
+    return None if source is None else _checked(source, known, where)
+
+
+def _checked(source: str, known: tuple[str, ...], where: str) -> Template:
     try:
         return Template(source, known)
     except RedoneError as error:

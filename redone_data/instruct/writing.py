@@ -3,6 +3,7 @@
 The one loop of Python over rows: some 40 us a conversation.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -133,6 +134,8 @@ class Writer:
         if prompt.system is not None:
             messages.append(("system", self._rendered(prompt, prompt.system, values)))
         assert prompt.user is not None
+        earlier = zip(itertools.cycle(("user", "assistant")), prompt.before, strict=False)
+        messages += [(role, self._rendered(prompt, template, values)) for role, template in earlier]
         messages.append(("user", self._rendered(prompt, prompt.user, values)))
         messages.append(("assistant", text))
         return messages, written

@@ -284,6 +284,17 @@ def test_dialogues_keep_their_turns_and_bad_ones_are_counted() -> None:
     assert built.conversations["format"].to_list() == [None, None]
 
 
+def test_earlier_turns_of_a_template_come_before_the_question() -> None:
+    before = ["Post: {{ text }}", "{{ opening }}"]
+    template = {"en": {"plain": {"version": 1, "before": before, "user": "{{ parent }}"}}}
+    given = {"text": ["tea"], "opening": ["hot"], "parent": ["too hot?"], "reply": ["never"]}
+    columns: dict[str, Any] = {"opening": {}, "parent": {}, "reply": {}}
+    thread = task({"kind": "text", "column": "reply"}, columns, templates=template)
+    (messages,) = build(table(given), thread, seed=1).conversations["messages"].to_list()
+    assert [message["role"] for message in messages] == ["user", "assistant", "user", "assistant"]
+    assert [message["content"] for message in messages] == ["Post: tea", "hot", "too hot?", "never"]
+
+
 def test_grades_paths_spans_and_fields_are_built_from_their_columns() -> None:
     columns = {
         "text": ["a note", "another"],

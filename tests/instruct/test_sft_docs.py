@@ -1,13 +1,10 @@
 """docs/instruction-data.md and docs/cli.md on redone-data sft: what they show runs as it stands there."""
 
-import csv
 import json
 import re
 from importlib.util import find_spec
 from pathlib import Path
 
-import numpy as np
-import polars as pl
 import pytest
 from small_set import write_small_set
 from typer.testing import CliRunner
@@ -17,7 +14,8 @@ from redone_data.instruct.conversation import SNS_CAPABILITIES, read_conversatio
 from redone_data.instruct.recipe import load_sft_recipe
 from redone_data.instruct.set import InstructionSet
 from redone_data.instruct.task import find_task
-from redone_data.rng import stream
+from redone_data.mix.proposal import Proposal
+from redone_data.recipe import load_recipe
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "instruction-data.md").read_text(encoding="utf-8")
@@ -69,48 +67,34 @@ def test_the_tiny_recipe_runs_from_the_quickstart_packages(tmp_path: Path) -> No
     assert manifest["steps"]["step2"]["social_share"] > manifest["steps"]["step1"]["social_share"]
 
 
-def test_shares_of_blends_and_their_losses_are_fitted_and_a_better_blend_is_predicted_to_be_better(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_set_becomes_a_recipe_for_the_shares_of_its_capabilities_and_a_step_takes_what_is_proposed(
+    tmp_path: Path,
 ) -> None:
-    """The way of "Shares from losses" on planted losses: shares reached by the verb, then `redone-data fit`."""
-    monkeypatch.chdir(tmp_path)
-    recipe = write_small_set(tmp_path / "in")
+    """The way of "Shares from losses", but for the swarm between its commands."""
+    recipe, out = write_small_set(tmp_path / "in"), tmp_path / "out"
+    command = ["sft", str(recipe), "--out", str(out)]
+    assert CliRunner().invoke(app, [*command, "--shares"]).exit_code == 0
+    shares = out / "shares" / "recipe.yaml"
     names = ["content_understanding", "dialogue", "general"]
-    for number, weights in enumerate(stream(1, "blends").dirichlet([2.0] * 3, 24)):
-        shares = ", ".join(f"{name}: {weight:.4f}" for name, weight in zip(names, weights, strict=True))
-        given = [f"steps.step2={{conversations: 80, shares: {{{shares}}}, max_repetitions: 2}}"]
-        folder = Path("runs") / f"blend-{number:02d}"
-        if number < 2:  # the others differ in their shares alone
-            InstructionSet(load_sft_recipe(recipe, given), folder).run()
-        else:
-            folder.mkdir(parents=True)
-            text = (Path("runs") / "blend-00" / "manifest.json").read_text(encoding="utf-8")
-            (folder / "manifest.json").write_text(_with_shares(text, dict(zip(names, weights.tolist(), strict=True))))
-    (block,) = blocks("python")
-    exec(compile(block, "docs/instruction-data.md", "exec"), {})
-    runs = pl.read_csv("runs.csv")
-    assert runs.columns == ["run_id", *names]
-    assert np.allclose(runs.select(names).sum_horizontal(), 1.0)
-    with Path("losses.csv").open("w", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(["run_id", *names])
-        for run, *shares in runs.iter_rows():
-            table.writerow([run, *(3.0 - share**0.5 for share in shares)])
-    Path("mixtures.csv").write_text(f"run_id,{','.join(names)}\nmore_dialogue,.2,.6,.2\nless_dialogue,.6,.1,.3\n")
-    command = re.search(r"\$ redone-data (fit runs\.csv .*)", PAGE)
-    assert command is not None
-    done = CliRunner().invoke(app, [*command[1].split(), "--surrogate", "linear"])
+    assert sorted(load_recipe(shares).recipe.domains) == names
+    trained = {row.id for row in read_conversations(out / "step1.jsonl")}
+    files = [out / "shares" / f"{name}.jsonl" for name in names]
+    texts = [json.loads(line) for file in files for line in file.read_bytes().splitlines()]
+    assert {text["id"] for text in texts} == trained, "nothing that is held out"
+    done = CliRunner().invoke(app, ["tokenize", str(shares)])
     assert done.exit_code == 0, done.output
-    found = pl.read_csv("fitted/predictions.csv")
-    dialogue = dict(found.filter(pl.col("metric") == "dialogue").select("run_id", "prediction").iter_rows())
-    assert dialogue["more_dialogue"] < dialogue["less_dialogue"]
 
-
-def _with_shares(manifest: str, shares: dict[str, float]) -> str:
-    values = json.loads(manifest)
-    for name, share in shares.items():
-        values["steps"]["step2"]["capabilities"][name]["reached"] = share
-    return json.dumps(values)
+    wanted = {"content_understanding": 0.5, "dialogue": 0.3, "general": 0.2}
+    proposal = Proposal(wanted, wanted, wanted, {}, 1, "planted")
+    (tmp_path / "proposal.json").write_text(proposal.to_json(), encoding="utf-8")
+    given = f"steps.step2={{conversations: 80, max_repetitions: 3, proposal: {tmp_path / 'proposal.json'}}}"
+    done = CliRunner().invoke(app, [*command, "--set", given])
+    assert done.exit_code == 0, done.output
+    tokens = dict.fromkeys(names, 0)
+    for row in read_conversations(out / "step2.jsonl"):
+        tokens[row.capability] += sum(len(message.content.encode()) for message in row.messages)
+    for name, share in wanted.items():
+        assert abs(tokens[name] / sum(tokens.values()) - share) < 0.1, "shares of tokens, not of conversations"
 
 
 def test_the_recipe_of_real_data_names_every_capability() -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import random
 import signal
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from small_set import write_small_set
+from small_set import SENTIMENT, sentence, write_small_set
 
 from redone_data.engine import Progress
 from redone_data.errors import RedoneError
@@ -85,7 +86,7 @@ def test_a_held_out_text_that_stands_in_another_table_under_another_id_is_not_tr
 ) -> None:
     copied = "tables.copies={paths: [reviews.jsonl], id: {name: id, prefix: x-}, lang: {name: lang}, "
     copied += "columns: {text: body, label: {name: mood, values: {glad: glad, sorry: sorry}}}}"
-    both = ("tasks={mood.yaml: {tables: [reviews, copies]}}", "duplicates.copies={by: [text]}")
+    both = ("tasks={mood.yaml: {tables: [reviews, copies]}}", "duplicates.copies={enabled: false}")
     manifest = make(recipe, tmp_path, copied, *both, "held_out.max_conversations=500", "tables.copies.where={lang: en}")
     table = manifest["tables"]["copies"]  # type: ignore[index]
     assert table["read"] == table["rows"] + sum(table["drops"].values()), "what `where` leaves out was not read"
@@ -101,6 +102,49 @@ def test_a_held_out_text_that_stands_in_another_table_under_another_id_is_not_tr
     ledger = pl.read_parquet(tmp_path / "ledger.parquet").filter(pl.col("rule") == "holds_held_out")
     assert len(ledger) > len(held) / 2
     assert ledger["value"].min() > 0.5  # type: ignore[operator]
+
+
+def test_a_post_that_two_tables_have_is_in_a_task_once_and_in_another_task_too(recipe: Path, tmp_path: Path) -> None:
+    second = [{**row, "id": f"x-{row['id']}", "body": row["body"] + "."} for row in _reviews(recipe)]
+    (tmp_path / "crawled.jsonl").write_text("".join(json.dumps(row) + "\n" for row in second), encoding="utf-8")
+    feeling = SENTIMENT.replace("mood", "feeling").replace("{{ text", "So: {{ text")
+    (tmp_path / "feeling.yaml").write_text(feeling, encoding="utf-8")
+    table = "{paths: [%s], id: id, lang: {name: lang}, "
+    table += "columns: {text: body, label: {name: mood, values: {glad: glad, sorry: sorry}}}}"
+    tables = f"tables={{old: {table % (recipe.parent / 'reviews.jsonl')}, new: {table % (tmp_path / 'crawled.jsonl')}}}"
+    task = recipe.parent / "mood.yaml"
+    both = f"tasks={{{task}: {{tables: [old, new]}}, {tmp_path / 'feeling.yaml'}: {{tables: [old]}}}}"
+    make(recipe, tmp_path / "out", tables, both, "duplicates={}", "held_out.share=0")
+    said = {row["id"].removeprefix("x-"): row["body"] for row in _reviews(recipe)}
+    posts: dict[str, list[str]] = {"mood": [], "feeling": []}
+    for row in rows(tmp_path / "out" / "step1.jsonl"):
+        if row.task in posts:
+            posts[row.task].append(said[row.documents[0].removeprefix("x-")])
+    assert len(posts["mood"]) == len(set(posts["mood"])) > 200
+    assert len(posts["mood"]) + 5 > len(posts["feeling"]) > 200, "another task has the same posts"
+    ledger = pl.read_parquet(tmp_path / "out" / "ledger.parquet").filter(pl.col("stage") == "build")
+    repeats = ledger.filter(pl.col("rule").is_in(["near_duplicate", "exact_duplicate"])).to_dicts()
+    assert {row["table"] for row in repeats} == {"old", "new"}, "which of the two stays does not go by the table"
+    for line in repeats:
+        other, _, name = line["detail"].partition("#")
+        assert other != line["table"]
+        one, two = (said[row.removeprefix("x-")][:30] for row in (name, line["documents"][0]))
+        assert one == two
+        assert line["value"] >= line["bound"]
+
+
+def test_what_two_general_sources_ask_nearly_alike_is_kept_once(tmp_path: Path) -> None:
+    asked = [f"Tell me how many lanterns number {n} in {sentence('en', random.Random(n))} hold" for n in range(40)]
+    for name, end in (("a", "?"), ("b", ", please?")):
+        lines = [{"id": f"{name}{n}", "instruction": text + end, "output": f"{n}!"} for n, text in enumerate(asked)]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    general = "{paths: [%s.jsonl], form: instruction, id: id}"
+    (tmp_path / "recipe.yaml").write_text(f"general: {{a: {general % 'a'}, b: {general % 'b'}}}\n", encoding="utf-8")
+    make(tmp_path / "recipe.yaml", tmp_path / "out", "held_out.share=0")
+    assert len(rows(tmp_path / "out" / "step1.jsonl")) == 40
+    ledger = pl.read_parquet(tmp_path / "out" / "ledger.parquet")
+    assert set(ledger["rule"]) == {"near_duplicate"}
+    assert set(ledger["stage"]) == {"clean"}
 
 
 def test_a_prompt_that_stands_in_two_sources_is_trained_on_once_and_not_at_all_if_it_is_held_out(

@@ -43,7 +43,12 @@ def test_a_shipped_task_is_named_as_its_file_and_says_where_its_gold_is_from(tas
     assert task.gold.note
     assert sum(map(len, task.templates.values())) >= 2
     asked = {
-        name for prompts in task.prompts.values() for prompt in prompts if prompt.user for name in prompt.user.names
+        name
+        for prompts in task.prompts.values()
+        for prompt in prompts
+        for template in (prompt.user, *prompt.before)
+        if template
+        for name in template.names
     }
     unseen = set(task.columns) - asked - set(gold_columns(task.answer)) - {task.messages, "tags", "group", "clicks"}
     shown_as_options = {"candidates", "primary", "secondary", "tertiary", "persona"}
@@ -83,6 +88,7 @@ def in_english(user: str) -> dict[str, Any]:
     ("change", "message"),
     [
         ({"capability": "dialog"}, "did you mean 'dialogue'"),
+        ({"templates": {"en": {"plain": {"version": 1, "before": ["{{ text }}"], "user": "x"}}}}, "pairs of turns"),
         ({"metric": "acuracy"}, "did you mean 'accuracy'"),
         ({"gold": {"kind": "guessed", "note": ""}}, "gold.kind: 'guessed'"),
         ({"answer": {"kind": "choose", "column": "label"}}, "answer.kind: 'choose'"),

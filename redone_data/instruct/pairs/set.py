@@ -18,8 +18,8 @@ from typing import Any, TypeVar
 
 from redone_data.curate.asking import AskConfig, Cost, Question, ask, cost_of_asking
 from redone_data.curate.contamination import ContaminationIndexStep, evaluation_files
-from redone_data.curate.sources import DigestCache, InputFile, SourceConfig, resolve_inputs
-from redone_data.engine import Engine, Output, Progress, Silent
+from redone_data.curate.sources import InputFile, SourceConfig, resolve_inputs
+from redone_data.engine import Output
 from redone_data.errors import RedoneError
 from redone_data.instruct.pairs.checks import LEDGER, SPLITS, CandidateSet, PairsStep
 from redone_data.instruct.pairs.conversations import ConversationsStep, conversation_rows
@@ -27,53 +27,33 @@ from redone_data.instruct.pairs.engagement_step import EngagementStep
 from redone_data.instruct.pairs.judge_model import calibrated, questions_about
 from redone_data.instruct.pairs.judges import JudgesConfig, JudgesStep, calibration_sample
 from redone_data.instruct.pairs.outputs import OutputsConfig, OutputsStep, prompts_of, questions_of
-from redone_data.instruct.pairs.recipe import LoadedPairsRecipe
+from redone_data.instruct.pairs.recipe import PairsRecipe
 from redone_data.instruct.pairs.structure import StructureStep
 from redone_data.instruct.pairs.tables import Tables
 from redone_data.instruct.pairs.votes import UnjudgedStep, VotesStep, pairs_of
+from redone_data.instruct.set_folder import SetFolder
 from redone_data.instruct.tables import table_files
-from redone_data.manifest import ASIDES, MANIFEST, atomic, canonical, digest, link, read_json, write_json
+from redone_data.manifest import atomic, canonical, digest
 
 SCHEMA = "redone preference pairs"
 VERSION = 1
-TIMINGS = "timings.json"
 ASKED, PROMPTS = "asked", "prompts"
 AnyAsked = TypeVar("AnyAsked", bound=AskConfig)
 
 
 @dataclass
-class PairSet:
+class PairSet(SetFolder[PairsRecipe]):
     """One run of a recipe into a folder. `confirmed`: an endpoint may be asked, whatever it costs."""
 
-    loaded: LoadedPairsRecipe
-    root: Path
-    progress: Progress = field(default_factory=Silent)
     confirmed: bool = False
-    inputs: dict[str, list[InputFile]] = field(default_factory=dict)
     costs: dict[str, Cost] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        self.recipe = self.loaded.recipe
-        self.engine = Engine(self.root, self.recipe.executor, self.progress)
-        self.cache = DigestCache()
-        if (self.root / TIMINGS).is_file():
-            self.cache.known.update(read_json(self.root / TIMINGS).get("input_files", {}))
-
-    def run(self) -> dict[str, Any]:
-        """Make what is missing; the manifest. Raises RedoneError for a recipe or data that cannot be used."""
-        for leftover in self.root.glob(ASIDES):
-            leftover.unlink(missing_ok=True)
-        try:
-            sources = {**self._structure(), **self._outputs(), **self._judges(), **self._engagement()}
-            sets = tuple(
-                CandidateSet(name, sources[name], select) for name, (_, select) in self.recipe.selects().items()
-            )
-            index = self._index()
-            made = self.engine.run(PairsStep(sets, self.recipe.seed, self.recipe.contamination, index))
-            return self._published(made, sources)
-        finally:
-            self.engine.release_workers()
-            write_json(self.root / TIMINGS, {"steps": self.engine.timings, "input_files": self.cache.known})
+    def _made(self) -> dict[str, Any]:
+        sources = {**self._structure(), **self._outputs(), **self._judges(), **self._engagement()}
+        sets = tuple(CandidateSet(name, sources[name], select) for name, (_, select) in self.recipe.selects().items())
+        index = self._index()
+        made = self.engine.run(PairsStep(sets, self.recipe.seed, self.recipe.contamination, index))
+        return self._published(made, sources)
 
     def write_prompts(self) -> list[Path]:
         """Write the prompts of every set that model answers can go into, for ``redone-train generate``.
@@ -222,12 +202,4 @@ class PairSet:
                 for name, found in made.statistics["sets"].items()
             },
         }
-        there = self.root / MANIFEST
-        if there.is_file() and read_json(there) == manifest:
-            return manifest
-        there.unlink(missing_ok=True)
-        for name in (*(f"{split}.jsonl" for split in SPLITS), LEDGER):
-            (self.root / name).unlink(missing_ok=True)
-            link(made.folder / name, self.root / name)
-        write_json(there, manifest)
-        return manifest
+        return self._publish(manifest, {name: made.folder / name for name in (*(f"{x}.jsonl" for x in SPLITS), LEDGER)})
