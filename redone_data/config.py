@@ -157,6 +157,9 @@ def _read_union(arguments: tuple[Any, ...], value: Any, where: str, path: str) -
     options = [option for option in arguments if option is not type(None)]
     if len(options) == 1:
         return _read(options[0], value, where, path)
+    if isinstance(value, dict) and len(kinds := [kind for kind in options if dataclasses.is_dataclass(kind)]) > 1:
+        nearest = max(kinds, key=lambda kind: sum(field.name in value for field in dataclasses.fields(kind)))
+        return _read(nearest, value, where, path)
     for option in options:
         try:
             return _read(option, value, where, path)

@@ -4,6 +4,7 @@ OUTPUT/answers holds every answer by the hash of what was asked, OUTPUT/bits wha
 exports of runs; OUTPUT/results.json and OUTPUT/page.html come last. A model is loaded only where something is missing.
 """
 
+import dataclasses
 import re
 import sys
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ from redone_data.rng import keyed_uniform
 from redone_train.evaluate.answers import Answerer, Asking, EndpointAnswers, LocalAnswers
 from redone_train.evaluate.bits import bits_per_byte, general_domains
 from redone_train.evaluate.compare import Comparison, compare
-from redone_train.evaluate.config import EndpointConfig, EvaluationConfig, load_evaluation
+from redone_train.evaluate.config import EndpointConfig, EvaluationConfig, FolderConfig, load_evaluation
 from redone_train.evaluate.general import check_installed, general_ability
 from redone_train.evaluate.items import Benchmark, Item
 from redone_train.evaluate.models import open_model
@@ -47,19 +48,26 @@ def run_evaluation(path: Path, settings: tuple[str, ...] = (), *, confirmed: boo
     output = (base / config.output).resolve()
     if config.general is not None:
         check_installed()
-    benchmarks = open_benchmarks(config, base)
+    shots = {name: config.shots_of(name) for name in config.models}
+    prompted = {
+        count: open_benchmarks(dataclasses.replace(config, shots=count), base, reserved=config.most_shots)
+        for count in dict.fromkeys(shots.values())
+    }
     models = {name: _model(name, given, config, base, output) for name, given in config.models.items()}
-    results = Results(list(models), config.seed, config.resamples, about={"config": plain(config)})
-    asked = [
-        (benchmark, sampled(benchmark.items(task), config.max_items, config.seed))
-        for benchmark in benchmarks
-        for task in benchmark.tasks
-    ]
+    results = Results(list(models), config.seed, config.resamples, shots=shots, about={"config": plain(config)})
+    asked = {
+        count: [
+            (benchmark, sampled(benchmark.items(task), config.max_items, config.seed))
+            for benchmark in opened
+            for task in benchmark.tasks
+        ]
+        for count, opened in prompted.items()
+    }
     asking = Asking(config.max_new_tokens, config.stop, config.answers, config.batch_size)
     console = Console(stderr=True)
     for name, model in models.items():
         answerer: Answerer = LocalAnswers(model) if isinstance(model, LocalModel) else EndpointAnswers(model, confirmed)
-        for benchmark, items in asked:
+        for benchmark, items in asked[shots[name]]:
             task = f"{benchmark.name}/{items[0].task}"
             console.print(f"{name}: {task}: {len(items)} items", highlight=False, markup=False)
             answers = answerer.answers(items, asking, _answers_file(output, name, task))
@@ -67,7 +75,7 @@ def run_evaluation(path: Path, settings: tuple[str, ...] = (), *, confirmed: boo
         if isinstance(model, LocalModel):
             _measure_texts(results, name, model, config, base, output)
             model.unload()
-    for benchmark in benchmarks:
+    for benchmark in prompted[shots[results.models[0]]]:
         results.averages += averages_of(benchmark, results)
     output.mkdir(parents=True, exist_ok=True)
     results.write(output / FILE)
@@ -93,8 +101,8 @@ def compare_results(paths: Sequence[Path], out: Path | None = None) -> Compariso
     return comparison
 
 
-def open_benchmarks(config: EvaluationConfig, base: Path) -> list[Benchmark]:
-    """The benchmarks of a configuration, each with its tasks."""
+def open_benchmarks(config: EvaluationConfig, base: Path, *, reserved: int = 0) -> list[Benchmark]:
+    """The benchmarks of a configuration, each with its tasks. reserved: rows of a set that no model is asked about."""
     found: list[Benchmark] = []
     if (sns := config.sns_bench) is not None:
         embedding = None if sns.embeddings is None else SentenceModel((base / sns.embeddings).resolve())
@@ -106,7 +114,7 @@ def open_benchmarks(config: EvaluationConfig, base: Path) -> list[Benchmark]:
         found.append(TransBench((base / trans.path).resolve(), scorer=trans.scorer, shots=config.shots))
         _choose(found[-1], trans.tasks)
     if config.sets:
-        found.append(SnsSets(config.sets, base, config.seed, config.shots or 0))
+        found.append(SnsSets(config.sets, base, config.seed, config.shots or 0, reserved))
     return found
 
 
@@ -129,11 +137,12 @@ def sampled(items: Sequence[Item], most: int | None, seed: int) -> list[Item]:
 
 
 def _model(
-    name: str, given: str | EndpointConfig, config: EvaluationConfig, base: Path, output: Path
+    name: str, given: str | FolderConfig | EndpointConfig, config: EvaluationConfig, base: Path, output: Path
 ) -> LocalModel | EndpointConfig:
     if isinstance(given, EndpointConfig):
         return given
-    folder = (base / Path(given).expanduser()).resolve()
+    path = given if isinstance(given, str) else given.path
+    folder = (base / Path(path).expanduser()).resolve()
     return open_model(name, folder, output / "models", device=config.device, precision=config.precision)
 
 

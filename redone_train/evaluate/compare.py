@@ -115,8 +115,8 @@ def _refuse_another(task: str, ours: dict[str, Any], theirs: dict[str, Any], fir
         a, b = ({item["id"] for item in one["items"]} for one in (ours, theirs))
         what = f"{len(a ^ b)} items are in one of them only" if a != b else "prompts or golds differ"
         raise RedoneError(
-            f"{task}: not the same items in {path} and {first} ({what}); evaluate both with the same max_items, seed, "
-            "shots and files"
+            f"{task}: not the same items in {path} and {first} ({what}); evaluate both with the same max_items, seed "
+            "and files, and sets with as many shots at most"
         )
 
 

@@ -17,9 +17,11 @@ class EndpointConfig(AskConfig):
     """A model behind an OpenAI-compatible endpoint (vLLM, SGLang, a provider's)."""
 
     stop: tuple[str, ...] = field(default=(), metadata={"help": "set from `stop` of the evaluation"})
+    shots: int | None = field(default=None, metadata={"help": "of this model; null: those of the evaluation"})
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        _check_shots(self.shots)
         if self.generate is not None:
             raise RedoneError("generate: a model of a folder is given by its path alone: `NAME: path`")
 
@@ -28,6 +30,17 @@ class EndpointConfig(AskConfig):
 
     def request(self, question: Question) -> dict[str, Any]:
         return {**super().request(question), **({"stop": list(self.stop)} if self.stop else {})}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderConfig:
+    """A model that is here, asked in a way of its own: a base model with shots beside tuned ones without."""
+
+    path: str = field(metadata={"help": "as where a model is given by its path alone"})
+    shots: int | None = field(default=None, metadata={"help": "of this model; null: those of the evaluation"})
+
+    def __post_init__(self) -> None:
+        _check_shots(self.shots)
 
 
 @dataclass(frozen=True)
@@ -114,10 +127,10 @@ class EvaluationConfig:
     """An evaluation. The first model is the one that the others are compared with."""
 
     output: str = field(metadata={"help": "the folder of answers and results"})
-    models: dict[str, str | EndpointConfig] = field(
+    models: dict[str, str | FolderConfig | EndpointConfig] = field(
         metadata={
             "help": "name -> a Hugging Face folder, a run's (cpt, sft, dpo) or a checkpoint's, a GGUF file; "
-            "or an endpoint. In the order of the stages"
+            "{path, shots}; or an endpoint. In the order of the stages"
         }
     )
     sns_bench: SnsBenchConfig | None = field(default=None, metadata={"help": "SNS-Bench"})
@@ -149,8 +162,7 @@ class EvaluationConfig:
         for name, least in (("max_new_tokens", 1), ("batch_size", 1), ("resamples", 2)):
             if getattr(self, name) < least:
                 raise RedoneError(f"{name}: {getattr(self, name)}; at least {least}")
-        if self.shots is not None and self.shots < 0:
-            raise RedoneError(f"shots: {self.shots}; at least 0, or null")
+        _check_shots(self.shots)
         if self.max_items is not None and self.max_items < 1:
             raise RedoneError(f"max_items: {self.max_items}; at least 1, or null for all")
         if not (self.sns_bench or self.trans_bench or self.sets or self.bits.pools or self.general):
@@ -160,6 +172,22 @@ class EvaluationConfig:
             raise RedoneError(
                 f"answers: likelihood needs the model itself, and '{endpoints[0]}' is an endpoint; generate"
             )
+
+    def shots_of(self, model: str) -> int | None:
+        """Solved examples before each item that this model is asked; None: the benchmark's own."""
+        given = self.models[model]
+        own = None if isinstance(given, str) else given.shots
+        return self.shots if own is None else own
+
+    @property
+    def most_shots(self) -> int:
+        """Of any model: so many rows of a set are not asked about, so that all are asked the same items."""
+        return max(self.shots_of(model) or 0 for model in self.models)
+
+
+def _check_shots(shots: int | None) -> None:
+    if shots is not None and shots < 0:
+        raise RedoneError(f"shots: {shots}; at least 0, or null")
 
 
 def load_evaluation(path: Path, settings: tuple[str, ...] = ()) -> EvaluationConfig:

@@ -1,6 +1,7 @@
 """What an evaluation found, as results.json: every prompt, answer and score, and all that a comparison needs.
 
-A task is named BENCHMARK/TASK; its items are written once, each model's answers and scores beside them. An average
+A task is named BENCHMARK/TASK; its items are written once, with the prompts that the first model got (those of others
+lie in `prompts`, by their number of shots), each model's answers and scores beside them. An average
 is over the means of its groups (the eight tasks of SNS-Bench are twelve files), and has an interval of its own from
 the tasks' draws. Retention is what general ability a model kept: general bits per byte against the first model's.
 """
@@ -48,6 +49,7 @@ class Results:
     models: list[str]
     seed: int
     resamples: int
+    shots: dict[str, int | None] = field(default_factory=dict)  # model -> its number of them; None: the benchmark's
     tasks: dict[str, dict[str, Any]] = field(default_factory=dict)
     scores: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
     averages: list[Average] = field(default_factory=list)
@@ -63,14 +65,20 @@ class Results:
             {"id": item.id, "messages": list(item.messages), "gold": item.gold, "meta": _kept(item.meta)}
             for item in items
         ]
-        self.tasks[name] = {
-            "items": asked,
-            "digest": digest([[item["id"], item["messages"], item["gold"]] for item in asked]),
-            "scorer": score.scorer,
-            "trivial": score.trivial,
-            "trivial_rule": score.trivial_rule,
-            "ceiling": score.ceiling,
-        }
+        task = self.tasks.setdefault(
+            name,
+            {
+                "items": asked,
+                "digest": digest([[item["id"], _question(item["messages"]), item["gold"]] for item in asked]),
+                "scorer": score.scorer,
+                "trivial": score.trivial,
+                "trivial_rule": score.trivial_rule,
+                "ceiling": score.ceiling,
+                "prompts": {},
+            },
+        )
+        if any(item["messages"] != known["messages"] for item, known in zip(asked, task["items"], strict=True)):
+            task["prompts"][str(self.shots.get(model))] = [item["messages"] for item in asked]
         estimate = resampled(score.score, score.of, score.n, seed=self.seed, name=score.task, draws=self.resamples)
         by_item = score.item_scores
         written = []
@@ -158,6 +166,11 @@ class Results:
 def _kept(meta: Mapping[str, Any]) -> dict[str, Any]:
     """Without the row of a benchmark's file, whose text the prompt has."""
     return {name: value for name, value in meta.items() if name != "row"}
+
+
+def _question(messages: Sequence[Mapping[str, str]]) -> list[Mapping[str, str]]:
+    """What is asked whatever the number of shots: models that get more or fewer are compared all the same."""
+    return [*(message for message in messages[:-1] if message["role"] == "system"), messages[-1]]
 
 
 def _number(value: Any) -> float | None:

@@ -38,12 +38,16 @@ BY_KIND = {"choice": "accuracy", "yes_no": "accuracy", "grade": "accuracy", "pat
 @final
 @dataclass(frozen=True)
 class SnsSets(Benchmark):
-    """sets: by name, as the evaluation's file has them; paths relative to `base`."""
+    """sets: by name, as the evaluation's file has them; paths relative to `base`.
+
+    reserved: rows a language that are not asked about, if more than are shown.
+    """
 
     sets: Mapping[str, SetConfig]
     base: Path
     seed: int = 1
     shots: int = 0
+    reserved: int = 0
 
     name = "sets"
 
@@ -52,16 +56,17 @@ class SnsSets(Benchmark):
         return tuple(self._rows)
 
     def items(self, task: str) -> list[Item]:
+        reserved = max(self.shots, self.reserved)
         rows = sorted(self._rows[task], key=lambda row: digest([self.seed, row.id]))
         examples: dict[str, list[Conversation]] = {}
         asked: list[Conversation] = []
         for row in rows:
             taken = examples.setdefault(row.lang, [])
-            (taken if len(taken) < self.shots else asked).append(row)
+            (taken if len(taken) < reserved else asked).append(row)
         if not asked:
-            raise RedoneError(f"sets.{task}: {len(rows)} rows, and {self.shots} shots a language take them all")
+            raise RedoneError(f"sets.{task}: {len(rows)} rows, and {reserved} shots a language take them all")
         return [
-            _item(task, place, row, examples[row.lang], self.metric(task))
+            _item(task, place, row, examples[row.lang][: self.shots], self.metric(task))
             for place, row in enumerate(sorted(asked, key=lambda row: row.id))
         ]
 

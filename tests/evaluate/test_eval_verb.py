@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from redone_data.errors import RedoneError
 from redone_train.cli import app
+from redone_train.evaluate.compare import compare
 from redone_train.evaluate.config import load_evaluation
 from redone_train.evaluate.general import scored, task_names
 from redone_train.evaluate.models import open_model
@@ -123,6 +124,25 @@ def test_shots_are_rows_that_are_not_asked_about_and_the_same_for_all(tmp_path: 
     examples = {item["content"] for item in shown[0].messages[:-1] if "post number" in item["content"]}
     assert len(examples) == 2
     assert not any(f"post number {number} " in example for number in asked for example in examples)
+
+
+def test_a_base_model_with_shots_is_compared_with_a_tuned_one_without_on_the_same_items(
+    tmp_path: Path, models: Any
+) -> None:
+    few = {"path": models["base"], "shots": 2}
+    results = run_evaluation(write_config(tmp_path, {"base": few, "tuned": models["tuned"]}, shots=0))
+    task = results.tasks["sets/rude"]
+    assert len(task["items"]) == ROWS - 2  # what the base model is shown, the other is not asked either
+    assert [len(item["messages"]) - len(task["prompts"]["0"][n]) for n, item in enumerate(task["items"])] == [4] * 12
+    assert results.shots == {"base": 2, "tuned": 0}
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    run_evaluation(write_config(alone, {"tuned": {**few, "path": models["tuned"]}}))
+    assert len(compare([tmp_path / "out", alone / "out"]).rows) == 1
+    with pytest.raises(RedoneError, match=r"models\.base\.shot: unknown key; did you mean 'shots'"):
+        run_evaluation(write_config(tmp_path, {"base": {"path": "x", "shot": 2}}))
+    with pytest.raises(RedoneError, match=r"models\.base: shots: -1; at least 0"):
+        run_evaluation(write_config(tmp_path, {"base": {**few, "shots": -1}}))
 
 
 def test_a_run_of_the_trainer_can_be_measured_before_it_is_exported(tmp_path: Path) -> None:
