@@ -232,6 +232,33 @@ def evaluate(
 
 
 @app.command()
+def ladder(
+    config: Annotated[
+        Path, typer.Argument(metavar="LADDER.yaml", help="Stages, arms and their evaluation; docs/evaluation.md.")
+    ],
+    settings: Settings = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", metavar="STAGE", help="This stage and what it stands on; repeatable."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say in which order what would be trained on what; train nothing.")
+    ] = False,
+) -> None:
+    """Train stages and arms one after another, each from the one before; measure them all on the same items.
+
+    Stopped or killed at any moment, the same command goes on where it was; what is finished is not run again.
+    """
+    from redone_train.ladder import dry_run_ladder, run_ladder
+    from redone_train.train.stopping import STOPPED_EXIT_CODE
+
+    if dry_run:
+        dry_run_ladder(config, tuple(settings or ()), tuple(only or ()))
+    elif run_ladder(config, tuple(settings or ()), tuple(only or ())) is None:
+        raise typer.Exit(STOPPED_EXIT_CODE)
+
+
+@app.command()
 def export(
     source: Annotated[
         Path,

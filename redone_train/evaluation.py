@@ -7,8 +7,9 @@ exports of runs; OUTPUT/results.json and OUTPUT/page.html come last. A model is 
 import dataclasses
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -38,9 +39,16 @@ UNBALANCED = "CHLW"  # two of three golds are empty: an empty list always scores
 SAFE = re.compile(r"[^\w.-]+")
 
 
-def run_evaluation(path: Path, settings: tuple[str, ...] = (), *, confirmed: bool = False) -> Results:
+def run_evaluation(
+    path: Path,
+    settings: tuple[str, ...] = (),
+    *,
+    confirmed: bool = False,
+    about: Mapping[str, Any] | None = None,
+) -> Results:
     """Measure what a file says, and write results.json and page.html.
 
+    about: what the results say of their models beside the configuration.
     confirmed: calls to endpoints may be made; without it, what they would cost is an error before the first.
     RedoneError: something in the file cannot be measured; what was answered until then is kept.
     """
@@ -54,7 +62,9 @@ def run_evaluation(path: Path, settings: tuple[str, ...] = (), *, confirmed: boo
         for count in dict.fromkeys(shots.values())
     }
     models = {name: _model(name, given, config, base, output) for name, given in config.models.items()}
-    results = Results(list(models), config.seed, config.resamples, shots=shots, about={"config": plain(config)})
+    results = Results(
+        list(models), config.seed, config.resamples, shots=shots, about={"config": plain(config), **(about or {})}
+    )
     asked = {
         count: [
             (benchmark, sampled(benchmark.items(task), config.max_items, config.seed))

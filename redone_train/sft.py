@@ -16,6 +16,7 @@ import torch
 
 from redone_train.data.batches import BatchShape
 from redone_train.data.conversations import Conversations, data_identity, prepare, read_all
+from redone_train.data.selection import Selection
 from redone_train.train.chat import ChatStart, absolute_path, ends_with, open_start
 from redone_train.train.config import load_run
 from redone_train.train.launch import connect, disconnect, main_first, rank, ranks, say
@@ -54,7 +55,10 @@ def open_step(config: SftConfig, directory: Path) -> tuple[ChatStart, dict[str, 
     identity = {
         "seed": config.seed,
         "batch.rows": config.batch.rows,
-        "data": data_identity(files, start.template, start.tokenizer_file, config.data.length),
+        "data": {
+            **data_identity(files, start.template, start.tokenizer_file, config.data.length),
+            **_selection(config).identity,
+        },
         "data.packing": config.data.packing,
         "epochs": step.epochs,
         **start.identity,
@@ -74,7 +78,12 @@ def read_step(config: SftConfig, start: ChatStart, identity: dict[str, Any]) -> 
         most_dropped=config.data.most_dropped,
         folder=Path(config.output) / "data",
         identity=identity["data"],
+        selection=_selection(config),
     )
+
+
+def _selection(config: SftConfig) -> Selection:
+    return Selection(config.data.only, config.data.without)
 
 
 def step_rows(config: SftConfig, found: Conversations) -> Any:

@@ -6,6 +6,7 @@ cut them, answer first. TRL packs what is left (best fit, longest first) and mas
 """
 
 import io
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from redone_data.errors import RedoneError
 from redone_data.instruct.conversation import Message, check_turns
 from redone_data.manifest import atomic, canonical, digest, file_digest, read_json, write_json
 from redone_train.data.rows import IGNORED
+from redone_train.data.selection import Selection
 from redone_train.train.template import CHECKED, Template, answers_of, check_template, render
 
 VERSION = 1
@@ -49,18 +51,21 @@ class Lengths:
     median: int
     percentile_95: int
     longest: int
+    not_chosen: int = 0
 
     @classmethod
-    def of(cls, lengths_N: Sequence[int], too_long: int, learnt: int) -> "Lengths":
+    def of(cls, lengths_N: Sequence[int], too_long: int, learnt: int, not_chosen: int) -> "Lengths":
         if not lengths_N:
-            return cls(0, too_long, 0, 0, 0, 0, 0)
+            return cls(0, too_long, 0, 0, 0, 0, 0, not_chosen)
         median, high = np.percentile(lengths_N, [50, 95]).round().astype(int).tolist()
-        return cls(len(lengths_N), too_long, sum(lengths_N), learnt, median, high, max(lengths_N))
+        return cls(len(lengths_N), too_long, sum(lengths_N), learnt, median, high, max(lengths_N), not_chosen)
 
     def __str__(self) -> str:
+        others = f"; {self.not_chosen:,} of other tasks, left out" if self.not_chosen else ""
         return (
             f"{self.rows:,} of {self.tokens:,} tokens, {self.learnt:,} of them learnt; length: median {self.median:,}, "
             f"95th percentile {self.percentile_95:,}, longest {self.longest:,}; {self.too_long:,} too long, left out"
+            f"{others}"
         )
 
 
@@ -160,6 +165,7 @@ def prepare(
     most_dropped: float,
     folder: Path,
     identity: Mapping[str, Any],
+    selection: Selection,
 ) -> Conversations:
     """Tokenize files, unless that is done, and check that the template marks the answers of these conversations.
 
@@ -169,12 +175,18 @@ def prepare(
     train, evaluation, counted = (folder / f"{name}.{end}" for end in ("train.arrow", "held_out.arrow", "json"))
     if not counted.is_file():
         rows = read_all(files, held_out)
-        tables = _tokenize(rows, tokenizer, template, length, train, evaluation)
-        write_json(counted, {"lengths": [asdict(table) for table in tables[:2]], "end": tables[2]})
+        *tables, end, tasks = _tokenize(rows, tokenizer, template, length, selection, train, evaluation)
+        write_json(counted, {"lengths": [asdict(table) for table in tables], "end": end, "tasks": tasks})
     found = read_json(counted)
     lengths, held_out_lengths = (Lengths(**values) for values in found["lengths"])
     refuse_losses("conversations", lengths.rows, lengths.too_long, length, most_dropped, files)
     return Conversations(train, evaluation, lengths, held_out_lengths, found["end"])
+
+
+def trained_tasks(folder: Path, identity: Mapping[str, Any]) -> dict[str, int]:
+    """CAPABILITY/TASK -> conversations that a run was trained on, of what `prepare` wrote."""
+    counts: dict[str, int] = read_json(folder / f"{digest(canonical(dict(identity)))[:16]}.json")["tasks"]
+    return counts
 
 
 def refuse_losses(kind: str, rows: int, too_long: int, length: int, most_dropped: float, files: Sequence[Path]) -> None:
@@ -201,10 +213,18 @@ def read_all(files: Sequence[Path], held_out: Sequence[Path] = ()) -> Iterator[R
 
 
 def _tokenize(
-    rows: Iterator[Row], tokenizer: Any, template: Template, length: int, train: Path, held_out: Path
-) -> tuple[Lengths, Lengths, int]:
+    rows: Iterator[Row],
+    tokenizer: Any,
+    template: Template,
+    length: int,
+    selection: Selection,
+    train: Path,
+    held_out: Path,
+) -> tuple[Lengths, Lengths, int, dict[str, int]]:
     lengths: tuple[list[int], list[int]] = ([], [])
-    too_long, learnt, number, end, checked = [0, 0], [0, 0], 0, -1, 0
+    too_long, learnt, not_chosen, number, end, checked = [0, 0], [0, 0], [0, 0], 0, -1, 0
+    tasks: Counter[str] = Counter()
+    seen: dict[str, None] = {}
     train.parent.mkdir(parents=True, exist_ok=True)
     with (
         atomic(train) as aside,
@@ -220,6 +240,11 @@ def _tokenize(
                 checked += len(block)
             kept: tuple[list[dict[str, Any]], list[dict[str, Any]]] = ([], [])
             for row, one in zip(block, rendered, strict=True):
+                seen[row.task] = None
+                if not (row.held_out or selection.takes(row.task)):
+                    not_chosen[False] += 1
+                    number += 1
+                    continue
                 size, marked, answers = len(one.tokens), len(list(one.runs())), len(answers_of(row.messages))
                 if marked != answers:
                     raise RedoneError(f"{row.place}: {template.miscount(marked, answers)}")
@@ -231,11 +256,13 @@ def _tokenize(
                     labels = [t if m else IGNORED for t, m in zip(one.tokens, one.marked, strict=True)]
                     values = {"input_ids": one.tokens, "labels": labels, "conversation": [number] * size}
                     kept[row.held_out].append({**values, "task": row.task})
+                    tasks[row.task] += not row.held_out
                 number += 1
             to_train.write(pa.RecordBatch.from_pylist(kept[False], schema=COLUMNS))
             to_held_out.write(pa.RecordBatch.from_pylist(kept[True], schema=COLUMNS))
-    counted = (Lengths.of(*values) for values in zip(lengths, too_long, learnt, strict=True))
-    return next(counted), next(counted), end
+    selection.refuse_unknown(list(seen))
+    counted = (Lengths.of(*values) for values in zip(lengths, too_long, learnt, not_chosen, strict=True))
+    return next(counted), next(counted), end, dict(+tasks)
 
 
 def _writer(path: Path) -> Any:

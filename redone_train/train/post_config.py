@@ -26,6 +26,12 @@ class ConversationConfig:
     most_dropped: float = field(
         default=0.05, metadata={"help": "share of the rows that may be too long, and are left out; more is an error"}
     )
+    only: tuple[str, ...] = field(
+        default=(), metadata={"help": "capabilities or tasks (or CAPABILITY/TASK) to train on; empty: all"}
+    )
+    without: tuple[str, ...] = field(
+        default=(), metadata={"help": "capabilities or tasks that are not trained on; they are measured all the same"}
+    )
 
     def __post_init__(self) -> None:
         _check_data(self.length, self.most_dropped)

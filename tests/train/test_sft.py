@@ -17,9 +17,12 @@ from tiny_model import write_model
 from torch.nn import functional
 
 from redone_data.errors import RedoneError
-from redone_train.sft import run_sft
+from redone_train.data.conversations import trained_tasks
+from redone_train.sft import open_step, read_step, resolved, run_sft, step_configs
+from redone_train.train.config import load_run
 from redone_train.train.export import export
 from redone_train.train.masks import check_masks
+from redone_train.train.post_config import SftConfig
 from redone_train.train.post_trainer import next_log_probs
 
 ONE_STEP = "steps=[{name: all, data: [all.jsonl]}]"
@@ -253,3 +256,23 @@ def test_a_dry_run_says_what_would_be_read(tmp_path: Path, capsys: pytest.Captur
     assert "step all: template: ChatML" in said
     assert "torchrun --standalone --nproc-per-node 8 -m redone_train sft" in said
     assert not list((tmp_path / "sft").rglob("log.jsonl"))
+
+
+def test_an_arm_trains_on_some_tasks_and_is_measured_on_all(tmp_path: Path) -> None:
+    def lengths(**chosen: Any) -> tuple[Any, dict[str, int]]:
+        config = resolved(
+            load_run(SftConfig, write_sft(tmp_path, {f"data.{k}": v for k, v in chosen.items()})), tmp_path
+        )
+        step = step_configs(config)[0]
+        start, identity = open_step(step, tmp_path)
+        return read_step(step, start, identity), trained_tasks(Path(step.output) / "data", identity["data"])
+
+    whole, tasks = lengths()
+    assert set(tasks) == {"general", "content_understanding/words"}
+    one, only = lengths(only=["words"])
+    assert only == {"content_understanding/words": tasks["content_understanding/words"]}
+    assert (one.lengths.rows, one.lengths.not_chosen) == (only["content_understanding/words"], tasks["general"])
+    assert one.held_out_lengths == whole.held_out_lengths
+    assert lengths(without=["general"])[1] == only
+    with pytest.raises(RedoneError, match=r"data\.without: 'generl': no conversation has it; did you mean 'general'"):
+        lengths(without=["generl"])
