@@ -20,7 +20,7 @@ from redone_data.errors import RedoneError, did_you_mean
 from redone_data.manifest import digest, write_json
 from redone_data.rng import keyed_uniform
 from redone_train.evaluate.answers import Answerer, Asking, EndpointAnswers, LocalAnswers
-from redone_train.evaluate.bits import bits_per_byte, general_domains
+from redone_train.evaluate.bits import bits_per_byte, general_domains, pool_texts
 from redone_train.evaluate.compare import Comparison, compare
 from redone_train.evaluate.config import EndpointConfig, EvaluationConfig, FolderConfig, load_evaluation
 from redone_train.evaluate.general import check_installed, general_ability
@@ -32,6 +32,7 @@ from redone_train.evaluate.similarity import SentenceModel
 from redone_train.evaluate.sns_bench import TASKS, SnsBench
 from redone_train.evaluate.sns_sets import SnsSets
 from redone_train.evaluate.terminal import comparison_table, results_table
+from redone_train.evaluate.trained_on import find_trained_on
 from redone_train.evaluate.trans_bench import TransBench
 from redone_train.generate import LocalModel
 
@@ -73,6 +74,7 @@ def run_evaluation(
         ]
         for count, opened in prompted.items()
     }
+    results.trained_on = _trained_on(config, base, output, next(iter(asked.values())))
     asking = Asking(config.max_new_tokens, config.stop, config.answers, config.batch_size)
     console = Console(stderr=True)
     for name, model in models.items():
@@ -162,13 +164,35 @@ def _measure_texts(
     """Bits per byte and general ability, which need the model itself."""
     if config.bits.pools:
         results.bits[name] = bits_per_byte(
-            model, config.bits, base, output / "bits", seed=config.seed, resamples=config.resamples
+            model,
+            config.bits,
+            base,
+            output / "bits",
+            seed=config.seed,
+            resamples=config.resamples,
+            removed=results.removed,
         )
         results.general_domains = general_domains(config.bits, list(results.bits[name]))
     if config.general is not None:
         results.general[name] = general_ability(
             model, config.general, base, output / "general", batch_size=config.batch_size, seed=config.seed
         )
+
+
+def _trained_on(
+    config: EvaluationConfig, base: Path, output: Path, asked: Sequence[tuple[Benchmark, list[Item]]]
+) -> dict[str, Any] | None:
+    """What is measured, looked for in the files that models were trained on; None: no such files are given."""
+    if not config.trained_on:
+        return None
+    texts = {
+        f"{benchmark.name}/{items[0].task}": {item.id: benchmark.texts(item) for item in benchmark.items(items[0].task)}
+        for benchmark, items in asked
+    }
+    pools = pool_texts(config.bits, base)
+    measured = {f"{benchmark.name}/{items[0].task}": [item.id for item in items] for benchmark, items in asked}
+    measured |= {name: list(documents) for name, documents in pools.items()}
+    return find_trained_on(texts | pools, measured, config.trained_on, base, output / "trained_on")
 
 
 def averages_of(benchmark: Benchmark, results: Results) -> list[Average]:

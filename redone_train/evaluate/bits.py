@@ -6,7 +6,7 @@ documents are those that training is measured on; the sums of each are kept, for
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +25,22 @@ from redone_train.generate import LocalModel
 from redone_train.pretrained import LOGITS_AT_ONCE
 from redone_train.train.start import TOKENIZER_FILE, DataTokenizer, opening_token, tokenizers_differ
 
+TASK = "bits"  # of a domain as a task: bits/DOMAIN
+
 
 def bits_per_byte(
-    model: LocalModel, config: BitsConfig, base: Path, cache: Path, *, seed: int, resamples: int
+    model: LocalModel,
+    config: BitsConfig,
+    base: Path,
+    cache: Path,
+    *,
+    seed: int,
+    resamples: int,
+    removed: Callable[[str], Sequence[str]] = lambda task: (),
 ) -> dict[str, dict[str, Any]]:
     """Domain -> bits per byte with its draws, documents, bytes. Finished domains are kept in the folder `cache`.
 
+    removed: bits/DOMAIN -> documents that were trained on, by number; `clean` is without them, null if there are none.
     RedoneError: a pool is absent or damaged, or made by another tokenizer than the model's.
     """
     pools = {name: (base / path).resolve() for name, path in config.pools.items()}
@@ -44,8 +54,15 @@ def bits_per_byte(
             cache.mkdir(parents=True, exist_ok=True)
             write_json(kept, document_nats(model, pool))
         nats_D, bytes_D = np.array(read_json(kept)), pool.bytes_D
+        estimate = _estimate(nats_D, bytes_D, pool.name, seed=seed, resamples=resamples)
+        clean = None
+        if leaked := [int(document) for document in removed(f"{TASK}/{pool.name}")]:
+            rest = np.delete(np.arange(len(bytes_D)), leaked)
+            without = _estimate(nats_D[rest], bytes_D[rest], pool.name, seed=seed, resamples=resamples)
+            clean = {"n": len(rest), "bits_per_byte": without.mapping()}
         found[pool.name] = {
-            "bits_per_byte": _estimate(nats_D, bytes_D, pool.name, seed=seed, resamples=resamples).mapping(),
+            "bits_per_byte": estimate.mapping(),
+            "clean": clean,
             "nats_per_token": float(nats_D.sum() / len(pool.tokens)),
             "documents": len(bytes_D),
             "bytes": int(bytes_D.sum()),
@@ -59,7 +76,23 @@ def _estimate(nats_D: Any, bytes_D: Any, domain: str, *, seed: int, resamples: i
         return float(nats_D[at].sum() / bytes_D[at].sum() / math.log(2))
 
     everything = np.arange(len(bytes_D))
-    return resampled(of(everything), of, len(bytes_D), seed=seed, name=f"bits/{domain}", draws=resamples)
+    value = of(everything) if len(everything) else None
+    return resampled(value, of, len(bytes_D), seed=seed, name=f"bits/{domain}", draws=resamples)
+
+
+def pool_texts(config: BitsConfig, base: Path) -> dict[str, dict[str, dict[str, str]]]:
+    """bits/DOMAIN -> number of the document -> its text, of the documents that are measured."""
+    if not config.pools:
+        return {}
+    pools = {name: (base / path).resolve() for name, path in config.pools.items()}
+    dataset = TokenDataset.open(_dataset(config, base, pools))
+    return {
+        f"{TASK}/{pool.name}": {
+            str(d): {"text": dataset.decode(tokens.tolist())}
+            for d, tokens in enumerate(np.split(pool.tokens, pool.ends_D[:-1].astype(np.int64)))
+        }
+        for pool in open_pools(pools, dataset, length=config.length, tokens=config.tokens)
+    }
 
 
 @torch.inference_mode()

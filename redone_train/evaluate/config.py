@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from redone_data.config import load_yaml, read_config, set_key
 from redone_data.curate.asking import AskConfig, Question
-from redone_data.errors import RedoneError
+from redone_data.errors import RedoneError, did_you_mean
 from redone_data.instruct.tables import TableConfig
 
 AnswersBy = Literal["generate", "likelihood"]
@@ -138,6 +138,13 @@ class EvaluationConfig:
     sets: dict[str, SetConfig] = field(default_factory=dict, metadata={"help": "name -> a labelled set as a task"})
     bits: BitsConfig = field(default_factory=BitsConfig)
     general: GeneralConfig | None = field(default=None, metadata={"help": "general ability by lm-evaluation-harness"})
+    trained_on: dict[str, tuple[str, ...]] = field(
+        default_factory=dict,
+        metadata={
+            "help": "model -> all that it was trained on (files, globs, folders of conversations, pairs, documents): "
+            "items that stand in it are counted, and scores given without them"
+        },
+    )
     answers: AnswersBy = field(
         default="generate",
         metadata={"help": "likelihood: of items with options, the one that the model finds likeliest"},
@@ -163,6 +170,9 @@ class EvaluationConfig:
             if getattr(self, name) < least:
                 raise RedoneError(f"{name}: {getattr(self, name)}; at least {least}")
         _check_shots(self.shots)
+        for name in self.trained_on:
+            if name not in self.models:
+                raise RedoneError(f"trained_on.{name}: no such model; {did_you_mean(name, self.models)}")
         if self.max_items is not None and self.max_items < 1:
             raise RedoneError(f"max_items: {self.max_items}; at least 1, or null for all")
         if not (self.sns_bench or self.trans_bench or self.sets or self.bits.pools or self.general):

@@ -132,6 +132,13 @@ class Benchmark(ABC):
     def score(self, items: Sequence[Item], answers: Sequence[str]) -> TaskScore:
         """What answers to items of one task score; `answers` in the order of `items`."""
 
+    def texts(self, item: Item) -> dict[str, str]:
+        """What an item itself says, by field, to be looked for in training text (evaluate/trained_on.py).
+
+        Not what all prompts say, nor options and labels, which many items share.
+        """
+        return {"prompt": item.messages[-1]["content"]}
+
 
 def one_task(items: Sequence[Item], answers: Sequence[str]) -> str:
     """The task that all items are of; an error when there is none, more than one, or another number of answers."""

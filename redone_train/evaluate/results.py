@@ -56,6 +56,7 @@ class Results:
     bits: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
     general_domains: list[str] = field(default_factory=list)
     general: dict[str, dict[str, Any]] = field(default_factory=dict)
+    trained_on: dict[str, Any] | None = None  # what evaluate/trained_on.py found; None: not looked for
     about: dict[str, Any] = field(default_factory=dict)
 
     def add(self, model: str, items: Sequence[Item], answers: Sequence[Answered], score: TaskScore) -> None:
@@ -88,6 +89,7 @@ class Results:
             written.append(line if answer.error is None else {**line, "error": answer.error})
         self.scores.setdefault(model, {})[name] = {
             "score": estimate.mapping(),
+            "clean": self._clean(items, score),
             "parts": score.parts,
             "parse_rate": score.parse_rate,
             "n": score.n,
@@ -99,6 +101,31 @@ class Results:
     def score(self, model: str, task: str) -> Estimate:
         return Estimate.read(self.scores[model][task]["score"])
 
+    def removed(self, task: str) -> list[str]:
+        """The ids of a task's items that any of the models was trained on."""
+        return list((self.trained_on or {"tasks": {}})["tasks"].get(task, {"found": {}})["found"])
+
+    def clean(self, model: str, task: str) -> Estimate:
+        """The score over items that no model was trained on, the same ones for all models."""
+        clean = self.scores[model][task].get("clean")
+        return self.score(model, task) if clean is None else Estimate.read(clean["score"])
+
+    def clean_average(self, model: str, average: Average) -> Estimate:
+        groups = [mean_of([self.clean(model, task) for task in tasks]) for tasks in average.groups.values()]
+        return mean_of(groups)
+
+    def _clean(self, items: Sequence[Item], score: TaskScore) -> dict[str, Any] | None:
+        """None: nothing is removed, so it is the score."""
+        removed = set(self.removed(f"{items[0].benchmark}/{items[0].task}"))
+        kept = np.array([place for place, item in enumerate(items) if item.id not in removed], np.int64)
+        if len(kept) == len(items):
+            return None
+        value = score.of(kept) if len(kept) else None
+        estimate = resampled(
+            value, lambda drawn: score.of(kept[drawn]), len(kept), seed=self.seed, name=score.task, draws=self.resamples
+        )
+        return {"n": len(kept), "score": estimate.mapping()}
+
     def average(self, model: str, average: Average) -> Estimate:
         """The mean of its groups, each the mean of its tasks."""
         groups = [mean_of([self.score(model, task) for task in tasks]) for tasks in average.groups.values()]
@@ -106,6 +133,11 @@ class Results:
 
     def domain_bits(self, model: str, domain: str) -> Estimate:
         return Estimate.read(self.bits[model][domain]["bits_per_byte"])
+
+    def clean_bits(self, model: str, domain: str) -> Estimate:
+        """Over the documents that no model was trained on."""
+        clean = self.bits[model][domain].get("clean")
+        return self.domain_bits(model, domain) if clean is None else Estimate.read(clean["bits_per_byte"])
 
     def general_bits(self, model: str) -> Estimate | None:
         """The mean over general domains; None: not measured of this model."""

@@ -51,6 +51,9 @@ _FIELDS: dict[str, tuple[str, ...]] = {
     "Note-CHLW": ("content",),
     "Note-QueryGen": ("content",),
 }
+# The post of an item, and files whose answers are texts; other answers are labels, or words of the post.
+_POSTS = ("content", "sentence2")
+_WRITTEN = ("Note-MRC-simple", "Note-MRC-complex", "Note-QueryGen")
 
 
 class SnsBench(Benchmark):
@@ -84,6 +87,12 @@ class SnsBench(Benchmark):
 
     def score(self, items: Sequence[Item], answers: Sequence[str]) -> TaskScore:
         return score(items, answers, self.scorer, self.embedding, known=self._columns)
+
+    def texts(self, item: Item) -> dict[str, str]:
+        row = item.meta["row"]
+        written = (*_POSTS, "answer") if item.task in _WRITTEN else _POSTS
+        said = {name: row[name] for name in written if name in row}
+        return {name: "\n".join(text) if isinstance(text, list) else str(text) for name, text in said.items()}
 
     def _messages(self, task: str, row: Mapping[str, Any]) -> tuple[dict[str, str], ...]:
         return self._prompts[task].messages(row, shots=self.shots)

@@ -20,8 +20,9 @@ from redone_data.errors import RedoneError
 from redone_data.instruct.answers import AnswerFormat, ChoiceFormat, GradeFormat, YesNoFormat, read_format
 from redone_data.instruct.build import build
 from redone_data.instruct.conversation import Conversation, Message, read_conversations
+from redone_data.instruct.making import text_columns
 from redone_data.instruct.metrics import aggregate, check_metric, score
-from redone_data.instruct.tables import read_table
+from redone_data.instruct.tables import RESERVED, read_table
 from redone_data.instruct.task import find_task, shipped_tasks
 from redone_data.manifest import digest
 from redone_train.evaluate.config import SetConfig
@@ -99,6 +100,25 @@ class SnsSets(Benchmark):
             ceiling=_whole(metric, written, golds),
         )
 
+    def texts(self, item: Item) -> dict[str, str]:
+        """The longest text of each row of a table; of conversations all that is asked, whose template many share."""
+        rows = self._row_texts.get(item.task, {})
+        said = {f"row {row}": rows[row] for row in item.meta["documents"] if row in rows}
+        return said or super().texts(item)
+
+    @cached_property
+    def _row_texts(self) -> dict[str, dict[str, str]]:
+        found: dict[str, dict[str, str]] = {}
+        for name, config in self.sets.items():
+            if config.table is not None:
+                frame = read_table(name, {name: config.table}, self.base).frame
+                texts = frame.select(text_columns(frame, [one for one in frame.columns if one not in RESERVED]))
+                found[name] = {
+                    row: max(said, key=len, default="")
+                    for row, said in zip(frame["row"], texts.iter_rows(), strict=True)
+                }
+        return found
+
     @cached_property
     def _rows(self) -> dict[str, list[Conversation]]:
         found: dict[str, list[Conversation]] = {}
@@ -144,6 +164,7 @@ def _item(task: str, place: int, row: Conversation, examples: Sequence[Conversat
         "index": place,
         "metric": metric,
         "format": dict(row.format),
+        "documents": list(row.documents),
         "max_new_tokens": ANSWER_TOKENS.get(form.kind, FEW),
         "stop": ["\n"] if form.kind in ONE_LINE else [],
     }

@@ -8,7 +8,9 @@ from redone_data.report.human import ABSENT, count, decimals, label, share, sign
 from redone_train.evaluate.compare import Comparison
 from redone_train.evaluate.estimate import Estimate
 from redone_train.evaluate.results import Results
+from redone_train.evaluate.trained_on import statement
 
+WITHOUT = "without what was trained on"
 NOT_MEASURED = "not measured: give bits.pools"
 
 
@@ -24,12 +26,18 @@ def results_table(results: Results) -> Table:
             decimals(asked["ceiling"], 1),
             *cells,
         )
+        if removed := results.removed(task):
+            cells = [_clean(results, model, task) for model in results.models]
+            table.add_row(f"  {WITHOUT}", count(len(asked["items"]) - len(removed)), "", "", *cells)
     if results.averages:
         table.add_section()
     for average in results.averages:
         floor, ceiling = (decimals(results.reference(average, kind), 1) for kind in ("trivial", "ceiling"))
         cells = [with_interval(results.average(model, average)) for model in results.models]
         table.add_row(Text(average.name, style="bold"), "", floor, ceiling, *cells)
+        if any(results.removed(task) for task in average.tasks):
+            cells = [with_interval(results.clean_average(model, average)) for model in results.models]
+            table.add_row(f"  {WITHOUT}", "", "", "", *cells)
     names = list(dict.fromkeys(name for found in results.general.values() for name in found))
     if names:
         table.add_section()
@@ -44,10 +52,22 @@ def results_table(results: Results) -> Table:
             for model in results.models
         ]
         table.add_row(f"bits per byte: {domain}", count(documents), "", "", *cells)
+        if removed := results.removed(f"bits/{domain}"):
+            cells = [
+                with_interval(results.clean_bits(model, domain), 3) if domain in results.bits.get(model, {}) else ABSENT
+                for model in results.models
+            ]
+            table.add_row(f"  {WITHOUT}", count(documents - len(removed)), "", "", *cells)
     changes = [results.retention(model) for model in results.models]
     cells = [NOT_MEASURED if change is None else with_interval(change, 2, sign=True) for change in changes]
     table.add_row(Text("retention: change of general bits per byte, %", style="bold"), "", "", "", *cells)
+    table.caption = Text("\n".join(["Trained on what is measured:", *statement(results.trained_on, results.models)]))
+    table.caption_justify = "left"
     return table
+
+
+def _clean(results: Results, model: str, task: str) -> str:
+    return with_interval(results.clean(model, task)) if task in results.scores.get(model, {}) else ABSENT
 
 
 def comparison_table(comparison: Comparison) -> Table:

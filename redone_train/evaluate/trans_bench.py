@@ -53,6 +53,9 @@ class TransBench(Benchmark):
     def score(self, items: Sequence[Item], answers: Sequence[str]) -> TaskScore:
         return score(items, answers, self.scorer)
 
+    def texts(self, item: Item) -> dict[str, str]:
+        return {code: item.meta["row"][code] for code in _NAMES}
+
 
 def read_items(path: Path, *, shots: int | None = None) -> list[Item]:
     """The items of both ways, in the file's order."""
