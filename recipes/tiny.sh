@@ -38,7 +38,8 @@ main() {
 
 twin() {
     instruct=(--set tasks.sentiment.options.max_conversations=160 --set held_out.share=0.3
-        --set tasks.query_note_match.options.max_conversations=120 --set tasks.hashtag_query.options.max_conversations=40
+        --set tasks.query_note_match.options.max_conversations=120
+        --set tasks.hashtag_query.options.max_conversations=40
         --set steps.step2.conversations=60)
     mix=(--set tokens.budget=60_000 --set tokens.tokenizer.train_bytes=600_000
         --set mix.design.runs=10 --set mix.rounds.max=0 --set 'mix.swarm.proxy={size: 0.1m, tokens: 10_000}'
