@@ -259,6 +259,23 @@ def ladder(
 
 
 @app.command()
+def results(
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="RESULTS.json", help="What eval or ladder wrote (or their folder); one or more."),
+    ],
+    markdown: Annotated[
+        Path | None,
+        typer.Option("--markdown", metavar="FILE.md", help="Write the tables there, and plots into the folder FILE."),
+    ] = None,
+) -> None:
+    """Show results in the layout of the paper's tables: scores, gains with their intervals, retention, stages."""
+    from redone_train.evaluate.show import show_results
+
+    show_results(files, markdown)
+
+
+@app.command()
 def export(
     source: Annotated[
         Path,

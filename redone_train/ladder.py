@@ -144,7 +144,8 @@ def facts(config: LadderConfig, stages: Sequence[Stage]) -> dict[str, Any]:
             "settings": config.settings_of(stage.name),
             "tasks": {task: before.get(task, 0) + own.get(task, 0) for task in sorted({*before, *own})},
         }
-    return {"stages": found}
+    listed = [name for name in config.stages if name in found]
+    return {"stages": found, "order": listed}
 
 
 def dry_run_ladder(path: Path, settings: tuple[str, ...] = (), only: tuple[str, ...] = ()) -> None:

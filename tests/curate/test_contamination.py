@@ -155,6 +155,19 @@ def test_items_are_read_from_every_format_alike(tmp_path):
         assert [p.text for p in passages_of(tmp_path, name, "answer")] == ["three", "six"]
 
 
+def test_the_files_of_a_benchmark_are_one_set_though_each_has_its_own_fields(tmp_path):
+    """As SNS-Bench's files are: JSON lists, the post under `content` or `sentence2`, labels beside it."""
+    (tmp_path / "test").mkdir()
+    (tmp_path / "test" / "Note-NER.json").write_text(json.dumps([{"question": "q", "content": "post", "answer": "a"}]))
+    pair = {"sentence1": "query", "sentence2": "another post", "answer": "Yes"}
+    (tmp_path / "test" / "Note-QueryCorr-explain.json").write_text(json.dumps([pair], indent=1))
+    found = passages_of(tmp_path, "test/*.json", "content", "sentence2")
+    assert {(p.item, p.field, p.text) for p in found} == {
+        ("s/Note-NER.json#1", "content", "post"),
+        ("s/Note-QueryCorr-explain.json#1", "sentence2", "another post"),
+    }
+
+
 def test_chats_and_lists_of_answers_are_items_too(tmp_path):
     record = {"messages": [{"role": "user", "content": "why"}], "answers": ["x", "y"], "gold": 3, "none": None}
     write_jsonl(tmp_path / "a.jsonl", [record])
