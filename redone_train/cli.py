@@ -249,13 +249,17 @@ def ladder(
 
     Stopped or killed at any moment, the same command goes on where it was; what is finished is not run again.
     """
+    from redone_train.evaluate.show import print_tables
     from redone_train.ladder import dry_run_ladder, run_ladder
     from redone_train.train.stopping import STOPPED_EXIT_CODE
 
     if dry_run:
         dry_run_ladder(config, tuple(settings or ()), tuple(only or ()))
-    elif run_ladder(config, tuple(settings or ()), tuple(only or ())) is None:
+        return
+    found = run_ladder(config, tuple(settings or ()), tuple(only or ()))
+    if found is None:
         raise typer.Exit(STOPPED_EXIT_CODE)
+    print_tables(found)
 
 
 @app.command()

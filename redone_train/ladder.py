@@ -123,7 +123,25 @@ def evaluation_settings(config: LadderConfig, stages: Sequence[Stage], output: P
         if name in trained and given.evaluate:
             shots = {} if given.shots is None else {"shots": given.shots}
             models[name] = {"path": str(trained[name].folder), **shots}
-    return _settings({**dict(flat(config.settings.eval)), "output": str(output), "models": models})
+    read = {f"trained_on.{name}": files for name, files in trained_on(stages).items() if name in models}
+    return settings_text({**read, **dict(flat(config.settings.eval)), "output": str(output), "models": models})
+
+
+def trained_on(stages: Sequence[Stage]) -> dict[str, list[str]]:
+    """Stage -> what it and those before it were trained on; not of one whose text is not to be found.
+
+    Of a token dataset, RUN/tokens, the text is RUN/corpus.
+    """
+    found: dict[str, list[str]] = {}
+    for stage in stages:
+        if stage.config is None:
+            found[stage.name] = []
+            continue
+        texts = [one.parent.with_name("corpus") if stage.verb == "cpt" else one for one in stage.data]
+        if all(text.exists() for text in texts) and (stage.after is None or stage.after in found):
+            before = found[stage.after] if stage.after is not None else []
+            found[stage.name] = list(dict.fromkeys([*before, *map(str, texts)]))
+    return {name: files for name, files in found.items() if files}
 
 
 def facts(config: LadderConfig, stages: Sequence[Stage]) -> dict[str, Any]:
@@ -162,7 +180,7 @@ def dry_run_ladder(path: Path, settings: tuple[str, ...] = (), only: tuple[str, 
         start = f"after {stage.after}" if stage.after else f"from {stage.config.model.start}"
         lines.append(f"{place}. {stage.name}: {stage.verb} {start}; {state}")
         lines += [f"   {file}" for file in dict.fromkeys(stage.data)]
-        lines += [f"   {setting}" for setting in _settings(config.settings_of(stage.name))]
+        lines += [f"   {setting}" for setting in settings_text(config.settings_of(stage.name))]
         lines.append(f"   {shlex.join(stage.command(config.launcher))}")
     models = [name for name in config.stages if config.stages[name].evaluate and name in marks]
     lines.append(f"then {config.evaluation} of {', '.join(models)}")
@@ -170,7 +188,7 @@ def dry_run_ladder(path: Path, settings: tuple[str, ...] = (), only: tuple[str, 
 
 
 def _open_stage(name: str, folder: Path, after: str | None, verb: Verb, file: Path, laid: Mapping[str, Any]) -> Stage:
-    settings = _settings(laid)
+    settings = settings_text(laid)
     config = load_run(KINDS[verb], file, settings)
     data = tuple((file.parent / Path(one).expanduser()).absolute() for one in _data_of(config))
     for one in data:
@@ -249,7 +267,7 @@ def _stamp(path: Path) -> list[Any]:
     return [path.name, status.st_size, status.st_mtime_ns]
 
 
-def _settings(values: Mapping[str, Any]) -> tuple[str, ...]:
+def settings_text(values: Mapping[str, Any]) -> tuple[str, ...]:
     """As the command line gives them: JSON is YAML."""
     return tuple(f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in values.items())
 

@@ -16,6 +16,7 @@ from redone_data.curate.rules import Bound
 from redone_data.instruct.recipe import SftRecipe
 from redone_data.recipe import Recipe
 from redone_train.evaluate.config import EvaluationConfig
+from redone_train.ladder_config import LadderConfig
 from redone_train.train.config import CptConfig
 from redone_train.train.post_config import DpoConfig, SftConfig
 
@@ -36,6 +37,7 @@ TABLES = {
     "recipe.md": Table("recipe.md", "All keys", Recipe),
     "instruction-data.md": Table("instruction-data.md", "All keys", SftRecipe),
     "evaluation.md": Table("evaluation.md", "All keys", EvaluationConfig),
+    "evaluation.md ladder": Table("evaluation.md", "Keys of a ladder", LadderConfig),
     "training.md": Table("training.md", "All keys", CptConfig),
     "training.md sft": Table("training.md", "Keys of sft", SftConfig, beside=CptConfig),
     "training.md dpo": Table("training.md", "Keys of dpo", DpoConfig, beside=CptConfig),

@@ -20,6 +20,7 @@ from redone_train.evaluate.page import bars, radar, stages
 from redone_train.evaluate.results import Results
 from redone_train.evaluate.tables import Grid, by_file, grids
 from redone_train.evaluate.task_plot import score_by_tasks
+from redone_train.evaluate.trained_on import statement
 
 SETTINGS = ("answers", "shots", "max_items", "max_new_tokens", "precision", "seed", "resamples")
 PLOTS = {
@@ -57,7 +58,15 @@ def _section(name: str, results: Results, folder: Path) -> list[str]:
         text += ["", f"### {_cell(grid.title)}", "", *_table(grid)]
         if grid is whole:
             text += [line for plot in PLOTS for line in _plot(plot, name, results, folder)]
-    return text
+    said = [_cell(_without_folders(line, results)) for line in statement(results.trained_on, results.models)]
+    return [*text, "", "### Trained on what is measured", "", *(f"- {line}" for line in said)]
+
+
+def _without_folders(line: str, results: Results) -> str:
+    for model in (results.trained_on or {"models": {}})["models"].values():
+        for file in model["files"]:
+            line = line.replace(file["file"], "/".join(Path(file["file"]).parts[-2:]))
+    return line
 
 
 def _asked(results: Results) -> str:

@@ -34,8 +34,10 @@ from redone_data.report.canvas import (
 )
 from redone_data.report.html import inline_svg, page_environment
 from redone_data.report.human import decimals, label
-from redone_train.evaluate.estimate import Estimate, difference
+from redone_train.evaluate.estimate import Estimate
 from redone_train.evaluate.results import Results
+from redone_train.evaluate.tables import grids
+from redone_train.evaluate.task_plot import score_by_tasks
 from redone_train.evaluate.terminal import with_interval
 from redone_train.evaluate.trained_on import statement
 
@@ -59,7 +61,8 @@ def write_page(results: Results, path: Path) -> None:
         radar=inline_svg(radar(results), "radar", "Share of the way from trivial answer to ceiling, by task and model"),
         stages=inline_svg(stages(results), "stages", "Averages and retention, stage by stage"),
         rows=_rows(results),
-        gains=_gains(results),
+        grids=grids(results),
+        tasks=inline_svg(score_by_tasks(results), "tasks", "Score out of distribution by number of social tasks"),
         bits=_bits(results),
         general=list(dict.fromkeys(name for found in results.general.values() for name in found)),
         examples=_examples(results),
@@ -212,27 +215,6 @@ def _rows(results: Results) -> list[dict[str, Any]]:
     ]
 
 
-def _gains(results: Results) -> list[dict[str, Any]]:
-    """Each later model minus the first, by average, or by task where there is none; and over the better floor."""
-    rows = [
-        row for row in _scored_rows(results) if not results.averages or row[0] in {a.name for a in results.averages}
-    ]
-    found = []
-    for name, estimates, trivial, _ in rows:
-        first = estimates[0]
-        floor = first if trivial is None or (first.value or 0) >= trivial else _constant(trivial, first)
-        found.append(
-            {
-                "name": name,
-                "cells": [
-                    (with_interval(difference(one, first), sign=True), with_interval(difference(one, floor), sign=True))
-                    for one in estimates[1:]
-                ],
-            }
-        )
-    return found
-
-
 def _removed(results: Results) -> list[dict[str, Any]]:
     """Tasks and averages of which something was trained on: each model's score with it and without it."""
     rows = []
@@ -275,10 +257,6 @@ def _held(results: Results) -> list[dict[str, Any]]:
         for item, held in list(one["found"].items())[:NUM_EXAMPLES]:
             found += [{"item": f"{task} {item}", **leak} for leak in held["documents"][:1]]
     return found
-
-
-def _constant(value: float, like: Estimate) -> Estimate:
-    return Estimate(value, np.full(len(like.draws), value))
 
 
 def _bits(results: Results) -> list[dict[str, Any]]:

@@ -6,6 +6,8 @@ A cell is a value and, in brackets, its 95 % interval. What has no value is a da
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from rich import box
 from rich.table import Table
@@ -24,6 +26,7 @@ from redone_train.evaluate.results import Results
 from redone_train.evaluate.terminal import with_interval
 
 MARK = "†"
+FEW = 6
 INTERVAL = re.compile(r" \[[^\]]*\]")
 AT_CHANCE = (
     f"{MARK}: of the first model, not above the trivial answer by three standard errors; a loss there says nothing."
@@ -162,7 +165,7 @@ def _stages(results: Results) -> Grid:
     rows = []
     for name, stage in chains(results).items():
         shots = results.shots.get(name)
-        settings = ", ".join(f"{key}: {value}" for key, value in stage["settings"].items())
+        settings = ", ".join(f"{key}: {_setting(value)}" for key, value in stage["settings"].items())
         total = sum(stage["tasks"].values())
         rows.append(
             (
@@ -178,6 +181,14 @@ def _stages(results: Results) -> Grid:
     names = ("", "after", "run", "set", "social tasks", "conversations", "shots")
     note = "Tasks and conversations are those that a stage and the stages before it were tuned on."
     return Grid("Stages", names, tuple(rows), (note,))
+
+
+def _setting(value: Any) -> str:
+    """Few words: steps by their names, long lists by their length, of a path its end."""
+    if isinstance(value, list):
+        names = [str(one["name"]) if isinstance(one, dict) and "name" in one else str(one) for one in value]
+        return ", ".join(names) if len(names) <= FEW else f"{len(names)} names"
+    return "/".join(Path(value).parts[-2:]) if isinstance(value, str) else str(value)
 
 
 def _change(change: Estimate | None) -> str:

@@ -17,9 +17,14 @@ from typer.testing import CliRunner
 from redone_data.errors import RedoneError
 from redone_data.manifest import read_json
 from redone_train.cli import app
+from redone_train.evaluate.config import load_evaluation
 from redone_train.evaluate.results import Results
-from redone_train.ladder import open_ladder, run_ladder
+from redone_train.ladder import KINDS, evaluation_settings, open_ladder, run_ladder, settings_text, trained_on
+from redone_train.ladder_config import flat, load_ladder
+from redone_train.train.config import load_run
 
+ROOT = Path(__file__).parents[2]
+RECIPES = sorted(path for path in (ROOT / "recipes" / "ladder").glob("*.yaml") if not path.stem.startswith("eval_"))
 ARMS: dict[str, Any] = {
     "base": {"start": "model", "shots": 2},
     "dpo": {"after": "sft", "dpo": "dpo.yaml"},  # before the stage that it needs
@@ -60,6 +65,16 @@ def test_each_stage_is_trained_after_the_one_that_it_starts_from(tmp_path: Path)
     assert "3. dpo: dpo after sft; to do" in told
     assert "then eval.yaml of base, dpo, sft, without_general" in told
     assert not (tmp_path / "ladder").exists()
+
+
+def test_what_is_measured_is_looked_for_in_all_that_a_stage_and_those_before_it_have_read(tmp_path: Path) -> None:
+    config, stages = open_ladder(write_ladder(tmp_path))
+    files = {name: [Path(file).name for file in read] for name, read in trained_on(stages).items()}
+    assert files["sft"] == ["all.jsonl", "more.jsonl"]
+    assert files["dpo"] == ["all.jsonl", "more.jsonl", "pairs.jsonl"]
+    assert "base" not in files
+    laid = evaluation_settings(config, stages, tmp_path)
+    assert any(setting.startswith("trained_on.dpo=") for setting in laid)
 
 
 def test_some_stages_come_with_what_they_stand_on(tmp_path: Path) -> None:
@@ -159,3 +174,26 @@ def test_arms_are_trained_measured_together_and_not_trained_again(tmp_path: Path
     again = Results.read(output)
     assert json.dumps(again.scores) == json.dumps(results.scores)
     assert read_json(output / "stages" / "sft" / "stage.json")["tasks"] == told["sft"]["tasks"]
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_a_recipe_of_a_ladder_is_read_and_so_is_the_run_of_each_stage(path: Path) -> None:
+    config = load_ladder(path)
+    for name in config.order():
+        if (run := config.stages[name].run) is not None:
+            load_run(KINDS[run[0]], path.parent / run[1], settings_text(config.settings_of(name)))
+    evaluation = {**dict(flat(config.settings.eval)), "models": dict.fromkeys(config.stages, "x")}
+    read = load_evaluation(path.parent / config.evaluation, settings_text(evaluation))
+    assert read.bits.pools  # or retention is not measured
+
+
+def test_the_arms_of_the_ablation_differ_in_what_they_are_named_for() -> None:
+    config = load_ladder(ROOT / "recipes" / "ladder" / "ablations.yaml")
+    laid = {name: config.settings_of(name) for name, stage in config.stages.items() if stage.run}
+    assert len(laid["sft"]["steps"]) == 2
+    assert len(laid["sft_one_step"]["steps"]) == 1
+    assert [len(laid[f"tasks_{n:02}"]["data.only"]) - 1 for n in (1, 4, 16)] == [1, 4, 16]
+    kept = {name: set(laid[name]["data.without"]) for name in ("sft", "without_general")}
+    assert kept["without_general"] - kept["sft"] == {"general"}
+    sources = [laid[name].get("data.sources.social.path") for name in ("cpt", "cpt_natural", "cpt_uniform")]
+    assert len(set(sources)) == 3
