@@ -47,7 +47,7 @@ twin() {
     ladder=(--set stages.base.start=0.1m --set stages.base.set.tokens=12_288 --set stages.cpt.set.tokens=12_288
         --set settings.cpt.evaluation.tokens=1_000 --set settings.sft.evaluation.conversations=8
         --set settings.dpo.evaluation.pairs=8
-        --set settings.eval.max_items=8 --set settings.eval.bits.tokens=1_000 --set settings.eval.resamples=100)
+        --set settings.eval.max_items=8 --set settings.eval.resamples=100)
 }
 
 main "$@"; exit    # on a line, read whole: a change of this file does not reach a run that is under way
