@@ -20,7 +20,7 @@ from redone_data.errors import RedoneError, did_you_mean
 from redone_data.manifest import digest, write_json
 from redone_data.rng import keyed_uniform
 from redone_train.evaluate.answers import Answerer, Asking, EndpointAnswers, LocalAnswers
-from redone_train.evaluate.bits import bits_per_byte, general_domains, pool_texts
+from redone_train.evaluate.bits import bits_per_byte, domain_names, general_domains, pool_texts
 from redone_train.evaluate.compare import Comparison, compare
 from redone_train.evaluate.config import EndpointConfig, EvaluationConfig, FolderConfig, load_evaluation
 from redone_train.evaluate.exposure import Exposure
@@ -60,6 +60,8 @@ def run_evaluation(
     output = (base / config.output).resolve()
     if config.general is not None:
         check_installed()
+    if config.bits.pools:
+        general_domains(config.bits, domain_names(config.bits, base))  # a misspelt one is said before hours of answers
     shots = {name: config.shots_of(name) for name in config.models}
     prompted = {
         count: open_benchmarks(dataclasses.replace(config, shots=count), base, reserved=config.most_shots)

@@ -80,6 +80,13 @@ def _estimate(nats_D: Any, bytes_D: Any, domain: str, *, seed: int, resamples: i
     return resampled(value, of, len(bytes_D), seed=seed, name=f"bits/{domain}", draws=resamples)
 
 
+def domain_names(config: BitsConfig, base: Path) -> list[str]:
+    """The domains of all pools, in their order."""
+    pools = {name: (base / path).resolve() for name, path in config.pools.items()}
+    dataset = TokenDataset.open(_dataset(config, base, pools))
+    return [pool.name for pool in open_pools(pools, dataset, length=config.length, tokens=config.tokens)]
+
+
 def pool_texts(config: BitsConfig, base: Path) -> dict[str, dict[str, dict[str, str]]]:
     """bits/DOMAIN -> number of the document -> its text, of the documents that are measured."""
     if not config.pools:

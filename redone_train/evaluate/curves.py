@@ -1,5 +1,6 @@
 """Exposure against the pass rate, a panel a set: a line a model, between a random order (dashed) and a perfect one."""
 
+import math
 import re
 
 from matplotlib.figure import Figure
@@ -31,12 +32,16 @@ def exposure_curves(results: Results) -> Figure:
             if task not in results.scores.get(model, {}):
                 continue
             estimates = [results.part(model, task, part) for _, part, _ in found]
-            axes.plot(rates, [one.value for one in estimates], color=colour, linewidth=1.6, marker="o", markersize=3.5)
+            values = [math.nan if one.value is None else one.value for one in estimates]
+            axes.plot(rates, values, color=colour, linewidth=1.6, marker="o", markersize=3.5)
             for rate, one in zip(rates, estimates, strict=True):
                 if (interval := one.interval) is not None:
                     axes.plot([rate + 0.4 * shift] * 2, interval, color=colour, linewidth=0.9, alpha=0.7)
-        axes.plot(rates, [ends[0] for _, _, ends in found], color=INK, linewidth=0.9, linestyle=(0, (2, 1)))
-        axes.plot(rates, [ends[1] for _, _, ends in found], color=MUTED, linewidth=0.9)
+        random, perfect = (
+            [math.nan if (end := ends[side]) is None else end for _, _, ends in found] for side in (0, 1)
+        )
+        axes.plot(rates, random, color=INK, linewidth=0.9, linestyle=(0, (2, 1)))
+        axes.plot(rates, perfect, color=MUTED, linewidth=0.9)
         panel_title(axes, label(task.partition("/")[2], 40))
         axes.grid(color=GRID, linewidth=0.6)
         tick_format(axes, "x", lambda value: decimals(value, 0))

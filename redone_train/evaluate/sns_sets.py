@@ -17,10 +17,10 @@ from typing import Any, final
 import numpy as np
 
 from redone_data.errors import RedoneError
+from redone_data.instruct.alike import text_columns
 from redone_data.instruct.answers import AnswerFormat, ChoiceFormat, GradeFormat, YesNoFormat, read_format
 from redone_data.instruct.build import build
 from redone_data.instruct.conversation import Conversation, Message, read_conversations
-from redone_data.instruct.making import text_columns
 from redone_data.instruct.metrics import aggregate, check_metric, score
 from redone_data.instruct.tables import RESERVED, read_table
 from redone_data.instruct.task import find_task, shipped_tasks
