@@ -6,6 +6,7 @@ what was asked for. A run that was cut short goes on exactly where it was. resul
 """
 
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -85,7 +86,7 @@ def run_ladder(path: Path, settings: tuple[str, ...] = (), only: tuple[str, ...]
     from redone_train.evaluation import run_evaluation
 
     file = path.parent / config.evaluation
-    return run_evaluation(file, evaluation_settings(config, stages, output), about={"ladder": facts(config, stages)})
+    return run_evaluation(file, evaluation_settings(config, stages, path), about={"ladder": facts(config, stages)})
 
 
 def open_ladder(
@@ -115,21 +116,22 @@ def open_ladder(
     return config, stages
 
 
-def evaluation_settings(config: LadderConfig, stages: Sequence[Stage], output: Path) -> tuple[str, ...]:
-    """Over the evaluation's file: the stages as its models, in the file's order."""
+def evaluation_settings(config: LadderConfig, stages: Sequence[Stage], path: Path) -> tuple[str, ...]:
+    """Over the evaluation's file: the stages as its models, in the file's order. path: the ladder's own file."""
+    output, folder = _output(config, path), (path.parent / config.evaluation).absolute().parent
     trained = {stage.name: stage for stage in stages}
     models: dict[str, Any] = {}
     for name, given in config.stages.items():
         if name in trained and given.evaluate:
             shots = {} if given.shots is None else {"shots": given.shots}
             models[name] = {"path": str(trained[name].folder), **shots}
-    read = {name: files for name, files in trained_on(stages).items() if name in models}
-    laid = {"trained_on": read} if read else {}
-    return settings_text({**laid, **dict(flat(config.settings.eval)), "output": str(output), "models": models})
+    read = {name: files for name, files in trained_on(stages, folder).items() if name in models}
+    own = {"output": str(output), "models": models, "trained_on": read}  # the file's own are of its own models
+    return settings_text({**dict(flat(config.settings.eval)), **own})
 
 
-def trained_on(stages: Sequence[Stage]) -> dict[str, list[str]]:
-    """Stage -> what it and those before it were trained on; not of one whose text is not to be found.
+def trained_on(stages: Sequence[Stage], folder: Path) -> dict[str, list[str]]:
+    """Stage -> what it and those before it were trained on, from `folder`; not of one whose text is not to be found.
 
     Of a token dataset, RUN/tokens, the text is RUN/corpus.
     """
@@ -141,7 +143,7 @@ def trained_on(stages: Sequence[Stage]) -> dict[str, list[str]]:
         texts = [one.parent.with_name("corpus") if stage.verb == "cpt" else one for one in stage.data]
         if all(text.exists() for text in texts) and (stage.after is None or stage.after in found):
             before = found[stage.after] if stage.after is not None else []
-            found[stage.name] = list(dict.fromkeys([*before, *map(str, texts)]))
+            found[stage.name] = list(dict.fromkeys([*before, *(os.path.relpath(text, folder) for text in texts)]))
     return {name: files for name, files in found.items() if files}
 
 
@@ -199,8 +201,7 @@ def _open_stage(name: str, folder: Path, after: str | None, verb: Verb, file: Pa
 
 
 def _open_evaluation(config: LadderConfig, path: Path, stages: Sequence[Stage]) -> EvaluationConfig:
-    output = _output(config, path)
-    return load_evaluation(path.parent / config.evaluation, evaluation_settings(config, stages, output))
+    return load_evaluation(path.parent / config.evaluation, evaluation_settings(config, stages, path))
 
 
 def _train(stage: Stage, launcher: Sequence[str], log: Path) -> bool:

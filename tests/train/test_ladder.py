@@ -68,12 +68,13 @@ def test_each_stage_is_trained_after_the_one_that_it_starts_from(tmp_path: Path)
 
 
 def test_what_is_measured_is_looked_for_in_all_that_a_stage_and_those_before_it_have_read(tmp_path: Path) -> None:
-    config, stages = open_ladder(write_ladder(tmp_path))
-    files = {name: [Path(file).name for file in read] for name, read in trained_on(stages).items()}
+    path = write_ladder(tmp_path)
+    config, stages = open_ladder(path)
+    files = trained_on(stages, tmp_path)
     assert files["sft"] == ["all.jsonl", "more.jsonl"]
     assert files["dpo"] == ["all.jsonl", "more.jsonl", "pairs.jsonl"]
     assert "base" not in files
-    laid = evaluation_settings(config, stages, tmp_path)
+    laid = evaluation_settings(config, stages, path)
     assert set(load_evaluation(tmp_path / "eval.yaml", laid).trained_on) == {"sft", "dpo", "without_general"}
 
 
@@ -182,7 +183,8 @@ def test_a_recipe_of_a_ladder_is_read_and_so_is_the_run_of_each_stage(path: Path
     for name in config.order():
         if (run := config.stages[name].run) is not None:
             load_run(KINDS[run[0]], path.parent / run[1], settings_text(config.settings_of(name)))
-    evaluation = {**dict(flat(config.settings.eval)), "models": dict.fromkeys(config.stages, "x")}
+    models = dict.fromkeys(config.stages, "x")
+    evaluation = {**dict(flat(config.settings.eval)), "models": models, "trained_on": {}}
     read = load_evaluation(path.parent / config.evaluation, settings_text(evaluation))
     assert read.bits.pools  # or retention is not measured
 
