@@ -77,7 +77,9 @@ def by_file(results: Results) -> Grid:
         for model in results.models:
             found = results.scores[model][task]
             cells.append(f"{with_interval(results.score(model, task))}; {share(found['parse_rate'])}")
-        floor = f"{decimals(asked['trivial'], 1)} {asked['trivial_rule']}".strip()
+        # A set's label is text of its rows, which tables that others read do not quote.
+        rule = "one label always" if asked["scorer"].startswith("sets ") else asked["trivial_rule"]
+        floor = f"{decimals(asked['trivial'], 1)} {rule}".strip()
         n = count(len(asked["items"]))
         rows.append((task.partition("/")[2], asked["scorer"], n, floor, decimals(asked["ceiling"], 1), *cells))
     names = ("", "scorer", "n", "trivial", "ceiling", *results.models)
