@@ -44,6 +44,7 @@ def trainer(tmp_path: Path, text: str) -> str:
 
 
 @pytest.mark.usefixtures("one_core")
+@pytest.mark.on_demand  # the twin of recipes/tiny.sh has a real swarm, too
 def test_a_real_swarm_gives_a_measured_or_an_honest_proposal(recipe: SmallRecipe, tmp_path: Path) -> None:
     pytest.importorskip("torch")
     swarm_recipe(recipe)
