@@ -16,7 +16,6 @@ precision (a step for each distinct score) are parts with intervals and paired d
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any, final
 
 import numpy as np
@@ -38,20 +37,11 @@ AUC, PRECISION = "area under ROC", "average precision"
 @final
 @dataclass(frozen=True)
 class Exposure(Scored):
-    """sets: by name, as the evaluation's file has them; paths relative to `base`. reserved: as of SnsSets."""
+    """Labelled posts, of which some pass: how many of these are harmful."""
 
     sets: Mapping[str, ExposureConfig]
-    base: Path
-    seed: int = 1
-    shots: int = 0
-    reserved: int = 0
 
     name = "exposure"
-
-    @property
-    def tasks(self) -> tuple[str, ...]:  # type: ignore[override]
-        heads = {name: (name, name + HEAD) if config.head else (name,) for name, config in self.sets.items()}
-        return tuple(task for tasks in heads.values() for task in tasks)
 
     def items(self, task: str) -> list[Item]:
         measured, _ = self._posts[task.removesuffix(HEAD)]

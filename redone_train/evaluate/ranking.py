@@ -11,7 +11,6 @@ be read is last.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any, final
 
 import numpy as np
@@ -36,20 +35,11 @@ BM25, OVER_BM25 = "NDCG@10 of BM25", "NDCG@10 over BM25"
 @final
 @dataclass(frozen=True)
 class Ranking(Scored):
-    """sets: by name, as the evaluation's file has them; paths relative to `base`. reserved: as of SnsSets."""
+    """Queries with notes, in the order of their scores."""
 
     sets: Mapping[str, RankingConfig]
-    base: Path
-    seed: int = 1
-    shots: int = 0
-    reserved: int = 0
 
     name = "ranking"
-
-    @property
-    def tasks(self) -> tuple[str, ...]:  # type: ignore[override]
-        heads = {name: (name, name + HEAD) if config.head else (name,) for name, config in self.sets.items()}
-        return tuple(task for tasks in heads.values() for task in tasks)
 
     def items(self, task: str) -> list[Item]:
         return [replace(item, task=task) for item in self._queries[task.removesuffix(HEAD)][0]]

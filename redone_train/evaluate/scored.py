@@ -12,7 +12,8 @@ prompt the log-probabilities of `meta["options"]`, or the head's number; null fo
 
 import json
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,23 @@ from redone_train.shared_prefix import SharedPrefix, shared_length
 HEAD = " head"  # ends the name of the task that a head answers
 
 
+@dataclass(frozen=True)
 class Scored(Benchmark):
-    """Named sets whose items are scored by the model's probabilities, and by a head where the set asks for one."""
+    """Named sets whose items are scored by the model's probabilities, and by a head where the set asks for one.
+
+    sets: by name, as the evaluation's file has them; paths relative to `base`. reserved: as of SnsSets.
+    """
+
+    sets: Mapping[str, Any]
+    base: Path
+    seed: int = 1
+    shots: int = 0
+    reserved: int = 0
+
+    @property
+    def tasks(self) -> tuple[str, ...]:  # type: ignore[override]
+        heads = {name: (name, name + HEAD) if config.head else (name,) for name, config in self.sets.items()}
+        return tuple(task for tasks in heads.values() for task in tasks)
 
     @abstractmethod
     def training(self, task: str) -> list[Item]:
