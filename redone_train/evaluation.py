@@ -35,7 +35,7 @@ from redone_train.evaluate.similarity import SentenceModel
 from redone_train.evaluate.sns_bench import TASKS, SnsBench
 from redone_train.evaluate.sns_sets import SnsSets
 from redone_train.evaluate.terminal import comparison_table, results_table
-from redone_train.evaluate.trained_on import find_trained_on
+from redone_train.evaluate.trained_on import find_trained_on, items_found
 from redone_train.evaluate.trans_bench import TransBench
 from redone_train.generate import LocalModel
 
@@ -71,15 +71,18 @@ def run_evaluation(
     results = Results(
         list(models), config.seed, config.resamples, shots=shots, about={"config": plain(config), **(about or {})}
     )
-    asked = {
-        count: [
-            (benchmark, sampled(benchmark.items(task), config.max_items, config.seed))
-            for benchmark in opened
-            for task in benchmark.tasks
-        ]
+    everything = {
+        count: [(benchmark, benchmark.items(task)) for benchmark in opened for task in benchmark.tasks]
         for count, opened in prompted.items()
     }
-    results.trained_on = _trained_on(config, base, output, next(iter(asked.values())))
+    left_out: dict[str, list[str]] = {}
+    if config.leave_out_trained_on:
+        left_out = items_found(_trained_on(config, base, output, next(iter(everything.values())), left_out))
+    asked = {
+        count: [(one, sampled(_others(items, left_out), config.max_items, config.seed)) for one, items in every]
+        for count, every in everything.items()
+    }
+    results.trained_on = _trained_on(config, base, output, next(iter(asked.values())), left_out)
     asking = Asking(config.max_new_tokens, config.stop, config.answers, config.batch_size)
     console = Console(stderr=True)
     for name, model in models.items():
@@ -94,7 +97,7 @@ def run_evaluation(
                 answers = answerer.answers(items, asking, file)
             results.add(name, items, answers, benchmark.score(items, [answer.text for answer in answers]))
         if isinstance(model, LocalModel):
-            _measure_texts(results, name, model, config, base, output)
+            _measure_texts(results, name, model, config, base, output, left_out)
             model.unload()
     for benchmark in prompted[shots[results.models[0]]]:
         results.averages += averages_of(benchmark, results)
@@ -171,8 +174,25 @@ def _model(
     return open_model(name, folder, output / "models", device=config.device, precision=config.precision)
 
 
+def _others(items: Sequence[Item], left_out: Mapping[str, Sequence[str]]) -> list[Item]:
+    """RedoneError: none is left."""
+    task = f"{items[0].benchmark}/{items[0].task}"
+    others = [item for item in items if item.id not in left_out.get(task, ())]
+    if not others:
+        raise RedoneError(
+            f"leave_out_trained_on: all {len(items):,} items of {task} stand in what was trained on; leave the task out"
+        )
+    return others
+
+
 def _measure_texts(
-    results: Results, name: str, model: LocalModel, config: EvaluationConfig, base: Path, output: Path
+    results: Results,
+    name: str,
+    model: LocalModel,
+    config: EvaluationConfig,
+    base: Path,
+    output: Path,
+    left_out: Mapping[str, Sequence[str]],
 ) -> None:
     """Bits per byte and general ability, which need the model itself."""
     if config.bits.pools:
@@ -183,6 +203,7 @@ def _measure_texts(
             output / "bits",
             seed=config.seed,
             resamples=config.resamples,
+            left_out=left_out,
             removed=results.removed,
         )
         results.general_domains = general_domains(config.bits, list(results.bits[name]))
@@ -193,9 +214,16 @@ def _measure_texts(
 
 
 def _trained_on(
-    config: EvaluationConfig, base: Path, output: Path, asked: Sequence[tuple[Benchmark, list[Item]]]
+    config: EvaluationConfig,
+    base: Path,
+    output: Path,
+    asked: Sequence[tuple[Benchmark, Sequence[Item]]],
+    left_out: Mapping[str, Sequence[str]],
 ) -> dict[str, Any] | None:
-    """What is measured, looked for in the files that models were trained on; None: no such files are given."""
+    """What is measured, looked for in the files that models were trained on; None: no such files are given.
+
+    left_out: task -> items that are not measured because they stand in these files.
+    """
     if not config.trained_on:
         return None
     texts = {
@@ -204,8 +232,12 @@ def _trained_on(
     }
     pools = pool_texts(config.bits, base)
     measured = {f"{benchmark.name}/{items[0].task}": [item.id for item in items] for benchmark, items in asked}
-    measured |= {name: list(documents) for name, documents in pools.items()}
-    return find_trained_on(texts | pools, measured, config.trained_on, base, output / "trained_on")
+    measured |= {
+        name: [document for document in documents if document not in left_out.get(name, ())]
+        for name, documents in pools.items()
+    }
+    found = find_trained_on(texts | pools, measured, config.trained_on, base, output / "trained_on")
+    return {**found, "left_out": {task: len(items) for task, items in left_out.items()}}
 
 
 def averages_of(benchmark: Benchmark, results: Results) -> list[Average]:

@@ -8,6 +8,7 @@ documents are those that training is measured on; the sums of each are kept, for
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -36,12 +37,14 @@ def bits_per_byte(
     *,
     seed: int,
     resamples: int,
+    left_out: Mapping[str, Sequence[str]] = MappingProxyType({}),
     removed: Callable[[str], Sequence[str]] = lambda task: (),
 ) -> dict[str, dict[str, Any]]:
     """Domain -> bits per byte with its draws, documents, bytes. Finished domains are kept in the folder `cache`.
 
-    removed: bits/DOMAIN -> documents that were trained on, by number; `clean` is without them, null if there are none.
-    RedoneError: a pool is absent or damaged, or made by another tokenizer than the model's.
+    left_out: bits/DOMAIN -> documents that are not measured, by number. removed: those that were trained on; `clean` is
+    without them, null if there are none. RedoneError: a pool is absent or damaged, made by another tokenizer than the
+    model's, or nothing of it is left.
     """
     pools = {name: (base / path).resolve() for name, path in config.pools.items()}
     dataset = TokenDataset.open(_dataset(config, base, pools))
@@ -53,7 +56,16 @@ def bits_per_byte(
         if not kept.is_file():
             cache.mkdir(parents=True, exist_ok=True)
             write_json(kept, document_nats(model, pool))
-        nats_D, bytes_D = np.array(read_json(kept)), pool.bytes_D
+        out = [int(document) for document in left_out.get(f"{TASK}/{pool.name}", ())]
+        tokens_D = np.diff(pool.ends_D.astype(np.int64), prepend=0)
+        nats_D, bytes_D, tokens_D = (
+            np.delete(one_D, out) for one_D in (np.array(read_json(kept)), pool.bytes_D, tokens_D)
+        )
+        if not len(bytes_D):
+            raise RedoneError(
+                f"bits: all {len(out):,} documents of {pool.name} stand in what was trained on; "
+                "measure more of it (bits.tokens), or another pool"
+            )
         estimate = _estimate(nats_D, bytes_D, pool.name, seed=seed, resamples=resamples)
         clean = None
         if leaked := [int(document) for document in removed(f"{TASK}/{pool.name}")]:
@@ -63,10 +75,10 @@ def bits_per_byte(
         found[pool.name] = {
             "bits_per_byte": estimate.mapping(),
             "clean": clean,
-            "nats_per_token": float(nats_D.sum() / len(pool.tokens)),
+            "nats_per_token": float(nats_D.sum() / tokens_D.sum()),
             "documents": len(bytes_D),
             "bytes": int(bytes_D.sum()),
-            "digest": documents,
+            "digest": digest([documents, out]) if out else documents,
         }
     return found
 

@@ -236,6 +236,9 @@ class EvaluationConfig:
             "items that stand in it are counted, and scores given without them"
         },
     )
+    leave_out_trained_on: bool = field(
+        default=False, metadata={"help": "measure only what stands in none of it: items are drawn among the others"}
+    )
     answers: AnswersBy = field(
         default="generate",
         metadata={"help": "likelihood: of items with options, the one that the model finds likeliest"},
@@ -264,6 +267,8 @@ class EvaluationConfig:
         for name in self.trained_on:
             if name not in self.models:
                 raise RedoneError(f"trained_on.{name}: no such model; {did_you_mean(name, self.models)}")
+        if self.leave_out_trained_on and not self.trained_on:
+            raise RedoneError("leave_out_trained_on: needs trained_on, the files that the models were trained on")
         if self.max_items is not None and self.max_items < 1:
             raise RedoneError(f"max_items: {self.max_items}; at least 1, or null for all")
         applied = self.exposure or self.ranking

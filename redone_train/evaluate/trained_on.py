@@ -88,6 +88,12 @@ def _measured(task: Mapping[str, Any], asked: Collection[str], files: Mapping[st
     return {"n": len(asked), "short": [item for item in task["short"] if item in asked], "found": found}
 
 
+def items_found(trained_on: Mapping[str, Any] | None) -> dict[str, list[str]]:
+    """task -> its items that a model was trained on."""
+    tasks = {} if trained_on is None else trained_on["tasks"]
+    return {task: list(one["found"]) for task, one in tasks.items() if one["found"]}
+
+
 def statement(trained_on: Mapping[str, Any] | None, models: Sequence[str]) -> list[str]:
     """What was checked and what came of it, a sentence each; the same whether anything was given or not."""
     if trained_on is None:
@@ -108,6 +114,9 @@ def statement(trained_on: Mapping[str, Any] | None, models: Sequence[str]) -> li
             + (f" and {len(files) - NAMED:,} more files." if len(files) > NAMED else ".")
         )
     rule = f"An item stands in {trained_on['rule']}."
+    if left_out := trained_on.get("left_out"):
+        total = sum(left_out.values())
+        said.append(f"Not measured, because they stand in it: {total:,} items, of {len(left_out)} tasks.")
     return [*said, *([f"{short:,} items are too short to be looked for."] if short else []), rule]
 
 

@@ -116,6 +116,12 @@ def test_documents_that_were_trained_on_are_found_in_a_pool_and_left_out_of_its_
     assert clean.value == pytest.approx(nats[rest].sum() / num_bytes[rest].sum() / math.log(2))
     assert clean.value != results.domain_bits("m", "held/wiki").value
     assert results.bits["m"]["held/wiki"]["clean"]["n"] == 5
+    values |= {"trained_on": {"m": ["corpus.jsonl"]}, "leave_out_trained_on": True}
+    (tmp_path / "eval.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
+    others = run_evaluation(tmp_path / "eval.yaml")
+    assert others.domain_bits("m", "held/wiki").value == clean.value
+    assert others.bits["m"]["held/wiki"]["documents"] == 5
+    assert others.bits["m"]["held/wiki"]["clean"] is None
 
 
 def test_what_was_measured_is_not_measured_again(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

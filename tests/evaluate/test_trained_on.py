@@ -235,6 +235,28 @@ def test_an_evaluation_says_what_was_trained_on_and_what_scores_are_without_it(
     page = (tmp_path / "out" / "page.html").read_text(encoding="utf-8")
     assert "Trained on what is measured" in page
     assert "leaked" in page
+    # Left out, it is not measured at all, and another takes its place where only some are asked.
+    path.write_text(path.read_text(encoding="utf-8") + "leave_out_trained_on: true\nmax_items: 3\n", encoding="utf-8")
+    others = run_evaluation(path)
+    assert others.trained_on is not None
+    assert others.trained_on["left_out"] == {task: 1}
+    assert others.removed(task) == []
+    assert len(others.tasks[task]["items"]) == 3
+    assert "Not measured, because they stand in it: 1 items, of 1 tasks." in " ".join(capsys.readouterr().out.split())
+
+
+def test_nothing_is_measured_when_all_of_a_task_was_trained_on(tmp_path: Path) -> None:
+    base = str(write_model(tmp_path / "model", chat=False))
+    settings = {"sns_bench": {"path": "bench", "tasks": ["Note-Gender"]}, "leave_out_trained_on": True}
+    (tmp_path / "bench").mkdir()
+    write_bench(tmp_path / "bench")
+    rows = json.loads((tmp_path / "bench" / "Note-Gender.json").read_text(encoding="utf-8"))
+    rows = [{**row, "content": note(place)} for place, row in enumerate(rows)]
+    (tmp_path / "bench" / "Note-Gender.json").write_text(json.dumps(rows), encoding="utf-8")
+    write_lines(tmp_path / "sft.jsonl", [chat(note(place)) for place in range(len(rows))])
+    path = write_config(tmp_path, {"base": base}, trained_on={"base": ["sft.jsonl"]}, **settings)
+    with pytest.raises(RedoneError, match="items of sns_bench/Note-Gender stand in what was trained on; leave the task"):
+        run_evaluation(path)
 
 
 @pytest.mark.parametrize(

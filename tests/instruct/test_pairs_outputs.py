@@ -78,6 +78,19 @@ def test_an_answer_that_is_right_by_accident_is_neither_chosen_nor_rejected(tmp_
     assert len(sampled(tmp_path, rows, answers, chosen="readable").pairs) == 3
 
 
+def test_the_gold_answer_is_chosen_only_where_it_is_asked_for_and_none_is_right(tmp_path):
+    rows = choices(3)
+    golds = [row["messages"][1]["content"] for row in rows]
+    wrong = [next(letter for letter in LETTERS if letter != gold) for gold in golds]
+    answers = [[wrong[0]], [golds[1] + ".", wrong[1]], [golds[2]]]
+    assert [p.documents for p in sampled(tmp_path, rows, answers).pairs] == [("doc-1",)]
+    made = sampled(tmp_path, rows, answers, gold="none_right")
+    told = {p.documents: (p.chosen[0].content, p.rejected[0].content) for p in made.pairs}
+    assert told == {("doc-0",): (golds[0], wrong[0]), ("doc-1",): (golds[1] + ".", wrong[1])}
+    source = made.manifest["sets"]["mine"]["source"]
+    assert (source["answers_gold"], source["rows_dropped"]) == (1, {"all_right": 1})
+
+
 def test_free_text_is_scored_where_its_task_or_the_recipe_says_how(tmp_path):
     texts = {"translation": "The tea is good today", "my_task": "Rain again tomorrow"}
     rows = [

@@ -3,7 +3,9 @@
 The answers come from a file that ``redone-train generate`` wrote, from that command, or from an OpenAI-compatible
 endpoint (curate/asking.py: every answer is kept, none is paid for twice). A pair's chosen answer scores at least
 `min_right`, its rejected one at least `margin` less. Prompts whose answers are all right, or all wrong, teach nothing
-here and are counted. What else the pairs of a prompt have in common is decided later (select.py).
+here and are counted; `gold: none_right` sets the gold answer against the wrong ones (SPIN, Chen et al. 2024,
+arXiv:2401.01335), where a small model is hardly ever right. What else the pairs of a prompt have in common is decided
+later (select.py).
 """
 
 import json
@@ -80,6 +82,10 @@ class OutputsConfig:
         default="plain",
         metadata={"help": "plain: the answer alone, after 'Answer:' or as the last line; or any readable"},
     )
+    gold: Literal["never", "none_right"] = field(
+        default="never",
+        metadata={"help": "none_right: where no answer is right, the gold answer is chosen against the wrong ones"},
+    )
     select: SelectConfig = field(default_factory=SelectConfig)
 
     def __post_init__(self) -> None:
@@ -100,7 +106,7 @@ class OutputsStep(PairSource):
     """The candidates of one set from model outputs."""
 
     name = "pairs-outputs"
-    VERSION = 1
+    VERSION = 2
 
     conversations: Output
     outputs: OutputsConfig
@@ -110,7 +116,7 @@ class OutputsStep(PairSource):
     digest: str  # of them
 
     def config(self) -> Any:
-        names = ("max_prompts", "metrics", "min_right", "margin", "unreadable", "chosen")
+        names = ("max_prompts", "metrics", "min_right", "margin", "unreadable", "chosen", "gold")
         return {**{name: getattr(self.outputs, name) for name in names}, "seed": self.seed}
 
     def inputs(self) -> dict[str, str]:
@@ -150,18 +156,20 @@ class OutputsStep(PairSource):
         less = [(text, value) for text, value in scored if value < self.outputs.min_right]
         if not scored:
             return rows.drop(row["id"], NO_ANSWER)
-        if not right:
+        if not right and self.outputs.gold == "never":
             return rows.drop(row["id"], NONE_RIGHT)
         if not less:
             return rows.drop(row["id"], ALL_RIGHT)
+        gold = [] if right else [(row["messages"][-1]["content"], 1.0)]
         pairs = [
             {"chosen": chosen, "rejected": rejected, "margin": round(high - low, 6)}
-            for chosen, high in right
+            for chosen, high in right + gold
             for rejected, low in less
             if high - low >= self.outputs.margin
         ]
         if not pairs:
             return rows.drop(row["id"], NO_MARGIN)
+        judged.gold += len(gold)
         return rows.add(shared_of(row, "outputs"), pairs[:_MOST_CANDIDATES])
 
     def _scored(self, row: Mapping[str, Any], answers: list[str], judged: "_Judged") -> list[tuple[str, float]] | None:
@@ -192,6 +200,7 @@ class _Judged:
     readable: int = 0
     right: int = 0
     vague: int = 0  # right, but not said plainly
+    gold: int = 0  # prompts without a right one, whose gold answer is chosen
 
     def count(self, *, readable: bool, right: bool, vague: bool) -> None:
         self.answers += 1
@@ -200,7 +209,7 @@ class _Judged:
         self.vague += vague
 
     def statistics(self) -> dict[str, int]:
-        return {f"answers{'' if name == 'answers' else f'_{name}'}": number for name, number in vars(self).items()}
+        return {"answers" if name == "answers" else f"answers_{name}": number for name, number in vars(self).items()}
 
 
 def prompts_of(conversations: Output, config: OutputsConfig, seed: int) -> Iterator[tuple[dict[str, Any], bool]]:
