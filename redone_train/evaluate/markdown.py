@@ -18,7 +18,7 @@ from redone_data.report.canvas import SURFACE
 from redone_data.report.human import printable
 from redone_train.evaluate.page import bars, radar, stages
 from redone_train.evaluate.results import Results
-from redone_train.evaluate.tables import Grid, by_file, grids
+from redone_train.evaluate.tables import Grid, by_file, grids, without_trained_on
 from redone_train.evaluate.task_plot import score_by_tasks
 from redone_train.evaluate.trained_on import statement
 
@@ -59,7 +59,9 @@ def _section(name: str, results: Results, folder: Path) -> list[str]:
         if grid is whole:
             text += [line for plot in PLOTS for line in _plot(plot, name, results, folder)]
     said = [_cell(_without_folders(line, results)) for line in statement(results.trained_on, results.models)]
-    return [*text, "", "### Trained on what is measured", "", *(f"- {line}" for line in said)]
+    text += ["", "### Trained on what is measured", "", *(f"- {line}" for line in said)]
+    removed = without_trained_on(results)
+    return text if removed is None else [*text, "", *_table(removed)]
 
 
 def _without_folders(line: str, results: Results) -> str:

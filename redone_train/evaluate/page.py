@@ -37,7 +37,7 @@ from redone_data.report.human import decimals, label
 from redone_train.evaluate.curves import exposure_curves
 from redone_train.evaluate.estimate import Estimate
 from redone_train.evaluate.results import Results
-from redone_train.evaluate.tables import grids
+from redone_train.evaluate.tables import grids, without_trained_on
 from redone_train.evaluate.task_plot import score_by_tasks
 from redone_train.evaluate.terminal import with_interval
 from redone_train.evaluate.trained_on import statement
@@ -71,7 +71,7 @@ def write_page(results: Results, path: Path) -> None:
         general=list(dict.fromkeys(name for found in results.general.values() for name in found)),
         examples=_examples(results),
         statement=statement(results.trained_on, results.models),
-        removed=_removed(results),
+        removed=without_trained_on(results),
         held=_held(results),
     )
     with atomic(path) as aside:
@@ -230,41 +230,6 @@ def _parts(results: Results) -> list[dict[str, Any]]:
         }
         for task in results.tasks
         for part, (trivial, ceiling) in results.shown(task).items()
-    ]
-
-
-def _removed(results: Results) -> list[dict[str, Any]]:
-    """Tasks and averages of which something was trained on: each model's score with it and without it."""
-    rows = []
-    for task, asked in results.tasks.items():
-        if removed := results.removed(task):
-            pairs = [(results.score(model, task), results.clean(model, task)) for model in results.models]
-            rows.append((task.partition("/")[2], len(asked["items"]), len(removed), pairs, 1))
-    for average in results.averages:
-        if removed := [item for task in average.tasks for item in results.removed(task)]:
-            pairs = [
-                (results.average(model, average), results.clean_average(model, average)) for model in results.models
-            ]
-            n = sum(len(results.tasks[task]["items"]) for task in average.tasks)
-            rows.append((average.name, n, len(removed), pairs, 1))
-    for domain in dict.fromkeys(domain for found in results.bits.values() for domain in found):
-        if removed := results.removed(f"bits/{domain}"):
-            n = next(found[domain]["documents"] for found in results.bits.values() if domain in found)
-            pairs = [
-                (results.domain_bits(model, domain), results.clean_bits(model, domain))
-                if domain in results.bits.get(model, {})
-                else (_UNKNOWN, _UNKNOWN)
-                for model in results.models
-            ]
-            rows.append((f"bits per byte: {domain}", n, len(removed), pairs, 3))
-    return [
-        {
-            "name": name,
-            "n": n,
-            "removed": removed,
-            "cells": [tuple(with_interval(estimate, digits) for estimate in pair) for pair in pairs],
-        }
-        for name, n, removed, pairs, digits in rows
     ]
 
 

@@ -87,6 +87,47 @@ def by_file(results: Results) -> Grid:
     return Grid("By file", names, tuple(rows), (note,), wide=True)
 
 
+def without_trained_on(results: Results) -> Grid | None:
+    """Tasks, averages and domains of which something was trained on, with it and without it; None: nothing was."""
+    rows = []
+
+    def row(name: str, n: int, removed: Sequence[str], kept: Sequence[str], clean: Sequence[str]) -> None:
+        rows.append(
+            (name, count(n), count(len(removed)), *(cell for pair in zip(kept, clean, strict=True) for cell in pair))
+        )
+
+    models = results.models
+    for task, asked in results.tasks.items():
+        if removed := results.removed(task):
+            kept, clean = (
+                [with_interval(of(model, task)) for model in models] for of in (results.score, results.clean)
+            )
+            row(task.partition("/")[2], len(asked["items"]), removed, kept, clean)
+    for average in results.averages:
+        if removed := [item for task in average.tasks for item in results.removed(task)]:
+            kept = [with_interval(results.average(model, average)) for model in models]
+            clean = [with_interval(results.clean_average(model, average)) for model in models]
+            row(average.name, sum(len(results.tasks[task]["items"]) for task in average.tasks), removed, kept, clean)
+    for domain in dict.fromkeys(domain for found in results.bits.values() for domain in found):
+        if removed := results.removed(f"bits/{domain}"):
+            n = next(found[domain]["documents"] for found in results.bits.values() if domain in found)
+            kept, clean = (
+                [
+                    with_interval(of(model, domain), 3) if domain in results.bits.get(model, {}) else ABSENT
+                    for model in models
+                ]
+                for of in (results.domain_bits, results.clean_bits)
+            )
+            row(f"bits per byte: {domain}", n, removed, kept, clean)
+    names = (name for model in models for name in (f"{model}, kept", f"{model}, removed"))
+    note = "Kept: all items. Removed: without those that any of the models was trained on, the same ones for all."
+    return (
+        Grid("With and without what was trained on", ("", "items", "trained on", *names), tuple(rows), (note,))
+        if rows
+        else None
+    )
+
+
 def _summary(results: Results, columns: Sequence[Column]) -> Grid:
     shown = [one for one in columns if one.average]
     shown += [one for one in columns if not any(other.block == one.block for other in shown)]

@@ -11,13 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from redone_data.errors import RedoneError
+from redone_train.evaluate.bits import TASK as BITS
 from redone_train.evaluate.results import Results
 
 LEFT_OUT = "left_out"  # of `about`
 
 
 def together(found: Sequence[tuple[Path, Results]]) -> Results:
-    """RedoneError: two models have one name, draws were made by another seed, or nothing was measured alike."""
+    """RedoneError: two models have one name, draws were made by another seed, other items were removed, or nothing was
+    measured alike.
+    """
     first_path, first = found[0]
     for path, results in found[1:]:
         for key in ("seed", "resamples"):
@@ -58,7 +61,7 @@ def _joined(a: Results, b: Results) -> Results:
         },
         general_domains=[domain for domain in a.general_domains if domain in domains],
         general={**a.general, **b.general},
-        trained_on=None,  # what was removed from one was not from the other
+        trained_on=_trained_on(a.trained_on, b.trained_on, [*tasks, *(f"{BITS}/{domain}" for domain in domains)]),
         about={
             **a.about,
             "ladder": _ladders(a.about.get("ladder"), b.about.get("ladder")),
@@ -69,6 +72,44 @@ def _joined(a: Results, b: Results) -> Results:
 
 def _alike(ours: Mapping[str, Any], theirs: Mapping[str, Any] | None) -> bool:
     return theirs is not None and all(ours[key] == theirs[key] for key in ("digest", "scorer"))
+
+
+def _trained_on(
+    a: Mapping[str, Any] | None, b: Mapping[str, Any] | None, tasks: Sequence[str]
+) -> dict[str, Any] | None:
+    """What was found in both. RedoneError: items were removed from one that were not from the other."""
+    both = [one for one in (a, b) if one is not None]
+    if not both:
+        return None
+    for task in tasks:
+        ours, theirs = (set(_measured(one, task)["found"]) for one in (a, b))
+        if ours != theirs:
+            raise RedoneError(
+                f"--together: of {task} other items were trained on in one file ({len(ours)}) than in the other "
+                f"({len(theirs)}), so scores without them are of other items; evaluate both with the same files under "
+                "trained_on, or with leave_out_trained_on"
+            )
+    return {
+        "rule": both[0]["rule"],
+        "models": {model: files for one in both for model, files in one["models"].items()},
+        "tasks": {task: _both_measured([_measured(one, task) for one in both]) for task in tasks},
+        "left_out": {task: number for one in both for task, number in one.get("left_out", {}).items()},
+    }
+
+
+def _measured(trained_on: Mapping[str, Any] | None, task: str) -> dict[str, Any]:
+    nothing = {"n": 0, "short": [], "found": {}}
+    return nothing if trained_on is None else dict(trained_on["tasks"].get(task, nothing))
+
+
+def _both_measured(measured: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """One task in both: the same items, each with the models of either that were trained on it."""
+    found: dict[str, Any] = {}
+    for one in measured:
+        for item, leak in one["found"].items():
+            models = [*found.get(item, {"models": []})["models"], *leak["models"]]
+            found[item] = {**leak, "models": models}
+    return {"n": measured[0]["n"], "short": measured[0]["short"], "found": found}
 
 
 def _ladders(a: Mapping[str, Any] | None, b: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from redone_train.evaluate.sns_bench import FILES
 from redone_train.evaluate.tables import MARK, by_file, grids
 from redone_train.evaluate.task_plot import score_by_tasks
 from redone_train.evaluate.together import together
+from redone_train.evaluate.trained_on import statement
 
 ITEMS, DRAWS = 40, 100
 SHARES = {"base": 0.5, "sft": 0.8, "without_general": 0.9}  # of the answers that are right
@@ -189,6 +190,28 @@ def test_models_that_were_measured_apart_are_compared_as_if_together(tmp_path: P
     assert gains[0].mapping() == gains[1].mapping()
     with pytest.raises(RedoneError, match="two models are named 'base'"):
         _invoke(tmp_path / "a", tmp_path / "a", "--together")
+
+
+def test_what_models_were_trained_on_is_said_of_those_that_were_measured_apart_too() -> None:
+    def apart(model: str, *found: str) -> tuple[Path, Results]:
+        results = ladder({model: 0.5})
+        leaks = {item: {"models": [model], "files": {"a.jsonl": 1}, "documents": []} for item in found}
+        irony = {"n": ITEMS, "short": ["i1"], "found": leaks}
+        files = {"files": [{"file": f"{model}.jsonl", "documents": 7}]}
+        results.trained_on = {"rule": "half of it", "models": {model: files}, "tasks": {"sets/irony": irony}}
+        results.trained_on["left_out"] = {"sets/rumour": 3}
+        return Path(model), results
+
+    said = together([apart("base", "i2"), apart("sft", "i2")])
+    assert said.removed("sets/irony") == ["i2"]
+    assert said.trained_on is not None
+    assert said.trained_on["left_out"] == {"sets/rumour": 3}
+    assert [line.split(":")[0] for line in statement(said.trained_on, said.models)[:2]] == ["base", "sft"]
+    assert "sft: 1 of 40 items stand in what it was trained on: 7 documents" in statement(said.trained_on, ["sft"])[0]
+    first = ladder({"base": 0.5})
+    assert together([(Path("base"), first), apart("sft")]).trained_on is not None
+    with pytest.raises(RedoneError, match="of sets/irony other items were trained on in one file .0. than in the other"):
+        together([(Path("base"), first), apart("sft", "i2")])
 
 
 def _invoke(*arguments: Any) -> str:
