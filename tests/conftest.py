@@ -13,12 +13,13 @@ from small_run import SmallRecipe, write_recipe
 
 HERE = Path(__file__).parent
 # Seconds of CPU, about: with `--dist loadfile` workers take files as they come, and a long one taken last is waited
-# for. Curation, whose kernels are compiled once in a checkout, stands between training, which does not wait for them.
+# for. Curation's kernels are compiled once in a checkout, by the first; until then the other worker trains, or both
+# would compile them.
 LONGEST_FIRST = [
-    "test_tiny_way.py",  # 150
     "test_ablation.py",  # 30, and 70 of compilation
     "train/test_trainer.py",  # 55
     "train/test_resume.py",  # 40
+    "test_tiny_way.py",  # 150
     "train/test_stages.py",  # 40
     "test_swarm_run.py",
     "train/test_pretrained.py",  # 40

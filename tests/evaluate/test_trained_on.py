@@ -255,7 +255,7 @@ def test_nothing_is_measured_when_all_of_a_task_was_trained_on(tmp_path: Path) -
     (tmp_path / "bench" / "Note-Gender.json").write_text(json.dumps(rows), encoding="utf-8")
     write_lines(tmp_path / "sft.jsonl", [chat(note(place)) for place in range(len(rows))])
     path = write_config(tmp_path, {"base": base}, trained_on={"base": ["sft.jsonl"]}, **settings)
-    with pytest.raises(RedoneError, match="items of sns_bench/Note-Gender stand in what was trained on; leave the task"):
+    with pytest.raises(RedoneError, match="items of sns_bench/Note-Gender stand in what was trained on"):
         run_evaluation(path)
 
 
