@@ -16,6 +16,7 @@ from redone_data.errors import RedoneError
 from redone_data.manifest import atomic
 from redone_data.report.canvas import SURFACE
 from redone_data.report.human import printable
+from redone_train.evaluate.layout import chains
 from redone_train.evaluate.page import bars, radar, stages
 from redone_train.evaluate.results import Results
 from redone_train.evaluate.tables import Grid, by_file, grids, without_trained_on
@@ -57,7 +58,8 @@ def _section(name: str, results: Results, folder: Path) -> list[str]:
     for grid in (whole, *others, by_file(results)):
         text += ["", f"### {_cell(grid.title)}", "", *_table(grid)]
         if grid is whole:
-            text += [line for plot in PLOTS for line in _plot(plot, name, results, folder)]
+            shown = [plot for plot in PLOTS if plot != "tasks" or chains(results)]
+            text += [line for plot in shown for line in _plot(plot, name, results, folder)]
     said = [_cell(_without_folders(line, results)) for line in statement(results.trained_on, results.models)]
     text += ["", "### Trained on what is measured", "", *(f"- {line}" for line in said)]
     removed = without_trained_on(results)
