@@ -236,6 +236,12 @@ def _trained_on(
         name: [document for document in documents if document not in left_out.get(name, ())]
         for name, documents in pools.items()
     }
+    for name in pools:
+        if left_out.get(name) and not measured[name]:
+            raise RedoneError(
+                f"leave_out_trained_on: all {len(pools[name]):,} documents of {name} stand in what was trained on; "
+                "measure more of it (bits.tokens), or leave its pool out"
+            )
     found = find_trained_on(texts | pools, measured, config.trained_on, base, output / "trained_on")
     return {**found, "left_out": {task: len(items) for task, items in left_out.items()}}
 

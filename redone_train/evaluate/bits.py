@@ -42,9 +42,9 @@ def bits_per_byte(
 ) -> dict[str, dict[str, Any]]:
     """Domain -> bits per byte with its draws, documents, bytes. Finished domains are kept in the folder `cache`.
 
-    left_out: bits/DOMAIN -> documents that are not measured, by number. removed: those that were trained on; `clean` is
-    without them, null if there are none. RedoneError: a pool is absent or damaged, made by another tokenizer than the
-    model's, or nothing of it is left.
+    left_out: bits/DOMAIN -> documents that are not measured, by number. removed: those that were trained on; `clean`
+    is without them, null if there are none. RedoneError: a pool is absent or damaged, or made by another tokenizer than
+    the model's.
     """
     pools = {name: (base / path).resolve() for name, path in config.pools.items()}
     dataset = TokenDataset.open(_dataset(config, base, pools))
@@ -61,11 +61,6 @@ def bits_per_byte(
         nats_D, bytes_D, tokens_D = (
             np.delete(one_D, out) for one_D in (np.array(read_json(kept)), pool.bytes_D, tokens_D)
         )
-        if not len(bytes_D):
-            raise RedoneError(
-                f"bits: all {len(out):,} documents of {pool.name} stand in what was trained on; "
-                "measure more of it (bits.tokens), or another pool"
-            )
         estimate = _estimate(nats_D, bytes_D, pool.name, seed=seed, resamples=resamples)
         clean = None
         if leaked := [int(document) for document in removed(f"{TASK}/{pool.name}")]:

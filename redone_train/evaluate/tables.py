@@ -119,13 +119,11 @@ def without_trained_on(results: Results) -> Grid | None:
                 for of in (results.domain_bits, results.clean_bits)
             )
             row(f"bits per byte: {domain}", n, removed, kept, clean)
+    if not rows:
+        return None
     names = (name for model in models for name in (f"{model}, kept", f"{model}, removed"))
     note = "Kept: all items. Removed: without those that any of the models was trained on, the same ones for all."
-    return (
-        Grid("With and without what was trained on", ("", "items", "trained on", *names), tuple(rows), (note,))
-        if rows
-        else None
-    )
+    return Grid("With and without what was trained on", ("", "items", "trained on", *names), tuple(rows), (note,))
 
 
 def _summary(results: Results, columns: Sequence[Column]) -> Grid:

@@ -122,6 +122,9 @@ def test_documents_that_were_trained_on_are_found_in_a_pool_and_left_out_of_its_
     assert others.domain_bits("m", "held/wiki").value == clean.value
     assert others.bits["m"]["held/wiki"]["documents"] == 5
     assert others.bits["m"]["held/wiki"]["clean"] is None
+    (tmp_path / "corpus.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), "utf-8")
+    with pytest.raises(RedoneError, match="all 6 documents of bits/held/wiki stand in what was trained on"):
+        run_evaluation(tmp_path / "eval.yaml")
 
 
 def test_what_was_measured_is_not_measured_again(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
