@@ -104,7 +104,7 @@ def draw(given: argparse.Namespace, data: Path) -> None:
         write(data / f"{name}.jsonl", draws.take(pool[task], 120, SHORT))
     beside = draws.take(replayed, 40, SHORT)
     tasks = sorted(pool, key=lambda task: -len(pool[task]))
-    for count in (*BREADTH, len(tasks)):
+    for count in sorted({min(number, len(tasks)) for number in (*BREADTH, len(tasks))}):
         rows = [row for task in tasks[:count] for row in draws.take(pool[task][:400], -(-240 // count), SHORT)]
         write(data / f"tasks_{count:02d}.jsonl", [*rows[:240], *beside])
     asked = {"train": social["step2"], "held_out": held_out}
